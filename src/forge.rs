@@ -1,0 +1,2 @@
+//! The forge: GitHub over octocrab.
+pub mod render;

@@ -1,0 +1,23 @@
+//! Patchwright: a self-hosted coding agent. An instruction and a repository go in; a tested diff or pull request
+//! comes out.
+//!
+//! The way of one task, and the modules in reading order:
+//!
+//! ```text
+//! intake -> checkout -> baseline -> solve (agent <-> verify) -> commit -> push -> pull request -> report
+//! ```
+//!
+//! [`pipeline::run_task`] is that line as code. It is built from the seams [`forge`], [`model`], [`sandbox`] and
+//! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`] and [`event`].
+//! `docs/ARCHITECTURE.md` is the map.
+
+pub mod agent;
+pub mod config;
+pub mod event;
+pub mod forge;
+pub mod model;
+pub mod outcome;
+pub mod pipeline;
+pub mod sandbox;
+pub mod task;
+pub mod workspace;

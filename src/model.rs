@@ -1,0 +1,97 @@
+//! The language model behind one method. Messages are ours; `openai` puts them on the wire.
+
+pub mod openai;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Usage;
+
+/// A chat model with tool calls.
+#[async_trait]
+pub trait Model: Send + Sync {
+    /// The model's name, as it stands in the pull request.
+    fn name(&self) -> &str;
+
+    /// Sends the whole conversation and reads the whole answer.
+    async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError>;
+}
+
+/// One request: the whole history, since chat endpoints keep none.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub messages: &'a [Message],
+    pub tools: &'a [ToolSpec],
+    /// The answer's bound; output is never unbounded.
+    pub max_tokens: u32,
+    pub temperature: Option<f32>,
+}
+
+/// One entry of the history, in the shape that chat endpoints take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    System {
+        content: String,
+    },
+    User {
+        content: String,
+    },
+    Assistant {
+        content: String,
+        calls: Vec<Call>,
+    },
+    /// The answer to the call with this id.
+    Tool {
+        call_id: String,
+        content: String,
+    },
+}
+
+/// A tool call, as the model wrote it: `arguments` is not parsed yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    pub id: String,
+    pub name: String,
+    pub arguments: String,
+}
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolSpec {
+    pub name: &'static str,
+    pub description: String,
+    /// JSON schema of the arguments.
+    pub parameters: serde_json::Value,
+}
+
+/// The model's answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reply {
+    pub content: String,
+    /// Thinking that the server delivered apart from the answer.
+    pub reasoning: String,
+    pub calls: Vec<Call>,
+    /// `stop`, `tool_calls`, `length`, ...: as the server says.
+    pub finish_reason: String,
+    pub usage: Option<Usage>,
+}
+
+/// Why there is no answer. The texts hold no key, whatever the server printed.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("no model answers at {endpoint}: {reason}")]
+    Unreachable { endpoint: String, reason: String },
+    #[error("the model server refused the key (HTTP {status})")]
+    Unauthorized { status: u16 },
+    #[error("the model server does not know the model `{model}`{known}")]
+    UnknownModel { model: String, known: String },
+    #[error("the prompt does not fit the model's context window: {0}")]
+    ContextOverflow(String),
+    #[error("the model server answered with an error{}: {message}", status.map(|status| format!(" (HTTP {status})")).unwrap_or_default())]
+    Server { status: Option<u16>, message: String },
+    #[error("the model's answer was cut off: {0}")]
+    Cut(String),
+    #[error("the model was silent for {seconds} s")]
+    Silent { seconds: u64 },
+}

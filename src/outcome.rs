@@ -1,0 +1,286 @@
+//! What became of a task. Pure: no input, no output, no clock.
+
+use serde::Serialize;
+
+use crate::task::{RepositoryName, TaskId};
+
+/// The stages of a task's way, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Intake,
+    Checkout,
+    Baseline,
+    Solve,
+    Verify,
+    Commit,
+    Push,
+    PullRequest,
+    Report,
+}
+
+impl Stage {
+    /// The stage in words, for progress lines and failure comments.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Intake => "intake",
+            Stage::Checkout => "checkout",
+            Stage::Baseline => "baseline tests",
+            Stage::Solve => "solve",
+            Stage::Verify => "verify",
+            Stage::Commit => "commit",
+            Stage::Push => "push",
+            Stage::PullRequest => "pull request",
+            Stage::Report => "report",
+        }
+    }
+}
+
+/// How one run of the tests ended. Exit codes decide, never printed text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "ending", rename_all = "snake_case")]
+pub enum TestEnding {
+    /// Exit code 0.
+    Passed,
+    /// The runner says that there are no tests to run (pytest's exit code 5 and its kin).
+    NothingToRun { exit_code: i32 },
+    /// Another exit code.
+    Failed { exit_code: i32 },
+    /// The command could not be started: the shell's 126 or 127.
+    NotFound { exit_code: i32 },
+    /// A signal that none of our limits sent.
+    Killed { signal: i32 },
+    /// The time limit was reached.
+    TimedOut { seconds: u64 },
+    /// The memory limit was reached.
+    OutOfMemory,
+}
+
+impl TestEnding {
+    /// The ending in words: `passed`, `failed with exit code 1`, `ran out of memory`.
+    pub fn describe(&self) -> String {
+        match self {
+            TestEnding::Passed => "passed".into(),
+            TestEnding::NothingToRun { exit_code } => format!("found no tests (exit code {exit_code})"),
+            TestEnding::Failed { exit_code } => format!("failed with exit code {exit_code}"),
+            TestEnding::NotFound { exit_code } => format!("could not be started (exit code {exit_code})"),
+            TestEnding::Killed { signal } => format!("was killed by signal {signal}"),
+            TestEnding::TimedOut { seconds } => format!("reached the time limit of {seconds} s"),
+            TestEnding::OutOfMemory => "ran out of memory".into(),
+        }
+    }
+}
+
+/// One run of the test command in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestRun {
+    pub command: String,
+    #[serde(flatten)]
+    pub ending: TestEnding,
+    pub milliseconds: u64,
+    /// The end of what the tests printed, for people and for the model. Never parsed for a verdict.
+    pub excerpt: String,
+}
+
+/// Where a test command comes from, so that `--json` can say why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TestCommand {
+    /// A line for `sh -c`, run at the repository's root.
+    pub command: String,
+    /// One sentence: `--test-command`, `Cargo.toml stands at the root`, ...
+    pub reason: String,
+}
+
+/// What the tests say of a change, measured against the base they ran on before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The tests pass on exactly the tree that is published.
+    Verified,
+    /// Green on the base, red on the result: the change broke them.
+    Broken,
+    /// Red on the base and still red: not to be blamed on the change, and not verified either.
+    StillRed,
+    /// There is no test command, or no test to run.
+    Untested { reason: String },
+    /// The tests did not get to say: time, memory, a signal, a command that is not there.
+    Inconclusive { reason: String },
+}
+
+impl Verdict {
+    /// Judges a result by its run and the base's. `None`: that side had no test command to run.
+    pub fn judge(baseline: Option<&TestRun>, result: Option<&TestRun>) -> Self {
+        let Some(result) = result else {
+            return Verdict::Untested { reason: "no test command is known for this repository".into() };
+        };
+        match &result.ending {
+            TestEnding::Passed => Verdict::Verified,
+            TestEnding::NothingToRun { .. } => {
+                Verdict::Untested { reason: format!("the test command {}", result.ending.describe()) }
+            }
+            TestEnding::Failed { .. } => match baseline.map(|run| &run.ending) {
+                Some(TestEnding::Failed { .. }) => Verdict::StillRed,
+                Some(TestEnding::Passed | TestEnding::NothingToRun { .. }) | None => Verdict::Broken,
+                Some(other) => Verdict::Inconclusive {
+                    reason: format!(
+                        "the tests fail on the result, and on the base the test command {}",
+                        other.describe()
+                    ),
+                },
+            },
+            TestEnding::NotFound { .. }
+            | TestEnding::Killed { .. }
+            | TestEnding::TimedOut { .. }
+            | TestEnding::OutOfMemory => {
+                Verdict::Inconclusive { reason: format!("the test command {}", result.ending.describe()) }
+            }
+        }
+    }
+
+    /// One word for trailers, tables and `--json`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Verified => "verified",
+            Verdict::Broken => "broken",
+            Verdict::StillRed => "still_red",
+            Verdict::Untested { .. } => "untested",
+            Verdict::Inconclusive { .. } => "inconclusive",
+        }
+    }
+}
+
+/// Tokens that a model server counted. A server that does not tell leaves `None`: unknown is not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+    /// The part of `prompt_tokens` that the server took from its prefix cache.
+    pub cached_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// Adds `other`; an unknown part stays unknown only while nothing at all is known of it.
+    pub fn add(&mut self, other: Usage) {
+        let sum = |left: Option<u64>, right: Option<u64>| match (left, right) {
+            (None, None) => None,
+            (left, right) => Some(left.unwrap_or(0).saturating_add(right.unwrap_or(0))),
+        };
+        self.prompt_tokens = sum(self.prompt_tokens, other.prompt_tokens);
+        self.completion_tokens = sum(self.completion_tokens, other.completion_tokens);
+        self.cached_tokens = sum(self.cached_tokens, other.cached_tokens);
+    }
+}
+
+/// A budget of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Requests to the model.
+    Steps,
+    /// Prompt and completion tokens together.
+    Tokens,
+    /// Wall time of the whole task.
+    Time,
+}
+
+/// Why the agent stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "stop", rename_all = "snake_case")]
+pub enum StopReason {
+    /// The model called `finish`, and what it left was accepted or there was no round left to reject it.
+    Finished,
+    /// The instruction was a patch, applied as it is; no model was asked.
+    Patched,
+    /// A budget ran out.
+    BudgetRanOut { budget: Budget },
+    /// The model repeated itself, or answered nothing that could be acted on.
+    Stuck { reason: String },
+}
+
+/// How a file differs from the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Added,
+    Modified,
+    Deleted,
+    Renamed,
+}
+
+/// One changed file. `path` is lossy UTF-8, for display.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangedFile {
+    pub path: String,
+    pub kind: ChangeKind,
+    pub added_lines: usize,
+    pub removed_lines: usize,
+}
+
+/// A pull request of this task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PullRequest {
+    pub number: u64,
+    pub url: String,
+    pub draft: bool,
+    /// It was there before this run.
+    pub existed: bool,
+}
+
+/// How a task ended, in the terms of the exit code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "conclusion", rename_all = "snake_case")]
+pub enum Conclusion {
+    /// A change whose tests pass.
+    Verified,
+    /// A change whose tests fail, could not run, or do not exist: a diff or a draft.
+    Unverified,
+    /// Nothing had to be changed.
+    NoChange,
+    /// A budget ran out first.
+    BudgetRanOut { budget: Budget },
+    /// The task failed. `cause` and `remedy` are for the user and hold no secret.
+    Failed { stage: Stage, cause: String, remedy: String },
+}
+
+impl Conclusion {
+    /// The exit code that says so. 2 is for wrong usage and configuration, 130 for interruption; neither is a conclusion.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Conclusion::Verified => 0,
+            Conclusion::Failed { .. } => 1,
+            Conclusion::Unverified => 3,
+            Conclusion::NoChange => 4,
+            Conclusion::BudgetRanOut { .. } => 5,
+        }
+    }
+}
+
+/// Everything that is known of a finished task: what `--json` prints, and what pull request and comments are rendered from.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub task_id: TaskId,
+    pub repository: Option<RepositoryName>,
+    #[serde(flatten)]
+    pub conclusion: Conclusion,
+    pub stop: Option<StopReason>,
+    pub base_commit: Option<String>,
+    pub tree: Option<String>,
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    pub pull_request: Option<PullRequest>,
+    #[serde(rename = "tests")]
+    pub verdict: Option<Verdict>,
+    pub test_command: Option<TestCommand>,
+    pub baseline: Option<TestRun>,
+    pub result: Option<TestRun>,
+    pub changed_files: Vec<ChangedFile>,
+    pub diff: Option<String>,
+    pub plan: Option<String>,
+    pub summary: Option<String>,
+    pub model: Option<String>,
+    pub steps: u32,
+    pub usage: Usage,
+    pub sandbox: Option<String>,
+    pub milliseconds: u64,
+    pub notes: Vec<String>,
+}

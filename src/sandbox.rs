@@ -1,0 +1,137 @@
+//! Where the repository's own code runs: never on the host.
+//!
+//! A [`Backend`] is found once at start by a real probe; [`Backend::open`] puts a box around one folder, and each
+//! [`Sandbox::run`] runs one shell line in it at `/workspace`. No backend, no run: there is no fallback to the host.
+
+pub mod container;
+pub mod namespace;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// A box around one folder.
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// Runs one line with `sh -c`. When it returns, no process of the command is alive.
+    async fn run(&self, command: &Command) -> Result<Output, SandboxError>;
+
+    /// What this box is, for people: `namespace (user, mount, pid, network; memory by cgroup)`.
+    fn description(&self) -> &str;
+
+    /// Ends the box and waits until it is gone. Dropping it does the same without waiting.
+    async fn close(&self) -> Result<(), SandboxError>;
+}
+
+/// One shell line to run.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// For `sh -c`.
+    pub line: String,
+    /// Below `/workspace`; empty for its root.
+    pub directory: PathBuf,
+    /// Added to the sandbox's own minimal environment.
+    pub environment: BTreeMap<String, String>,
+    pub timeout: Duration,
+}
+
+/// What a command may use. Each is per command, not per process, where the backend can do so.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub memory_bytes: u64,
+    pub processes: u64,
+    /// The largest file that a process may write.
+    pub file_size_bytes: u64,
+    /// How much output is kept: half of it from the head, half from the tail.
+    pub output_bytes: usize,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Exited(i32),
+    Signalled(i32),
+    /// The command's timeout; the whole process tree was killed.
+    TimedOut,
+    /// The memory limit; the whole process tree was killed.
+    OutOfMemory,
+}
+
+/// What a command printed (standard output and error as they came, in one stream) and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub ending: Ending,
+    pub head: Vec<u8>,
+    pub tail: Vec<u8>,
+    /// Bytes dropped between head and tail.
+    pub omitted_bytes: u64,
+    pub duration: Duration,
+}
+
+/// Which backend the operator wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// A container engine that answers and has an image, else namespaces, else an error.
+    Auto,
+    Container,
+    Namespace,
+}
+
+/// What the sandbox needs to know; all of it from the operator.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub choice: Choice,
+    pub limits: Limits,
+    /// Image for `container`.
+    pub image: Option<String>,
+    /// The program that is re-executed with [`namespace::HELPER_ARGUMENT`]: our own binary.
+    pub helper: PathBuf,
+    /// `PATH`, `HOME` and `DOCKER_HOST` of the operator: where toolchains and the engine are looked for.
+    pub path: Option<std::ffi::OsString>,
+    pub home: Option<PathBuf>,
+    pub docker_host: Option<String>,
+    /// Identifies this installation's containers, for the sweep at start.
+    pub owner: String,
+}
+
+/// Why there is no box, or why it broke. Never: a command that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("no sandbox is available: {reason}. {remedy}")]
+    Unavailable { reason: String, remedy: String },
+    #[error("the sandbox broke: {0}")]
+    Broken(String),
+}
+
+/// A backend that was probed and works.
+pub enum Backend {
+    Container(container::Engine),
+    Namespace(namespace::Launcher),
+}
+
+impl Backend {
+    /// Finds the backend that `settings` ask for and tries it with a real command.
+    pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
+        let _ = settings;
+        todo!()
+    }
+
+    /// Puts a box around `tree`, which appears read-write at `/workspace`.
+    pub async fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let _ = tree;
+        todo!()
+    }
+
+    /// Removes what earlier processes of this owner left behind and no living process uses.
+    pub async fn sweep(&self) -> Result<usize, SandboxError> {
+        todo!()
+    }
+
+    /// Ends all boxes that are still open, within `limit`: for signals.
+    pub async fn close_all(&self, limit: Duration) {
+        let _ = limit;
+        todo!()
+    }
+}

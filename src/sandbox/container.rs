@@ -1,0 +1,2 @@
+//! Docker and Podman.
+pub struct Engine;

@@ -1,0 +1,114 @@
+//! Issue text becomes a [`Task`]. Pure: no input, no output, no clock.
+
+use serde::{Serialize, Serializer};
+
+/// A task's id: `[A-Za-z0-9_-]{4,64}`, chosen by whoever dispatched it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// Parses an id; anything else than 4 to 64 of `[A-Za-z0-9_-]` is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (4..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `owner/name` on the forge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepositoryName {
+    pub owner: String,
+    pub name: String,
+}
+
+impl RepositoryName {
+    /// Parses `owner/name` in GitHub's alphabet; `None` for anything else, `.` and `..` included.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (owner, name) = text.split_once('/')?;
+        let owner_fits = (1..=39).contains(&owner.len())
+            && owner.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !owner.starts_with('-');
+        let name_fits = (1..=100).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && name != "."
+            && name != ".."
+            && !name.to_ascii_lowercase().ends_with(".git");
+        (owner_fits && name_fits).then(|| Self { owner: owner.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl std::fmt::Display for RepositoryName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.owner, self.name)
+    }
+}
+
+impl Serialize for RepositoryName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Serialize for TaskId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// An issue: `owner/name#42`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct IssueReference {
+    pub repository: RepositoryName,
+    pub number: u64,
+}
+
+impl IssueReference {
+    /// Parses `owner/name#42`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (repository, number) = text.split_once('#')?;
+        let number = number.parse().ok().filter(|number| *number > 0)?;
+        Some(Self { repository: RepositoryName::parse(repository)?, number })
+    }
+}
+
+impl std::fmt::Display for IssueReference {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}#{}", self.repository, self.number)
+    }
+}
+
+/// One piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    pub id: TaskId,
+    /// On one line.
+    pub title: String,
+    /// Without HTML comments: what a model may read.
+    pub instruction: String,
+    /// The contents of the instruction's `diff` and `patch` fences, in order; not empty: patch mode.
+    pub patches: Vec<String>,
+    /// The repository that the text names, if it names one. Never trusted without the operator's allow list.
+    pub target: Option<RepositoryName>,
+    /// The issue it came from, if it came from one.
+    pub issue: Option<IssueReference>,
+}
+
+/// Why an issue's text is not a task; posted to the issue as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("the issue has no text")]
+    Empty,
+    #[error("{0}")]
+    Malformed(String),
+}

@@ -1,0 +1,14 @@
+//! The one integration-test binary. `cargo test --test it` runs it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agent;
+mod lab;
+mod model;
+mod render;
+mod sandbox;
+mod scenarios;
+
+mod task;
+mod tidy;
+mod verify;
+mod workspace;
