@@ -1,1 +1,396 @@
-//! config
+//! Raw settings (file, environment, flags) become resolved ones. The only reader of the environment.
+//!
+//! Flags win over the environment, the environment over the file. A value that cannot be used is an error that names
+//! where it came from; nothing falls back silently.
+
+pub mod environment;
+pub mod file;
+pub mod flags;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::pipeline::{self, Limits, Publish};
+use crate::task::{IssueReference, RepositoryName, TaskId};
+use crate::{forge, sandbox, workspace};
+use environment::Environment;
+use file::{ConfigFile, RepositorySection};
+use flags::{Flags, RunFlags, SandboxFlag};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Everything that one `patchwright run` needs, checked.
+#[derive(Debug)]
+pub struct RunConfig {
+    pub source: Source,
+    pub repository: Option<RepositoryArgument>,
+    pub base: Option<String>,
+    pub destination: Destination,
+    pub test_command: Option<String>,
+    pub json: bool,
+    pub record: Option<PathBuf>,
+    /// The target of issues that name none.
+    pub target_repository: Option<RepositoryName>,
+    pub allowed_targets: Option<Vec<String>>,
+    pub repositories: BTreeMap<String, RepositorySection>,
+    pub model: ModelConfig,
+    pub pipeline: pipeline::Settings,
+    pub forge: forge::Settings,
+    pub sandbox: sandbox::Settings,
+    pub workspace: workspace::Settings,
+}
+
+/// Where the instruction comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// `--task`; `None`: standard input.
+    CommandLine { text: Option<String>, id: Option<TaskId> },
+    /// `--issue`.
+    Issue(IssueReference),
+}
+
+/// What `--repo` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositoryArgument {
+    /// A folder of this machine.
+    Local(PathBuf),
+    /// A clone address outside the forge.
+    Url(Url),
+    /// A repository on the forge.
+    Forge(RepositoryName),
+}
+
+impl std::fmt::Display for RepositoryArgument {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RepositoryArgument::Local(folder) => write!(formatter, "{}", folder.display()),
+            RepositoryArgument::Url(url) => write!(formatter, "{url}"),
+            RepositoryArgument::Forge(name) => write!(formatter, "{name}"),
+        }
+    }
+}
+
+/// Where the result goes, before the target is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// To standard output.
+    Diff,
+    /// Onto this new branch of the local repository.
+    LocalBranch(String),
+    /// To the forge.
+    PullRequest,
+}
+
+/// The model, as far as the operator named it.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    pub endpoint: Option<Url>,
+    pub name: Option<String>,
+    pub key: Option<SecretString>,
+    pub context_window: Option<u64>,
+    pub max_output_tokens: u32,
+    pub temperature: Option<f32>,
+    pub silence: Duration,
+}
+
+/// Resolves `patchwright run`.
+pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> anyhow::Result<RunConfig> {
+    let file = read_config_file(flags.config.as_deref(), environment)?;
+    let forge = resolve_forge(&file, environment)?;
+    let repository = run.repo.as_deref().map(|text| parse_repository(text, &forge.server_url)).transpose()?;
+    let source = resolve_source(run)?;
+    let destination = resolve_destination(run, repository.as_ref())?;
+    if let Some(record) = &run.record
+        && record.exists()
+    {
+        bail!("--record {}: the file exists already. Name a new one", record.display());
+    }
+    let target_repository = environment
+        .get("TARGET_REPO")
+        .map(|text| RepositoryName::parse(text).with_context(|| format!("TARGET_REPO=`{text}` is not OWNER/NAME")))
+        .transpose()?;
+    let settings_of_repository = match &repository {
+        Some(RepositoryArgument::Forge(name)) => file.repositories.get(&name.to_string()).cloned(),
+        Some(RepositoryArgument::Local(_) | RepositoryArgument::Url(_)) | None => None,
+    };
+    let image = run.image.clone().or(settings_of_repository.and_then(|section| section.image));
+    let model = resolve_model(&file, run, environment)?;
+    Ok(RunConfig {
+        source,
+        repository,
+        base: run.base.clone(),
+        destination,
+        test_command: run.test_command.clone(),
+        json: run.json,
+        record: run.record.clone(),
+        target_repository,
+        allowed_targets: file.allowed_targets.clone(),
+        pipeline: resolve_pipeline(&file, run, environment, &model)?,
+        model,
+        forge,
+        sandbox: resolve_sandbox(&file, run.sandbox, image, environment)?,
+        workspace: resolve_workspace(&file, environment)?,
+        repositories: file.repositories,
+    })
+}
+
+fn resolve_pipeline(
+    file: &ConfigFile,
+    run: &RunFlags,
+    environment: &Environment,
+    model: &ModelConfig,
+) -> anyhow::Result<pipeline::Settings> {
+    let agent_name = environment.get("AGENT_NAME").map(str::to_owned).or(file.agent_name.clone());
+    Ok(pipeline::Settings {
+        agent_name: agent_name.unwrap_or_else(|| "Patchwright".into()),
+        author: workspace::Author {
+            name: file.commit.author_name.clone().unwrap_or_else(|| "Patchwright".into()),
+            email: file.commit.author_email.clone().unwrap_or_else(|| "patchwright@localhost".into()),
+        },
+        limits: resolve_limits(file, run, environment)?,
+        patch_mode: file.publish.patch_mode.unwrap_or_default(),
+        publish: resolve_publish(file, environment)?,
+        prompts: file.prompts.clone(),
+        context_window: model.context_window,
+        max_output_tokens: model.max_output_tokens,
+        temperature: model.temperature,
+    })
+}
+
+fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::Result<ConfigFile> {
+    let named = named.map(Path::to_owned).or_else(|| environment.get("PATCHWRIGHT_CONFIG").map(PathBuf::from));
+    let path = match named {
+        Some(path) => path,
+        None => match environment.config_folder().map(|folder| folder.join("patchwright.toml")) {
+            Some(path) if path.exists() => path,
+            Some(_) | None => return Ok(ConfigFile::default()),
+        },
+    };
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read the config file {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("the config file {} does not fit", path.display()))
+}
+
+fn resolve_forge(file: &ConfigFile, environment: &Environment) -> anyhow::Result<forge::Settings> {
+    let url = |name: &str, in_file: &Option<String>, default: &str| {
+        let text = environment.get(name).or(in_file.as_deref()).unwrap_or(default);
+        parse_http_url(text).with_context(|| format!("{name}=`{text}` cannot be used"))
+    };
+    let token = match environment.secret("GITHUB_TOKEN") {
+        Some(token) => Some(token),
+        None => read_secret(file.github.token_file.as_deref())?,
+    };
+    Ok(forge::Settings {
+        api_url: url("GITHUB_API_URL", &file.github.api_url, "https://api.github.com")?,
+        server_url: url("GITHUB_SERVER_URL", &file.github.server_url, "https://github.com")?,
+        token,
+        timeout: Duration::from_secs(30),
+    })
+}
+
+/// A file holds one secret; white space around it is not part of it.
+fn read_secret(path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
+    let Some(path) = path else { return Ok(None) };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the secret's file {}", path.display()))?;
+    match text.trim() {
+        "" => bail!("the secret's file {} is empty", path.display()),
+        secret => Ok(Some(SecretString::from(secret))),
+    }
+}
+
+fn parse_http_url(text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).context("it is not a URL such as https://host/path")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        bail!("it must begin with https:// (or http://)");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        bail!("it must hold no user name and no password; secrets go into the environment");
+    }
+    Ok(url)
+}
+
+/// What `--repo` means: a folder if it exists or looks like a path, else an address, else `OWNER/NAME`.
+fn parse_repository(text: &str, server_url: &Url) -> anyhow::Result<RepositoryArgument> {
+    if text.contains("://") {
+        let url = parse_clone_url(text)?;
+        return Ok(match name_on_forge(&url, server_url) {
+            Some(name) => RepositoryArgument::Forge(name),
+            None => RepositoryArgument::Url(url),
+        });
+    }
+    let path = Path::new(text);
+    if path.is_dir() {
+        let absolute = path.canonicalize().with_context(|| format!("--repo {text}: the folder cannot be opened"))?;
+        return Ok(RepositoryArgument::Local(absolute));
+    }
+    if path.is_file() {
+        bail!("--repo {text}: this is a file. Name the repository's folder");
+    }
+    let looks_like_a_path = text.starts_with(['.', '/', '~']) || text.contains('\\');
+    match RepositoryName::parse(text) {
+        Some(name) if !looks_like_a_path => Ok(RepositoryArgument::Forge(name)),
+        Some(_) | None if text.contains(':') => {
+            bail!("--repo {text}: ssh addresses are not supported. Use the https:// address with a token")
+        }
+        Some(_) | None => bail!("--repo {text}: there is no such folder, and it is not OWNER/NAME or a clone address"),
+    }
+}
+
+fn parse_clone_url(text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).with_context(|| format!("--repo {text}: not a valid address"))?;
+    match url.scheme() {
+        "file" => Ok(url),
+        "http" | "https" => parse_http_url(text).context("--repo: the address cannot be used"),
+        other => bail!("--repo: {other}:// addresses are not supported. Use the https:// address with a token"),
+    }
+}
+
+fn name_on_forge(url: &Url, server_url: &Url) -> Option<RepositoryName> {
+    let same_host = (url.scheme(), url.host_str(), url.port_or_known_default())
+        == (server_url.scheme(), server_url.host_str(), server_url.port_or_known_default());
+    let path = url.path().strip_prefix(server_url.path().trim_end_matches('/'))?.trim_matches('/');
+    same_host.then(|| RepositoryName::parse(path.strip_suffix(".git").unwrap_or(path))).flatten()
+}
+
+fn resolve_source(run: &RunFlags) -> anyhow::Result<Source> {
+    let id = run
+        .task_id
+        .as_deref()
+        .map(|text| TaskId::parse(text).with_context(|| format!("--task-id `{text}`: 4 to 64 of A-Z a-z 0-9 _ -")))
+        .transpose()?;
+    match (&run.issue, &run.task) {
+        (Some(issue), _) => {
+            let issue = IssueReference::parse(issue).with_context(|| format!("--issue `{issue}` is not OWNER/REPO#N"))?;
+            Ok(Source::Issue(issue))
+        }
+        (None, Some(text)) if text == "-" => Ok(Source::CommandLine { text: None, id }),
+        (None, Some(text)) if text.trim().is_empty() => bail!("--task is empty. Say what is to be changed"),
+        (None, Some(text)) => Ok(Source::CommandLine { text: Some(text.clone()), id }),
+        (None, None) => bail!("there is no instruction. Give --task TEXT or --issue OWNER/REPO#N"),
+    }
+}
+
+fn resolve_destination(run: &RunFlags, repository: Option<&RepositoryArgument>) -> anyhow::Result<Destination> {
+    let local = matches!(repository, Some(RepositoryArgument::Local(_)));
+    match (&run.branch, repository) {
+        (Some(name), Some(RepositoryArgument::Local(_))) => Ok(Destination::LocalBranch(name.clone())),
+        (Some(_), _) => bail!("--branch needs a local folder as --repo; elsewhere the branch's name follows the task's id"),
+        (None, _) if run.dry_run || (local && run.issue.is_none()) => Ok(Destination::Diff),
+        (None, Some(RepositoryArgument::Url(_) | RepositoryArgument::Local(_))) if run.issue.is_some() => {
+            bail!("--issue with a repository that is not on the forge needs --dry-run: there is nowhere to open a pull request")
+        }
+        (None, Some(RepositoryArgument::Url(url))) => {
+            bail!("{url} is not on the forge (GITHUB_SERVER_URL), so no pull request can be opened. Add --dry-run for the diff")
+        }
+        (None, Some(RepositoryArgument::Local(_) | RepositoryArgument::Forge(_)) | None) => Ok(Destination::PullRequest),
+    }
+}
+
+fn resolve_publish(file: &ConfigFile, environment: &Environment) -> anyhow::Result<Publish> {
+    let section = &file.publish;
+    Ok(Publish {
+        unverified: section.unverified.unwrap_or_default(),
+        comments: section.comments.unwrap_or(true),
+        comment_on_failure: environment.boolean("COMMENT_ON_FAILURE")?.or(section.comment_on_failure).unwrap_or(true),
+        close_issues: environment.boolean("CLOSE_ISSUES_ON_SUCCESS")?.or(section.close_issues).unwrap_or(false),
+        trace_file: section.trace_file.unwrap_or(false),
+    })
+}
+
+fn resolve_limits(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<Limits> {
+    let section = &file.limits;
+    let task_seconds = environment.number("TASK_TIMEOUT_SECONDS")?.or(section.task_seconds).unwrap_or(1800);
+    let limits = Limits {
+        task: run.timeout.unwrap_or(Duration::from_secs(task_seconds)),
+        tests: Duration::from_secs(section.test_seconds.unwrap_or(600)),
+        command: Duration::from_secs(section.command_seconds.unwrap_or(120)),
+        steps: run.max_steps.or(section.steps).unwrap_or(50),
+        tokens: run.max_tokens.or(section.tokens).unwrap_or(1_000_000),
+        verify_rounds: section.verify_rounds.unwrap_or(3),
+    };
+    if limits.task.is_zero() || limits.tests.is_zero() || limits.command.is_zero() || limits.steps == 0 || limits.tokens == 0 {
+        bail!("a limit is zero; limits are at least 1");
+    }
+    Ok(limits)
+}
+
+fn resolve_model(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
+    let section = &file.model;
+    let endpoint = run.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
+    let endpoint = endpoint
+        .map(|text| parse_http_url(text).with_context(|| format!("the model endpoint `{text}` cannot be used")))
+        .transpose()?;
+    let key = match environment.secret("LLM_API_KEY") {
+        Some(key) => Some(key),
+        None => read_secret(section.key_file.as_deref())?,
+    };
+    let name = run.model.clone().or(environment.get("LLM_MODEL").map(str::to_owned)).or(section.name.clone());
+    Ok(ModelConfig {
+        endpoint,
+        name,
+        key,
+        context_window: section.context_window,
+        max_output_tokens: section.max_output_tokens.unwrap_or(4096),
+        temperature: section.temperature,
+        silence: Duration::from_secs(section.silence_seconds.unwrap_or(300)),
+    })
+}
+
+fn resolve_sandbox(
+    file: &ConfigFile,
+    flag: Option<SandboxFlag>,
+    image: Option<String>,
+    environment: &Environment,
+) -> anyhow::Result<sandbox::Settings> {
+    let section = &file.sandbox;
+    let choice = match flag.or(section.backend).unwrap_or(SandboxFlag::Auto) {
+        SandboxFlag::Auto => sandbox::Choice::Auto,
+        SandboxFlag::Container => sandbox::Choice::Container,
+        SandboxFlag::Namespace => sandbox::Choice::Namespace,
+    };
+    Ok(sandbox::Settings {
+        choice,
+        limits: sandbox::Limits {
+            memory_bytes: section.memory_mib.unwrap_or(4096).saturating_mul(MIB),
+            processes: section.processes.unwrap_or(512),
+            file_size_bytes: section.file_size_mib.unwrap_or(1024).saturating_mul(MIB),
+            output_bytes: 64 * 1024,
+        },
+        image: image.or(section.image.clone()),
+        helper: std::env::current_exe().context("cannot find our own program, which the sandbox is started with")?,
+        path: environment.get("PATH").map(Into::into),
+        home: environment.home(),
+        docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+        owner: environment.owner(),
+    })
+}
+
+fn resolve_workspace(file: &ConfigFile, environment: &Environment) -> anyhow::Result<workspace::Settings> {
+    let search_path = environment.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
+    let git = which::which_in("git", Some(search_path), "/").context("git was not found on the PATH. Install git")?;
+    let folder = environment.get("WORKSPACE_DIR").map(PathBuf::from).or(file.workspace.clone());
+    let (cache, temporary) = match folder {
+        Some(folder) => {
+            let folder = std::path::absolute(&folder)
+                .with_context(|| format!("the workspace folder {} cannot be used", folder.display()))?;
+            (folder.join("mirrors"), folder.join("tasks"))
+        }
+        None => {
+            let cache = environment.cache_folder().context("there is no cache folder. Set HOME or WORKSPACE_DIR")?;
+            (cache.join("mirrors"), environment.temporary_folder())
+        }
+    };
+    Ok(workspace::Settings {
+        git,
+        cache,
+        temporary,
+        git_timeout: Duration::from_secs(600),
+        environment: environment.network_settings_for_git(),
+    })
+}

@@ -1,2 +1,397 @@
-//! The forge: GitHub over octocrab.
+//! The forge: GitHub over octocrab, read into small structs of our own.
+//!
+//! Reads are retried by octocrab, which waits out rate limits. Writes never are: octocrab would replay a POST whose
+//! answer got lost. They go through [`retry::create_once`] instead, which looks for its own effect first.
+
 pub mod render;
+mod retry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octocrab::Octocrab;
+use octocrab::service::middleware::retry::{NoOpRateLimitMetrics, RetryConfig};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::outcome::PullRequest;
+use crate::task::{IssueReference, RepositoryName, TaskId};
+
+/// How often a read is repeated after a rate limit, a server error or a lost connection.
+const READ_RETRIES: usize = 3;
+/// Pages of 100 comments that are searched for a marker; the oldest come first.
+const COMMENT_PAGES: u32 = 30;
+const PAGE: u8 = 100;
+
+/// Where the forge is and who we are there.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://api.github.com`, or `https://host/api/v3`.
+    pub api_url: Url,
+    /// `https://github.com`, or `https://host`: the base of clone addresses.
+    pub server_url: Url,
+    pub token: Option<SecretString>,
+    /// For the connection, and for silence within an answer.
+    pub timeout: Duration,
+}
+
+/// GitHub, as one identity.
+#[derive(Debug, Clone)]
+pub struct Forge {
+    reads: Octocrab,
+    writes: Octocrab,
+    server_url: Url,
+    has_token: bool,
+}
+
+/// An issue, as far as we read it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Issue {
+    pub number: u64,
+    pub title: String,
+    pub body: Option<String>,
+    pub state: String,
+    #[serde(default)]
+    pub labels: Vec<Label>,
+    /// Present if the "issue" is a pull request.
+    pub pull_request: Option<serde_json::Value>,
+}
+
+/// A label of an issue.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Label {
+    pub name: String,
+}
+
+/// A repository, as far as we read it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Repository {
+    pub full_name: String,
+    pub default_branch: String,
+    #[serde(default)]
+    pub archived: bool,
+    #[serde(default)]
+    pub permissions: Option<Permissions>,
+}
+
+/// What our token may do in a repository.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Permissions {
+    #[serde(default)]
+    pub push: bool,
+}
+
+/// What a branch of a repository points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub commit: String,
+    pub message: String,
+}
+
+/// A pull request to open.
+#[derive(Debug, Clone)]
+pub struct NewPullRequest {
+    pub title: String,
+    pub body: String,
+    pub head: String,
+    pub base: String,
+    pub draft: bool,
+}
+
+/// Why the forge did not do it. Each text names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgeError {
+    #[error("{what} was not found: it does not exist, or the token may not see it. Check the name and the token's access")]
+    NotFound { what: String },
+    #[error("the forge refused the token. Check that GITHUB_TOKEN is valid and not expired")]
+    Unauthorized,
+    #[error(
+        "the forge forbids {what}: {message}. Check the token's permissions (contents, issues and pull requests: read and write)"
+    )]
+    Forbidden { what: String, message: String },
+    #[error("the forge's rate limit is reached. Try again in {} s", wait.as_secs())]
+    RateLimited { wait: Duration },
+    #[error("the forge refused {what}: {message}")]
+    Unprocessable { what: String, message: String },
+    #[error("the forge could not be reached for {what}: {message}. Check GITHUB_API_URL and the network")]
+    Transient { what: String, message: String },
+    #[error("the forge gave an answer that does not fit for {what}: {message}")]
+    Unexpected { what: String, message: String },
+}
+
+impl Forge {
+    /// A client for `settings`; sends nothing yet.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let client = |redirects| {
+            reqwest::Client::builder()
+                .user_agent(concat!("patchwright/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(settings.timeout)
+                .read_timeout(settings.timeout)
+                .redirect(redirects)
+                .build()
+        };
+        let octocrab = |client: reqwest::Client, retries: RetryConfig| -> anyhow::Result<Octocrab> {
+            let builder =
+                Octocrab::builder().base_uri(settings.api_url.as_str().trim_end_matches('/'))?.add_retry_config(retries);
+            let builder = match &settings.token {
+                Some(token) => builder.personal_token(token.expose_secret()),
+                None => builder,
+            };
+            Ok(builder.build_with_reqwest(client)?)
+        };
+        let patient = RetryConfig::HandleRateLimits {
+            metrics: Arc::new(NoOpRateLimitMetrics),
+            max_retries: READ_RETRIES,
+            min_wait_seconds: 1,
+            retry_on_forbidden: false,
+        };
+        Ok(Self {
+            // A renamed repository answers reads with a redirect; a redirected POST would silently become a GET.
+            reads: octocrab(client(reqwest::redirect::Policy::limited(5))?, patient)?,
+            writes: octocrab(client(reqwest::redirect::Policy::none())?, RetryConfig::None)?,
+            server_url: settings.server_url.clone(),
+            has_token: settings.token.is_some(),
+        })
+    }
+
+    /// Whether there is a token to write with.
+    pub fn has_token(&self) -> bool {
+        self.has_token
+    }
+
+    /// The address that git clones `repository` from; it holds no token.
+    pub fn clone_url(&self, repository: &RepositoryName) -> Url {
+        let mut url = self.server_url.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}/{}/{}.git", repository.owner, repository.name));
+        url
+    }
+
+    /// Reads an issue.
+    pub async fn issue(&self, issue: &IssueReference) -> Result<Issue, ForgeError> {
+        self.read(&format!("{}/issues/{}", repository_route(&issue.repository), issue.number), &format!("issue {issue}"))
+            .await
+    }
+
+    /// Reads a repository: its default branch, and what we may do there.
+    pub async fn repository(&self, repository: &RepositoryName) -> Result<Repository, ForgeError> {
+        self.read(&repository_route(repository), &format!("repository {repository}")).await
+    }
+
+    /// Reads a branch; `None` if there is none of that name.
+    pub async fn branch(&self, repository: &RepositoryName, branch: &str) -> Result<Option<Branch>, ForgeError> {
+        #[derive(Deserialize)]
+        struct WireBranch {
+            commit: WireCommit,
+        }
+        #[derive(Deserialize)]
+        struct WireCommit {
+            sha: String,
+            commit: WireMessage,
+        }
+        #[derive(Deserialize)]
+        struct WireMessage {
+            message: String,
+        }
+        let route = format!("{}/branches/{branch}", repository_route(repository));
+        match self.read::<WireBranch>(&route, &format!("branch {branch} of {repository}")).await {
+            Ok(found) => Ok(Some(Branch { commit: found.commit.sha, message: found.commit.commit.message })),
+            Err(ForgeError::NotFound { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The pull request of `task`, in any state, whose head is `branch`; the newest if there are several.
+    pub async fn pull_request_of(
+        &self,
+        task: &TaskId,
+        repository: &RepositoryName,
+        branch: &str,
+    ) -> Result<Option<PullRequest>, ForgeError> {
+        let route = format!(
+            "{}/pulls?state=all&head={}:{branch}&per_page={PAGE}",
+            repository_route(repository),
+            repository.owner
+        );
+        let found: Vec<WirePullRequest> = self.read(&route, &format!("pull requests of {repository}")).await?;
+        let marker = render::metadata_line(task);
+        let ours = |pull: &WirePullRequest| pull.body.as_deref().is_some_and(|body| body.contains(&marker));
+        Ok(found.into_iter().find(ours).map(|pull| pull.into_pull_request(true)))
+    }
+
+    /// Opens the pull request of `task`, unless it is there already: also if an answer got lost on the way.
+    pub async fn open_pull_request(
+        &self,
+        task: &TaskId,
+        repository: &RepositoryName,
+        new: &NewPullRequest,
+    ) -> Result<PullRequest, ForgeError> {
+        let what = format!("a pull request in {repository}");
+        let route = format!("{}/pulls", repository_route(repository));
+        let body = serde_json::json!({
+            "title": new.title, "body": new.body, "head": new.head, "base": new.base, "draft": new.draft,
+            "maintainer_can_modify": true,
+        });
+        let (pull_request, _) = retry::create_once(
+            || self.pull_request_of(task, repository, &new.head),
+            || async {
+                let made: WirePullRequest =
+                    self.writes.post(&route, Some(&body)).await.map_err(|error| classify(error, &what))?;
+                Ok(made.into_pull_request(false))
+            },
+        )
+        .await?;
+        Ok(pull_request)
+    }
+
+    /// Comments on an issue, unless a comment with `marker` stands there already.
+    pub async fn comment_once(&self, issue: &IssueReference, marker: &str, body: &str) -> Result<(), ForgeError> {
+        let what = format!("a comment on {issue}");
+        let route = format!("{}/issues/{}/comments", repository_route(&issue.repository), issue.number);
+        retry::create_once(
+            || self.find_comment(issue, marker),
+            || async {
+                let made: WireComment = self
+                    .writes
+                    .post(&route, Some(&serde_json::json!({ "body": body })))
+                    .await
+                    .map_err(|error| classify(error, &what))?;
+                Ok(made)
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Adds and removes labels of an issue. Both are idempotent at the forge, so they are simply repeated on failure.
+    pub async fn change_labels(&self, issue: &IssueReference, add: &[&str], remove: &[&str]) -> Result<(), ForgeError> {
+        let route = format!("{}/issues/{}/labels", repository_route(&issue.repository), issue.number);
+        let what = format!("the labels of {issue}");
+        if !add.is_empty() {
+            retry::repeat(|| async {
+                let labels = serde_json::json!({ "labels": add });
+                let _: Vec<Label> =
+                    self.writes.post(&route, Some(&labels)).await.map_err(|error| classify(error, &what))?;
+                Ok(())
+            })
+            .await?;
+        }
+        for label in remove {
+            retry::repeat(|| async {
+                let removed: Result<Vec<Label>, _> =
+                    self.writes.delete(format!("{route}/{}", path_segment(label)), None::<&()>).await;
+                match removed.map_err(|error| classify(error, &what)) {
+                    Ok(_) | Err(ForgeError::NotFound { .. }) => Ok(()),
+                    Err(other) => Err(other),
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Closes an issue.
+    pub async fn close_issue(&self, issue: &IssueReference) -> Result<(), ForgeError> {
+        let route = format!("{}/issues/{}", repository_route(&issue.repository), issue.number);
+        retry::repeat(|| async {
+            let _: Issue = self
+                .writes
+                .patch(&route, Some(&serde_json::json!({ "state": "closed" })))
+                .await
+                .map_err(|error| classify(error, &format!("closing {issue}")))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn find_comment(&self, issue: &IssueReference, marker: &str) -> Result<Option<WireComment>, ForgeError> {
+        for page in 1..=COMMENT_PAGES {
+            let route = format!(
+                "{}/issues/{}/comments?per_page={PAGE}&page={page}",
+                repository_route(&issue.repository),
+                issue.number
+            );
+            let comments: Vec<WireComment> = self.read(&route, &format!("comments of {issue}")).await?;
+            let last = comments.len() < usize::from(PAGE);
+            let ours =
+                comments.into_iter().find(|comment| comment.body.as_deref().is_some_and(|body| body.contains(marker)));
+            if ours.is_some() || last {
+                return Ok(ours);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, route: &str, what: &str) -> Result<T, ForgeError> {
+        self.reads.get(route, None::<&()>).await.map_err(|error| classify(error, what))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct WirePullRequest {
+    number: u64,
+    html_url: String,
+    #[serde(default)]
+    draft: bool,
+    body: Option<String>,
+}
+
+impl WirePullRequest {
+    fn into_pull_request(self, existed: bool) -> PullRequest {
+        PullRequest { number: self.number, url: self.html_url, draft: self.draft, existed }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct WireComment {
+    body: Option<String>,
+}
+
+fn repository_route(repository: &RepositoryName) -> String {
+    format!("/repos/{}/{}", repository.owner, repository.name)
+}
+
+/// Percent-encodes one segment of a path.
+fn path_segment(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// Sorts octocrab's errors into those that a caller tells apart.
+fn classify(error: octocrab::Error, what: &str) -> ForgeError {
+    let what = what.to_owned();
+    match error {
+        octocrab::Error::GitHub { source, .. } => {
+            let details: Vec<String> = source.errors.iter().flatten().map(ToString::to_string).collect();
+            let message = match details.is_empty() {
+                true => source.message.clone(),
+                false => format!("{} ({})", source.message, details.join(", ")),
+            };
+            match source.status_code.as_u16() {
+                401 => ForgeError::Unauthorized,
+                403 | 429 => match retry::limit_wait(&source) {
+                    Some(wait) => ForgeError::RateLimited { wait },
+                    None => ForgeError::Forbidden { what, message },
+                },
+                404 | 410 => ForgeError::NotFound { what },
+                422 => ForgeError::Unprocessable { what, message },
+                500..=599 => {
+                    ForgeError::Transient { what, message: format!("HTTP {}: {message}", source.status_code.as_u16()) }
+                }
+                status => ForgeError::Unexpected { what, message: format!("HTTP {status}: {message}") },
+            }
+        }
+        octocrab::Error::Serde { source, .. } => ForgeError::Unexpected { what, message: source.to_string() },
+        octocrab::Error::Json { source, .. } => ForgeError::Unexpected { what, message: source.to_string() },
+        other => ForgeError::Transient { what, message: root_cause(&other) },
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -21,3 +21,4 @@ pub mod pipeline;
 pub mod sandbox;
 pub mod task;
 pub mod workspace;
+pub mod progress;

@@ -1,1 +1,276 @@
-fn main() {}
+//! The command line: flags in, one task worked, an exit code out.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use patchwright::config::environment::Environment;
+use patchwright::config::flags::{Command, Flags, RunFlags};
+use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
+use patchwright::event::Events;
+use patchwright::forge::Forge;
+use patchwright::model::Model;
+use patchwright::model::openai;
+use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
+use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
+use patchwright::progress::{self, Progress};
+use patchwright::sandbox::{Backend, namespace};
+use patchwright::task::{IssueReference, RepositoryName, Task};
+use patchwright::workspace::{Remote, Workspace};
+
+/// Bytes of an instruction on standard input.
+const LONGEST_INSTRUCTION: u64 = 10_000_000;
+const WRONG_USAGE: u8 = 2;
+const INTERRUPTED: u8 = 130;
+/// Cleaning up after a signal takes at most this long.
+const GOODBYE: Duration = Duration::from_millis(1500);
+
+fn main() -> ExitCode {
+    // Before any thread exists: the sandbox's child forks.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == namespace::HELPER_ARGUMENT) {
+        return namespace::helper_main();
+    }
+    let flags = Flags::parse();
+    let environment = Environment::read();
+    match start(&flags, &environment) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+/// Sets the process up and runs the command. An error here is one of usage or configuration.
+fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
+    start_logging(&environment.log_level(flags.verbose))?;
+    // Other processes of the same user cannot read our memory or environment, which hold the token.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("the TLS provider was installed twice");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let code = match &flags.command {
+        Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
+    };
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -> anyhow::Result<u8> {
+    let mut signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupted = std::pin::pin!(async {
+        tokio::select! { _ = signals.0.recv() => {}, _ = signals.1.recv() => {} }
+    });
+    let progress = Arc::new(Progress::new());
+    let prepared = tokio::select! {
+        prepared = prepare(flags, run, environment, &progress) => prepared,
+        () = &mut interrupted => { progress.finish(); return Ok(INTERRUPTED) }
+    };
+    let (config, ready) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            progress.finish();
+            return Err(error);
+        }
+    };
+    let outcome = match ready {
+        Ready::Ended(outcome) => *outcome,
+        Ready::Work(work) => {
+            let (services, order) = *work;
+            tokio::select! {
+                outcome = pipeline::run_task(&services, &order) => outcome,
+                () = &mut interrupted => {
+                    // The task's future is dropped by now: its processes are killed, its folders removed.
+                    services.backend.close_all(GOODBYE).await;
+                    progress.finish();
+                    eprintln!("interrupted");
+                    return Ok(INTERRUPTED);
+                }
+            }
+        }
+    };
+    progress.finish();
+    print_result(&config, &progress, &outcome)?;
+    Ok(outcome.conclusion.exit_code())
+}
+
+/// What preparation comes to: a task to work, or an outcome that no stage is needed for.
+enum Ready {
+    Work(Box<(Services, Order)>),
+    Ended(Box<Outcome>),
+}
+
+/// Everything up to the first stage: the config, the task, the sandbox, the model.
+async fn prepare(
+    flags: &Flags,
+    run: &RunFlags,
+    environment: &Environment,
+    progress: &Arc<Progress>,
+) -> anyhow::Result<(RunConfig, Ready)> {
+    let config = config::resolve_run(flags, run, environment)?;
+    let events = progress::events(Arc::clone(progress), config.record.as_deref())?;
+    let forge = Forge::new(&config.forge)?;
+    if config.destination == Destination::PullRequest && !forge.has_token() {
+        anyhow::bail!("GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff");
+    }
+    let order = match take_order(&config, &forge).await? {
+        Ok(order) => order,
+        Err(failed) => return Ok((config, Ready::Ended(Box::new(failed)))),
+    };
+    let workspace = Workspace::new(config.workspace.clone())?;
+    let backend = Backend::probe(&config.sandbox).await?;
+    let swept = workspace.sweep() + backend.sweep().await?;
+    if swept > 0 {
+        events.note(format!("removed {swept} leftovers of runs that were killed"));
+    }
+    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
+    let model: Option<Box<dyn Model>> = match needs_model {
+        true => Some(Box::new(connect_model(&config, &events).await?)),
+        false => None,
+    };
+    let settings = config.pipeline.clone();
+    Ok((config, Ready::Work(Box::new((Services { workspace, backend, model, forge, events, settings }, order)))))
+}
+
+/// Takes the task from the command line or its issue. The inner error is a task that failed at intake.
+async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Outcome>> {
+    let deadline = Instant::now() + config.pipeline.limits.task;
+    let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
+    let (task, target) = match &config.source {
+        Source::CommandLine { text, id } => {
+            let instruction = match text {
+                Some(text) => text.clone(),
+                None => read_standard_input()?,
+            };
+            let repository = config.repository.as_ref().map(RepositoryArgument::to_string).unwrap_or_default();
+            (intake::from_command_line(&instruction, id.clone(), &repository)?, config.repository.clone())
+        }
+        Source::Issue(issue) => match take_issue(config, forge, issue, tell).await {
+            Ok((task, target)) => (task, Some(target)),
+            Err(error) => return Ok(Err(failed_at_intake(&error))),
+        },
+    };
+    let Some(target) = target else { anyhow::bail!("there is no repository. Give --repo") };
+    let (remote, name) = match target {
+        RepositoryArgument::Local(folder) => (Remote::Local(folder), None),
+        RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
+        RepositoryArgument::Forge(name) => {
+            (Remote::Url { url: forge.clone_url(&name), token: config.forge.token.clone() }, Some(name))
+        }
+    };
+    let delivery = match (&config.destination, &name) {
+        (Destination::Diff, _) => Delivery::Diff,
+        (Destination::LocalBranch(branch), _) => Delivery::LocalBranch(branch.clone()),
+        (Destination::PullRequest, Some(name)) => Delivery::PullRequest(name.clone()),
+        (Destination::PullRequest, None) => anyhow::bail!("the repository is not on the forge. Add --dry-run"),
+    };
+    let test_command = test_command_of(config, name.as_ref());
+    Ok(Ok(Order { task, remote, repository: name, base: config.base.clone(), delivery, test_command, deadline }))
+}
+
+async fn take_issue(
+    config: &RunConfig,
+    forge: &Forge,
+    issue: &IssueReference,
+    tell: bool,
+) -> anyhow::Result<(Task, RepositoryArgument)> {
+    let task = intake::from_issue(forge, issue, tell).await?;
+    let target = match &config.repository {
+        Some(named) => named.clone(),
+        None => {
+            let (default, allowed) = (config.target_repository.as_ref(), config.allowed_targets.as_deref());
+            RepositoryArgument::Forge(intake::target_of(&task, issue, default, allowed)?)
+        }
+    };
+    Ok((task, target))
+}
+
+fn failed_at_intake(error: &anyhow::Error) -> Outcome {
+    let mut outcome = Outcome::new(None, None);
+    outcome.conclusion = Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}") };
+    outcome
+}
+
+/// The operator's test command: the flag, else the config's for this repository.
+fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> Option<TestCommand> {
+    if let Some(command) = &config.test_command {
+        return Some(TestCommand { command: command.clone(), reason: "given with --test-command".into() });
+    }
+    let command = config.repositories.get(&repository?.to_string())?.test_command.clone()?;
+    Some(TestCommand { command, reason: "set in the operator's config".into() })
+}
+
+async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<openai::OpenAi> {
+    let settings = openai::Settings {
+        endpoint: config.model.endpoint.clone(),
+        key: config.model.key.clone(),
+        model: config.model.name.clone(),
+        silence_timeout: config.model.silence,
+        ..openai::Settings::default()
+    };
+    let (model, notes) = openai::connect(&settings).await?;
+    for note in notes {
+        events.note(note);
+    }
+    Ok(model)
+}
+
+/// Reads the instruction from standard input, up to the largest one that is taken.
+fn read_standard_input() -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    let mut input = std::io::stdin().lock().take(LONGEST_INSTRUCTION + 1);
+    input.read_to_end(&mut text).context("cannot read the instruction from standard input")?;
+    if text.len() as u64 > LONGEST_INSTRUCTION {
+        anyhow::bail!("the instruction is longer than {} MB. Shorten it", LONGEST_INSTRUCTION / 1_000_000);
+    }
+    let text = String::from_utf8(text).context("the instruction on standard input is not UTF-8")?;
+    if text.trim().is_empty() {
+        anyhow::bail!("the instruction on standard input is empty. Say what is to be changed");
+    }
+    Ok(text)
+}
+
+/// Puts the result, and nothing else, on standard output; the closing lines go to standard error.
+fn print_result(config: &RunConfig, progress: &Progress, outcome: &Outcome) -> anyhow::Result<()> {
+    let mut output = std::io::stdout().lock();
+    let written = if config.json {
+        serde_json::to_writer_pretty(&mut output, outcome)?;
+        output.write_all(b"\n")
+    } else {
+        match (&config.destination, &outcome.diff, &outcome.pull_request) {
+            (Destination::Diff, Some(diff), _) => output.write_all(&diff.0),
+            (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url),
+            (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
+                writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())
+            }
+            (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => Ok(()),
+        }
+    };
+    written.and_then(|()| output.flush()).context("cannot write the result to standard output")?;
+    for line in progress::closing_lines(outcome) {
+        progress.print(&line);
+    }
+    Ok(())
+}
+
+fn start_logging(level: &str) -> anyhow::Result<()> {
+    let known = ["error", "warn", "info", "debug", "trace", "off"];
+    if !known.contains(&level) {
+        anyhow::bail!("LOG_LEVEL=`{level}` is not one of {}", known.join(", "));
+    }
+    // The libraries below log a failed request as an error; whether it is one is ours to say.
+    let quiet = if matches!(level, "debug" | "trace") { level } else { "off" };
+    let filter = format!("{level},octocrab={quiet},hyper_util=off,h2=off,reqwest={quiet}");
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(filter)?)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}

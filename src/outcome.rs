@@ -1,6 +1,6 @@
 //! What became of a task. Pure: no input, no output, no clock.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::task::{RepositoryName, TaskId};
 
@@ -183,6 +183,17 @@ pub enum Budget {
     Time,
 }
 
+impl Budget {
+    /// The budget in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Budget::Steps => "budget of steps",
+            Budget::Tokens => "budget of tokens",
+            Budget::Time => "time of the task",
+        }
+    }
+}
+
 /// Why the agent stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "stop", rename_all = "snake_case")]
@@ -238,8 +249,8 @@ pub enum Conclusion {
     NoChange,
     /// A budget ran out first.
     BudgetRanOut { budget: Budget },
-    /// The task failed. `cause` and `remedy` are for the user and hold no secret.
-    Failed { stage: Stage, cause: String, remedy: String },
+    /// The task failed. `cause` is for the user: what went wrong and what to do, without a secret.
+    Failed { stage: Stage, cause: String },
 }
 
 impl Conclusion {
@@ -258,7 +269,8 @@ impl Conclusion {
 /// Everything that is known of a finished task: what `--json` prints, and what pull request and comments are rendered from.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    pub task_id: TaskId,
+    /// `None`: it failed before there was a task.
+    pub task_id: Option<TaskId>,
     pub repository: Option<RepositoryName>,
     #[serde(flatten)]
     pub conclusion: Conclusion,
@@ -274,7 +286,7 @@ pub struct Outcome {
     pub baseline: Option<TestRun>,
     pub result: Option<TestRun>,
     pub changed_files: Vec<ChangedFile>,
-    pub diff: Option<String>,
+    pub diff: Option<Diff>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
@@ -283,4 +295,45 @@ pub struct Outcome {
     pub sandbox: Option<String>,
     pub milliseconds: u64,
     pub notes: Vec<String>,
+}
+
+impl Outcome {
+    /// The outcome of a task of which nothing is known yet.
+    pub fn new(task_id: Option<TaskId>, repository: Option<RepositoryName>) -> Self {
+        Self {
+            task_id,
+            repository,
+            conclusion: Conclusion::NoChange,
+            stop: None,
+            base_commit: None,
+            tree: None,
+            commit: None,
+            branch: None,
+            pull_request: None,
+            verdict: None,
+            test_command: None,
+            baseline: None,
+            result: None,
+            changed_files: Vec::new(),
+            diff: None,
+            plan: None,
+            summary: None,
+            model: None,
+            steps: 0,
+            usage: Usage::default(),
+            sandbox: None,
+            milliseconds: 0,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// A diff as `git apply` takes it: bytes, since files need not be UTF-8. Serialised, it is lossy text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff(pub Vec<u8>);
+
+impl Serialize for Diff {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(&self.0))
+    }
 }

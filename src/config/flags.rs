@@ -1,0 +1,148 @@
+//! The command line. Each flag's text states its default and unit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A self-hosted coding agent: an instruction and a repository in, a tested diff or pull request out.
+#[derive(Debug, Parser)]
+#[command(name = "patchwright", version, max_term_width = 110)]
+#[command(after_help = "The operator's config is $XDG_CONFIG_HOME/patchwright/patchwright.toml, or --config. \
+Environment variables override it, flags override both.")]
+pub struct Flags {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// The operator's config file [default: $XDG_CONFIG_HOME/patchwright/patchwright.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Show more on standard error: -v for what is done, -vv for every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work one task and print the tested diff, or open a pull request
+    Run(Box<RunFlags>),
+}
+
+/// One task from the command line.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+#[command(group = clap::ArgGroup::new("instruction").required(true).args(["task", "issue"]))]
+pub struct RunFlags {
+    /// The repository: a local folder, a clone address, or OWNER/NAME on the forge [default: the issue's target]
+    #[arg(long, value_name = "PATH|URL|OWNER/NAME", required_unless_present = "issue")]
+    pub repo: Option<String>,
+
+    /// The instruction; `-` reads it from standard input
+    #[arg(long, value_name = "TEXT")]
+    pub task: Option<String>,
+
+    /// The dispatch issue that holds the instruction
+    #[arg(long, value_name = "OWNER/REPO#N")]
+    pub issue: Option<String>,
+
+    /// The id of a task given with --task; the same id finds the pull request of an earlier run
+    /// [default: derived from repository and instruction]
+    #[arg(long, value_name = "ID", requires = "task")]
+    pub task_id: Option<String>,
+
+    /// The branch, tag or commit to start from [default: the repository's default branch, or HEAD of a local folder]
+    #[arg(long, value_name = "REF")]
+    pub base: Option<String>,
+
+    /// Print the diff; push nothing, comment nothing. Implied by a local folder without --issue
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// For a local folder: commit the result onto this new local branch instead of printing a diff
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["dry_run", "issue"])]
+    pub branch: Option<String>,
+
+    /// The model's name at the endpoint [default: LLM_MODEL, else the first that the endpoint lists]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+
+    /// An OpenAI-compatible endpoint, with its /v1 [default: LLM_API_ENDPOINT, else the first local server that
+    /// answers: Ollama 11434, vLLM 8000, llama.cpp 8080, LM Studio 1234]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// The command that runs the repository's tests, for `sh -c` at its root [default: detected]
+    #[arg(long, value_name = "CMD")]
+    pub test_command: Option<String>,
+
+    /// Where the repository's code runs; never on the host [default: auto]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub sandbox: Option<SandboxFlag>,
+
+    /// The image for the container sandbox; it is never pulled
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+
+    /// The wall time of the whole task, as `90s`, `30m` or `2h` [default: 30m]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// The most requests to the model [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_steps: Option<u32>,
+
+    /// The most tokens, prompts and answers together [default: 1000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_tokens: Option<u64>,
+
+    /// Print the outcome as one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write each message, call and result as JSON lines into this new file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// `--sandbox`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxFlag {
+    /// A container engine that answers and has the image, else namespaces
+    Auto,
+    /// Docker or Podman
+    Container,
+    /// Linux namespaces; nothing to install
+    Namespace,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0    verified: the tests pass on exactly what was printed or published
+  1    the task failed; the message names stage, cause and remedy
+  2    wrong usage or configuration
+  3    a diff or draft that is not verified: its tests fail, could not run, or do not exist
+  4    no change was needed
+  5    a budget ran out (steps, tokens or time)
+  130  interrupted";
+
+/// Parses `90`, `90s`, `30m`, `2h`: a whole number above zero, seconds unless told otherwise.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time such as 90s, 30m or 2h");
+    let (number, unit) = match text.find(|letter: char| !letter.is_ascii_digit()) {
+        Some(end) => text.split_at(end),
+        None => (text, "s"),
+    };
+    let seconds_per_unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds_per_unit));
+    match seconds {
+        Some(seconds) if (1..=31_536_000).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Some(_) | None => Err(wrong()),
+    }
+}

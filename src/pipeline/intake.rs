@@ -1,0 +1,75 @@
+//! Intake: an issue or a line of the user becomes a task with a target that the operator allows.
+
+use anyhow::{Context, bail};
+use uuid::Uuid;
+
+use crate::forge::{Forge, render};
+use crate::task::{self, IssueReference, Rejection, RepositoryName, Task, TaskId};
+
+/// The label of an issue that could not be worked.
+const FAILED: &str = "agent-failed";
+
+/// Reads a task from its dispatch issue. With `tell`, a text that is no task is answered on the issue, once.
+pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -> anyhow::Result<Task> {
+    let issue = forge.issue(reference).await?;
+    if issue.pull_request.is_some() {
+        bail!("{reference} is a pull request, not an issue. Give the number of the dispatch issue");
+    }
+    match task::parse_issue(&issue.title, issue.body.as_deref(), reference) {
+        Ok(task) => Ok(task),
+        Err(rejection) => {
+            if tell {
+                let comment = render::rejected_comment(&rejection);
+                forge.comment_once(reference, &comment.marker, &comment.body).await?;
+                forge.change_labels(reference, &[FAILED], &[]).await?;
+            }
+            Err(rejection).with_context(|| format!("{reference} is not a task"))
+        }
+    }
+}
+
+/// Makes a task of an instruction from the command line. Without `id`, the same instruction for the same repository
+/// has the same id, so that a second run finds the first one's pull request.
+pub fn from_command_line(instruction: &str, id: Option<TaskId>, repository: &str) -> Result<Task, Rejection> {
+    let derived = || {
+        let name = format!("{repository}\n{instruction}");
+        TaskId::parse(&Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string())
+    };
+    match id.or_else(derived) {
+        Some(id) => task::from_command_line(instruction, id),
+        None => Err(Rejection::Malformed("no id could be derived; give one with --task-id".into())),
+    }
+}
+
+/// The repository that a task is for: what its text names, else the operator's default, else the dispatch repository.
+/// What an issue's text chooses must be on the operator's allow list, by default: repositories of the dispatch
+/// repository's owner.
+pub fn target_of(
+    task: &Task,
+    issue: &IssueReference,
+    default: Option<&RepositoryName>,
+    allowed: Option<&[String]>,
+) -> anyhow::Result<RepositoryName> {
+    let Some(named) = &task.target else { return Ok(default.unwrap_or(&issue.repository).clone()) };
+    let own = [format!("{}/*", issue.repository.owner)];
+    let allowed = allowed.unwrap_or(&own);
+    if !allowed.iter().any(|pattern| matches_repository(pattern, named)) {
+        bail!(
+            "the issue names {named} as its target, which is not on the allow list ({}). Add it to `allowed_targets` in \
+             patchwright.toml, or name it with --repo",
+            allowed.join(", ")
+        );
+    }
+    Ok(named.clone())
+}
+
+/// `owner/name` or `owner/*`, in any case, as GitHub compares names.
+fn matches_repository(pattern: &str, repository: &RepositoryName) -> bool {
+    match pattern.split_once('/') {
+        Some((owner, "*")) => owner.eq_ignore_ascii_case(&repository.owner),
+        Some((owner, name)) => {
+            owner.eq_ignore_ascii_case(&repository.owner) && name.eq_ignore_ascii_case(&repository.name)
+        }
+        None => false,
+    }
+}

@@ -1,0 +1,124 @@
+//! Publish: exactly the tested tree becomes a commit, a branch and one pull request.
+
+use anyhow::{Context, bail};
+
+use super::{Order, Services, UnverifiedPolicy};
+use crate::forge::{NewPullRequest, render};
+use crate::outcome::{Conclusion, Outcome, PullRequest};
+use crate::pipeline::Delivery;
+use crate::task::{RepositoryName, TaskId};
+use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
+
+/// Looks for the pull request that an earlier run of this task has opened, in any state.
+pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<Option<PullRequest>> {
+    let Delivery::PullRequest(repository) = &order.delivery else { return Ok(None) };
+    for branch in branch_names(&order.task.id) {
+        if let Some(found) = services.forge.pull_request_of(&order.task.id, repository, &branch).await? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// What an earlier run's pull request says of the task: a draft was not verified.
+pub(super) fn conclude_from(found: PullRequest, outcome: &mut Outcome) -> Conclusion {
+    outcome.notes.push(format!("pull request {} of this task exists already; nothing was done", found.number));
+    let draft = found.draft;
+    outcome.pull_request = Some(found);
+    if draft { Conclusion::Unverified } else { Conclusion::Verified }
+}
+
+/// Whether the operator wants no pull request for such a conclusion.
+pub(super) fn is_withheld(services: &Services, conclusion: &Conclusion) -> bool {
+    services.settings.publish.unverified == UnverifiedPolicy::None && *conclusion != Conclusion::Verified
+}
+
+/// Commits the candidate's tree, as it was tested.
+pub(super) async fn commit(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    candidate: &Snapshot,
+    outcome: &mut Outcome,
+) -> anyhow::Result<CommitId> {
+    let message = render::commit_message(&order.task, outcome);
+    let commit = checkout.commit(candidate, &message, &services.settings.author).await?;
+    outcome.commit = Some(commit.to_string());
+    Ok(commit)
+}
+
+/// Brings the commit into the user's own repository as a new branch.
+pub(super) async fn create_local_branch(
+    checkout: &Checkout,
+    commit: CommitId,
+    name: &str,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    checkout.create_local_branch(&commit, name).await?;
+    outcome.branch = Some(name.to_owned());
+    Ok(())
+}
+
+/// Pushes the commit to the task's branch and returns the branch's name.
+pub(super) async fn push(
+    services: &Services,
+    order: &Order,
+    repository: &RepositoryName,
+    checkout: &Checkout,
+    commit: CommitId,
+    outcome: &mut Outcome,
+) -> anyhow::Result<String> {
+    let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
+    checkout.push(&commit, &branch, &expectation).await.with_context(|| format!("cannot push the branch {branch}"))?;
+    outcome.branch = Some(branch.clone());
+    Ok(branch)
+}
+
+/// Opens the pull request, complete at once: what the dispatching system reads of it is read when it is opened.
+pub(super) async fn open(
+    services: &Services,
+    order: &Order,
+    repository: &RepositoryName,
+    checkout: &Checkout,
+    branch: String,
+    conclusion: &Conclusion,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let Some(base) = checkout.base_branch() else {
+        bail!("the base `{}` is no branch, so there is nothing to merge into. Give a branch as --base", order.base.as_deref().unwrap_or("HEAD"));
+    };
+    outcome.conclusion = conclusion.clone();
+    let new = NewPullRequest {
+        title: render::pull_request_title(&order.task),
+        body: render::pull_request_body(&order.task, outcome),
+        head: branch,
+        base: base.to_owned(),
+        draft: *conclusion != Conclusion::Verified,
+    };
+    outcome.pull_request = Some(services.forge.open_pull_request(&order.task.id, repository, &new).await?);
+    Ok(())
+}
+
+/// The branches that may be this task's: the short name that tools look for, and one that no other task can share.
+fn branch_names(task: &TaskId) -> [String; 2] {
+    [crate::task::branch_name(task), format!("patchwright/{task}")]
+}
+
+/// Takes the first name that is free, or that an earlier run of this very task has pushed.
+async fn choose_branch(
+    services: &Services,
+    task: &TaskId,
+    repository: &RepositoryName,
+) -> anyhow::Result<(String, PushExpectation)> {
+    let trailer = format!("Task-Id: {task}");
+    for name in branch_names(task) {
+        match services.forge.branch(repository, &name).await? {
+            None => return Ok((name, PushExpectation::Absent)),
+            Some(found) if found.message.lines().any(|line| line == trailer) => {
+                return Ok((name, PushExpectation::At(CommitId::parse(&found.commit)?)));
+            }
+            Some(_) => {}
+        }
+    }
+    bail!("both branches that this task could use belong to others in {repository}. Delete one of {}", branch_names(task).join(", "))
+}

@@ -1,0 +1,70 @@
+//! Report: what the dispatch issue is told. A report that cannot be posted never changes the outcome.
+
+use super::{Delivery, Order, Services};
+use crate::forge::{ForgeError, render};
+use crate::outcome::{Conclusion, Outcome, Stage};
+use crate::task::IssueReference;
+
+/// Labels that users' tools look for.
+const RUNNING: &str = "agent-running";
+const PROCESSED: &str = "processed";
+const FAILED: &str = "agent-failed";
+
+/// Says that the task is being worked.
+pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Outcome) {
+    let Some(issue) = reported_issue(services, order) else { return };
+    let comment = render::started_comment(&services.settings.agent_name, &order.task.id, &now());
+    let result = async {
+        services.forge.comment_once(issue, &comment.marker, &comment.body).await?;
+        services.forge.change_labels(issue, &[RUNNING], &[FAILED]).await
+    };
+    note_failure(services, outcome, result.await);
+}
+
+/// Says how the task ended.
+pub(super) async fn finished(services: &Services, order: &Order, outcome: &mut Outcome) {
+    let Some(issue) = reported_issue(services, order) else { return };
+    let failed = match &outcome.conclusion {
+        Conclusion::Verified | Conclusion::NoChange => false,
+        Conclusion::Unverified | Conclusion::BudgetRanOut { .. } => outcome.pull_request.is_none(),
+        Conclusion::Failed { .. } => true,
+    };
+    let result = services.stage(Stage::Report, async {
+        if failed && !services.settings.publish.comment_on_failure {
+            return Ok(services.forge.change_labels(issue, &[FAILED], &[RUNNING]).await?);
+        }
+        let comment = match failed {
+            true => render::failed_comment(&order.task.id, outcome),
+            false => render::completed_comment(&services.settings.agent_name, &order.task.id, outcome),
+        };
+        services.forge.comment_once(issue, &comment.marker, &comment.body).await?;
+        let (add, remove) = if failed { (FAILED, PROCESSED) } else { (PROCESSED, FAILED) };
+        services.forge.change_labels(issue, &[add], &[RUNNING, remove]).await?;
+        if services.settings.publish.close_issues && !failed {
+            services.forge.close_issue(issue).await?;
+        }
+        Ok(())
+    });
+    if let Err(failure) = result.await {
+        outcome.notes.push(format!("the issue could not be told: {:#}", failure.error));
+    }
+}
+
+/// The issue that is told of this task: none in a dry run, or where the operator wants no comments.
+fn reported_issue<'a>(services: &Services, order: &'a Order) -> Option<&'a IssueReference> {
+    let wanted = services.settings.publish.comments && matches!(order.delivery, Delivery::PullRequest(_));
+    order.task.issue.as_ref().filter(|_| wanted)
+}
+
+fn note_failure(services: &Services, outcome: &mut Outcome, result: Result<(), ForgeError>) {
+    if let Err(error) = result {
+        let note = format!("the issue could not be told: {error}");
+        services.events.note(&note);
+        outcome.notes.push(note);
+    }
+}
+
+/// Now, in UTC, to the second.
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,197 @@
+//! Solve: patches or the agent make a change, and the tests judge it. Failing tests go back to the agent; this is the
+//! only backward edge of a task, and it is bounded.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use super::baseline::Tests;
+use super::{Order, PatchMode, Services, verify};
+use crate::agent::{Agent, Brief, Budgets, Pause};
+use crate::event::Event;
+use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
+use crate::workspace::{Checkout, RelativePath, Snapshot, TreeId};
+
+/// How the solving ended.
+pub(super) struct Solution {
+    pub conclusion: Conclusion,
+    /// The tree that was tested; `None` if nothing changed.
+    pub candidate: Option<Snapshot>,
+}
+
+/// A candidate, and what the tests say of it.
+struct Judged {
+    snapshot: Snapshot,
+    verdict: Verdict,
+    run: Option<TestRun>,
+}
+
+/// Makes the change and has it judged.
+pub(super) async fn solve(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    mut tests: Tests,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Solution> {
+    let untouched = write_trace(services, order, checkout).await?;
+    let mut written = trace_path(services, order).into_iter().collect::<BTreeSet<_>>();
+    if !order.task.patches.is_empty() {
+        checkout.apply_patches(&order.task.patches).await?;
+        written.extend(checkout.patched_paths());
+    }
+    let judged = if order.task.patches.is_empty() || services.settings.patch_mode == PatchMode::ThenModel {
+        work_with_agent(services, order, checkout, &mut tests, &untouched, written, outcome).await?
+    } else {
+        outcome.stop = Some(StopReason::Patched);
+        judge(services, order, checkout, &mut tests, &untouched, &written, outcome).await?
+    };
+    let Some(judged) = judged else {
+        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None });
+    };
+    let diff = checkout.diff(&judged.snapshot).await?;
+    outcome.changed_files = diff.files;
+    outcome.diff = Some(Diff(diff.patch));
+    outcome.tree = Some(judged.snapshot.tree.to_string());
+    let conclusion = conclude(outcome, &judged.verdict);
+    outcome.verdict = Some(judged.verdict);
+    outcome.result = judged.run;
+    Ok(Solution { conclusion, candidate: Some(judged.snapshot) })
+}
+
+/// Lets the agent work until its change passes, or until it stops. `None`: nothing changed.
+async fn work_with_agent(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    tests: &mut Tests,
+    untouched: &TreeId,
+    already_written: BTreeSet<RelativePath>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Option<Judged>> {
+    let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
+    outcome.model = Some(model.name().to_owned());
+    let sandbox = services.backend.open(checkout.tree_path()).await?;
+    let limits = &services.settings.limits;
+    let budgets = Budgets {
+        steps: limits.steps,
+        tokens: limits.tokens,
+        deadline: order.deadline,
+        command: limits.command,
+        max_output_tokens: services.settings.max_output_tokens,
+        window: services.settings.context_window,
+    };
+    let brief = Brief {
+        title: order.task.title.clone(),
+        instruction: order.task.instruction.clone(),
+        test_command: tests.command.clone(),
+        baseline: tests.baseline.clone(),
+        prompts: services.settings.prompts.clone(),
+        temperature: services.settings.temperature,
+    };
+    let mut agent =
+        Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), brief, budgets, services.events.clone())?;
+    let mut rounds_left = limits.verify_rounds;
+    let judged = loop {
+        let pause = agent.run().await;
+        let report = agent.report();
+        outcome.plan = report.plan;
+        outcome.summary = report.summary;
+        outcome.steps = report.steps;
+        outcome.usage = report.usage;
+        let stop = match pause? {
+            Pause::Finish { .. } => StopReason::Finished,
+            Pause::Stopped(reason) => reason,
+        };
+        let written = report.written.into_iter().chain(already_written.iter().cloned()).collect();
+        let judged = judge(services, order, checkout, tests, untouched, &written, outcome).await?;
+        let feedback = judged.as_ref().and_then(|judged| verify::feedback(&judged.verdict, judged.run.as_ref()));
+        match feedback {
+            Some(feedback) if stop == StopReason::Finished && rounds_left > 0 => {
+                rounds_left -= 1;
+                agent.observe(feedback);
+            }
+            Some(_) | None => {
+                outcome.stop = Some(stop);
+                break judged;
+            }
+        }
+    };
+    sandbox.close().await?;
+    Ok(judged)
+}
+
+/// Takes a snapshot of the working tree and runs the tests on it. `None`: nothing changed.
+async fn judge(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    tests: &mut Tests,
+    untouched: &TreeId,
+    written: &BTreeSet<RelativePath>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Option<Judged>> {
+    let artefacts = tests.artefacts.difference(written).cloned().collect();
+    let snapshot = checkout.snapshot(&artefacts).await.context("cannot take a snapshot of the change")?;
+    if snapshot.tree == *untouched {
+        return Ok(None);
+    }
+    let started = Instant::now();
+    services.events.emit(Event::StageStarted { stage: Stage::Verify });
+    let export = checkout.export(&snapshot.tree).await?;
+    if tests.command.is_none() {
+        tests.command = verify::detect_in_change(export.path())?;
+        outcome.test_command = tests.command.clone();
+    }
+    let run = match &tests.command {
+        Some(command) => Some(verify::run_in(services, export.path(), command, order.deadline).await?),
+        None => None,
+    };
+    if let Some(run) = &run {
+        services.events.emit(Event::Tests { baseline: false, run: run.clone() });
+    }
+    let milliseconds = super::elapsed_milliseconds(started);
+    services.events.emit(Event::StageDone { stage: Stage::Verify, milliseconds });
+    let verdict = Verdict::judge(tests.baseline.as_ref(), run.as_ref());
+    Ok(Some(Judged { snapshot, verdict, run }))
+}
+
+/// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the
+/// tests themselves turned from red to green.
+fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
+    let was_red = outcome.baseline.as_ref().is_some_and(|run| matches!(run.ending, TestEnding::Failed { .. }));
+    match (&outcome.stop, verdict) {
+        (Some(StopReason::BudgetRanOut { budget }), _) => Conclusion::BudgetRanOut { budget: *budget },
+        (Some(StopReason::Stuck { .. }), Verdict::Verified) if !was_red => Conclusion::Unverified,
+        (_, Verdict::Verified) => Conclusion::Verified,
+        (_, Verdict::Broken | Verdict::StillRed | Verdict::Untested { .. } | Verdict::Inconclusive { .. }) => {
+            Conclusion::Unverified
+        }
+    }
+}
+
+fn conclude_without_change(outcome: &Outcome) -> anyhow::Result<Conclusion> {
+    match &outcome.stop {
+        Some(StopReason::BudgetRanOut { budget }) => Ok(Conclusion::BudgetRanOut { budget: *budget }),
+        Some(StopReason::Stuck { reason }) => {
+            bail!("the model did not get anywhere: {reason}. Try a larger model, or a more precise instruction")
+        }
+        Some(StopReason::Patched) => bail!("the patches change nothing. Check that they are not in the base already"),
+        Some(StopReason::Finished) | None => Ok(Conclusion::NoChange),
+    }
+}
+
+/// Writes the trace file, where the operator wants one, and takes the tree that counts as unchanged.
+async fn write_trace(services: &Services, order: &Order, checkout: &Checkout) -> anyhow::Result<TreeId> {
+    let Some(path) = trace_path(services, order) else { return Ok(checkout.base_tree().clone()) };
+    let issue = order.task.issue.as_ref().map(|issue| format!("Dispatch issue: {issue}\n")).unwrap_or_default();
+    let text = format!("# Agent task\n\nTask ID: {}\n{issue}\n{}\n", order.task.id, order.task.instruction.trim());
+    checkout.files().write(&path, text.as_bytes()).context("cannot write the trace file")?;
+    Ok(checkout.snapshot(&BTreeSet::new()).await?.tree)
+}
+
+fn trace_path(services: &Services, order: &Order) -> Option<RelativePath> {
+    let wanted = services.settings.publish.trace_file && matches!(order.delivery, super::Delivery::PullRequest(_));
+    wanted.then(|| RelativePath::parse(&format!("agent-tasks/{}.md", order.task.id.short())).ok()).flatten()
+}

@@ -1,0 +1,178 @@
+//! Views of the event stream: progress on standard error, and the `--record` file.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::event::{Event, Events};
+use crate::outcome::{Conclusion, Outcome, Verdict};
+
+/// The longest text of one progress line, in characters.
+const LINE: usize = 160;
+
+/// Progress lines, with a spinner below them on a terminal.
+pub struct Progress {
+    spinner: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress on standard error.
+    pub fn new() -> Self {
+        let spinner = std::io::stderr().is_terminal().then(|| {
+            let spinner = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
+                spinner.set_style(style);
+            }
+            spinner.enable_steady_tick(Duration::from_millis(120));
+            spinner
+        });
+        Self { spinner }
+    }
+
+    /// Shows an event, if it is one that a user follows.
+    pub fn show(&self, event: &Event) {
+        if let Event::StageStarted { stage } = event
+            && let Some(spinner) = &self.spinner
+        {
+            spinner.set_message(stage.name());
+        }
+        if let Some(line) = line_of(event) {
+            self.print(&line);
+        }
+    }
+
+    /// Prints one line above the spinner. Control characters of whoever wrote it are shown, not obeyed.
+    pub fn print(&self, line: &str) {
+        let line = printable(line);
+        match &self.spinner {
+            Some(spinner) => spinner.println(line),
+            // Standard error may be closed; progress is not worth failing for.
+            None => drop(writeln!(std::io::stderr(), "{line}")),
+        }
+    }
+
+    /// Removes the spinner.
+    pub fn finish(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Events that go to `progress`, and to `record` if it is given: a new file, readable by its owner alone.
+pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyhow::Result<Events> {
+    let record = record.map(open_record).transpose()?;
+    let started = Instant::now();
+    Ok(Events::new(move |event| {
+        if let Some(record) = &record {
+            let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = write_record(&mut *file, started, event) {
+                tracing::error!("cannot write the record: {error}");
+            }
+        }
+        progress.show(event);
+    }))
+}
+
+fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("--record {}: the file cannot be made", path.display()))?;
+    Ok(Mutex::new(BufWriter::new(file)))
+}
+
+fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::io::Result<()> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        at_milliseconds: u128,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    serde_json::to_writer(&mut *file, &Line { at_milliseconds: started.elapsed().as_millis(), event })?;
+    file.write_all(b"\n")?;
+    file.flush()
+}
+
+/// The line that a user reads of an event; `None` for those that only a record holds.
+fn line_of(event: &Event) -> Option<String> {
+    let seconds = |milliseconds: &u64| format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10);
+    match event {
+        Event::StageStarted { .. } | Event::Message { .. } | Event::Reply { .. } => None,
+        Event::StageDone { stage, milliseconds } => Some(format!("✓ {} ({})", stage.name(), seconds(milliseconds))),
+        Event::Note { text } => Some(format!("  note: {text}")),
+        Event::Call { step, tool, arguments } => Some(format!("  step {step}: {tool} {}", shorten(&summary_of(arguments)))),
+        Event::CallResult { ok: true, .. } => None,
+        Event::CallResult { tool, result, .. } => {
+            Some(format!("    {tool}: {}", shorten(result.lines().next().unwrap_or_default())))
+        }
+        Event::Tests { baseline, run } => {
+            let tree = if *baseline { "the base" } else { "the result" };
+            let (command, ending) = (shorten(&run.command), run.ending.describe());
+            Some(format!("  tests on {tree}: `{command}` {ending} ({})", seconds(&run.milliseconds)))
+        }
+    }
+}
+
+/// The arguments of a call in one line: its short texts, without the bodies of files.
+fn summary_of(arguments: &serde_json::Value) -> String {
+    let Some(object) = arguments.as_object() else { return String::new() };
+    let short = object.iter().filter_map(|(name, value)| match value {
+        serde_json::Value::String(text) if text.len() <= 80 && !text.contains('\n') => Some(format!("{name}={text}")),
+        serde_json::Value::String(text) => Some(format!("{name}=({} characters)", text.chars().count())),
+        serde_json::Value::Number(number) => Some(format!("{name}={number}")),
+        _ => None,
+    });
+    short.collect::<Vec<_>>().join(" ")
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Replaces control characters, which could move the cursor or rename the window, by visible ones.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
+/// The last lines for the user: what became of the task, and what to do next.
+pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(match &outcome.conclusion {
+        Conclusion::Verified => "verified: the tests pass on exactly this change".to_owned(),
+        Conclusion::Unverified => format!("not verified: {}", verdict_in_words(outcome)),
+        Conclusion::NoChange => "no change was needed".to_owned(),
+        Conclusion::BudgetRanOut { budget } => {
+            format!("the {} ran out; raise it with a flag or in the config", budget.describe())
+        }
+        Conclusion::Failed { stage, cause } => format!("failed in stage `{}`: {cause}", stage.name()),
+    });
+    if let Some(pull_request) = &outcome.pull_request {
+        let kind = if pull_request.draft { "draft pull request" } else { "pull request" };
+        lines.push(format!("{kind}: {}", pull_request.url));
+    }
+    lines
+}
+
+fn verdict_in_words(outcome: &Outcome) -> String {
+    match &outcome.verdict {
+        Some(Verdict::Verified) => "the tests pass, but the model stopped before it was done".to_owned(),
+        Some(Verdict::Broken) => "the tests passed on the base and fail on the change".to_owned(),
+        Some(Verdict::StillRed) => "the tests failed before the change and still do".to_owned(),
+        Some(Verdict::Untested { reason } | Verdict::Inconclusive { reason }) => reason.clone(),
+        None => "the tests did not run".to_owned(),
+    }
+}
