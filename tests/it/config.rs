@@ -1,0 +1,126 @@
+//! Raw settings become resolved ones: who wins, and what is refused with which words.
+
+use std::path::Path;
+
+use clap::Parser;
+use patchwright::config::environment::Environment;
+use patchwright::config::flags::{Command, Flags, parse_duration};
+use patchwright::config::{Destination, RepositoryArgument, RunConfig, resolve_run};
+
+/// Resolves `patchwright ARGUMENTS` with `variables` and, if given, a config file.
+fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> anyhow::Result<RunConfig> {
+    let folder = tempfile::tempdir()?;
+    let mut line = vec!["patchwright".to_owned()];
+    line.extend(arguments.iter().map(|argument| argument.to_string()));
+    if let Some(text) = file {
+        let path = folder.path().join("patchwright.toml");
+        std::fs::write(&path, text)?;
+        line.extend(["--config".into(), path.display().to_string()]);
+    }
+    let flags = Flags::try_parse_from(line)?;
+    let mut all = vec![("HOME", "/home/user"), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
+    all.extend_from_slice(variables);
+    let environment = Environment::of(all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let Command::Run(run) = &flags.command;
+    resolve_run(&flags, run, &environment)
+}
+
+fn refusal(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> String {
+    match resolve(arguments, variables, file) {
+        Ok(_) => panic!("{arguments:?} was accepted"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+const REMOTE: &[&str] = &["run", "--repo", "acme/widgets", "--task", "x"];
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let file = "[model]\nname = \"from-file\"\n[limits]\ntask_seconds = 10\nsteps = 7\n";
+    let resolved = resolve(REMOTE, &[], Some(file)).unwrap();
+    assert_eq!(resolved.model.name.as_deref(), Some("from-file"));
+    assert_eq!((resolved.pipeline.limits.task.as_secs(), resolved.pipeline.limits.steps), (10, 7));
+
+    let variables = [("LLM_MODEL", "from-environment"), ("TASK_TIMEOUT_SECONDS", "20")];
+    let resolved = resolve(REMOTE, &variables, Some(file)).unwrap();
+    assert_eq!(resolved.model.name.as_deref(), Some("from-environment"));
+    assert_eq!(resolved.pipeline.limits.task.as_secs(), 20);
+
+    let mut arguments = REMOTE.to_vec();
+    arguments.extend(["--model", "from-flag", "--timeout", "2m", "--max-steps", "3"]);
+    let resolved = resolve(&arguments, &variables, Some(file)).unwrap();
+    assert_eq!(resolved.model.name.as_deref(), Some("from-flag"));
+    assert_eq!((resolved.pipeline.limits.task.as_secs(), resolved.pipeline.limits.steps), (120, 3));
+}
+
+#[test]
+fn what_repo_means() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let repository = |text: &str| {
+        let resolved = resolve(&["run", "--repo", text, "--task", "x", "--dry-run"], &[], None).unwrap();
+        resolved.repository.unwrap()
+    };
+    assert_eq!(repository(path), RepositoryArgument::Local(Path::new(path).canonicalize().unwrap()));
+    assert_eq!(repository("acme/widgets").to_string(), "acme/widgets");
+    for on_forge in ["https://github.com/acme/widgets", "https://github.com/acme/widgets.git", "https://github.com/acme/widgets/"] {
+        assert!(matches!(repository(on_forge), RepositoryArgument::Forge(_)), "{on_forge}");
+    }
+    for elsewhere in ["https://git.example.org/acme/widgets.git", "https://github.com/acme", "file:///srv/git/x.git"] {
+        assert!(matches!(repository(elsewhere), RepositoryArgument::Url(_)), "{elsewhere}");
+    }
+}
+
+#[test]
+fn a_local_folder_without_an_issue_implies_a_dry_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let destination = |arguments: &[&str]| resolve(arguments, &[], None).unwrap().destination;
+    assert_eq!(destination(&["run", "--repo", path, "--task", "x"]), Destination::Diff);
+    assert_eq!(destination(&["run", "--repo", path, "--task", "x", "--branch", "b"]), Destination::LocalBranch("b".into()));
+    assert_eq!(destination(REMOTE), Destination::PullRequest);
+    assert_eq!(destination(&["run", "--issue", "acme/dispatch#7"]), Destination::PullRequest);
+    assert_eq!(destination(&["run", "--issue", "acme/dispatch#7", "--dry-run"]), Destination::Diff);
+}
+
+#[test]
+fn each_refusal_names_its_cause() {
+    let cases: &[(&[&str], &[(&str, &str)], Option<&str>, &str)] = &[
+        (REMOTE, &[], Some("colour = 1"), "unknown field `colour`"),
+        (REMOTE, &[], Some("[limits]\nstep = 1"), "unknown field `step`"),
+        (REMOTE, &[], Some("[limits]\nsteps = 0"), "a limit is zero"),
+        (REMOTE, &[("TASK_TIMEOUT_SECONDS", "soon")], None, "TASK_TIMEOUT_SECONDS=`soon` is not a whole number above zero"),
+        (REMOTE, &[("CLOSE_ISSUES_ON_SUCCESS", "perhaps")], None, "is neither true nor false"),
+        (REMOTE, &[("GITHUB_API_URL", "ftp://x")], None, "it must begin with https://"),
+        (REMOTE, &[("GITHUB_API_URL", "https://user:pass@host")], None, "no user name and no password"),
+        (REMOTE, &[("LLM_API_ENDPOINT", "localhost:8000")], None, "the model endpoint `localhost:8000` cannot be used"),
+        (&["run", "--repo", "acme/widgets", "--task", ""], &[], None, "--task is empty"),
+        (&["run", "--repo", "./missing", "--task", "x"], &[], None, "there is no such folder"),
+        (&["run", "--repo", "git@host:a/b.git", "--task", "x"], &[], None, "ssh addresses are not supported"),
+        (&["run", "--repo", "ssh://host/a/b", "--task", "x"], &[], None, "ssh:// addresses are not supported"),
+        (&["run", "--repo", "https://u:secret@host/a", "--task", "x"], &[], None, "no user name and no password"),
+        (&["run", "--repo", "https://elsewhere.example/a/b", "--task", "x"], &[], None, "Add --dry-run"),
+        (&["run", "--repo", "acme/widgets", "--task", "x", "--branch", "b"], &[], None, "--branch needs a local folder"),
+        (&["run", "--issue", "acme/widgets"], &[], None, "is not OWNER/REPO#N"),
+        (&["run", "--repo", "acme/widgets", "--task", "x", "--task-id", "a b"], &[], None, "4 to 64 of"),
+        (&["run", "--repo", "acme/widgets"], &[], None, "required arguments were not provided"),
+        (&["run", "--task", "x"], &[], None, "--repo"),
+    ];
+    for (arguments, variables, file, expected) in cases {
+        let text = refusal(arguments, variables, *file);
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(!text.contains("secret@"), "a password in {text}");
+    }
+}
+
+#[test]
+fn times_have_units() {
+    let seconds = |text| parse_duration(text).map(|time| time.as_secs());
+    assert_eq!(seconds("90"), Ok(90));
+    assert_eq!(seconds("90s"), Ok(90));
+    assert_eq!(seconds("30m"), Ok(1800));
+    assert_eq!(seconds("2h"), Ok(7200));
+    for wrong in ["", "m", "0", "-1", "1.5h", "1d", "99999999999999999999", "9999999h"] {
+        assert!(parse_duration(wrong).is_err(), "{wrong}");
+    }
+}
