@@ -129,9 +129,8 @@ async fn read(link: &Link, request: reqwest::RequestBuilder, timeout: Duration) 
     let exchange = async {
         let response = request.send().await.map_err(|error| link.failure_of_transport(&error).error)?;
         let status = response.status();
-        let body = read_bounded(response, MOST_LIST_BYTES)
-            .await
-            .map_err(|error| link.failure_of_transport(&error).error)?;
+        let body =
+            read_bounded(response, MOST_LIST_BYTES).await.map_err(|error| link.failure_of_transport(&error).error)?;
         if !status.is_success() {
             return Err(link.failure_of(refusal::of_answer(status.as_u16(), &body, ""), None).error);
         }
