@@ -1,1 +1,513 @@
-//! agent
+//! The loop: query the model, act on its reply, append.
+//!
+//! One step is one request. Its reply holds calls in the server's form, or one call as text ([`protocol`]), or nothing
+//! usable. Every call is answered, in order, and everything said goes to the end of one history that is sent whole.
+//! `finish` pauses the loop: whoever runs the tests answers it by [`Agent::observe`] and runs on, or ends.
+//!
+//! A run ends by itself when a budget runs out, when the model repeats itself although it was told, when three replies
+//! in a row are unusable, or when the context window is full.
+
+mod budget;
+mod history;
+mod prompt;
+pub mod protocol;
+mod stuck;
+mod text;
+pub mod tools;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+pub use budget::Budgets;
+
+use crate::event::{Event, Events};
+use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
+use crate::outcome::{Budget, StopReason, TestCommand, TestRun, Usage};
+use crate::sandbox::{Sandbox, SandboxError};
+use crate::workspace::{FileError, Files, Walk};
+use budget::{Spent, context_full};
+use history::History;
+use prompt::Prompts;
+use protocol::{Said, read_text, without_thinking};
+use stuck::{Circles, Sign};
+use text::{clip, elide};
+use tools::{Action, Answer, FinishArguments, PlanArguments, Tool};
+
+/// How many replies in a row may hold nothing that can be acted on.
+const MOST_UNUSABLE: u32 = 3;
+/// How often a first call other than `plan` is sent back.
+const MOST_PLAN_REFUSALS: u32 = 2;
+/// Prose beside a first call that is at least this long counts as the plan.
+const SHORTEST_PLAN_BYTES: usize = 40;
+const MOST_PLAN_BYTES: usize = 4_000;
+const MOST_SUMMARY_BYTES: usize = 8_000;
+/// The longest answer to `finish` that the model reads.
+const MOST_OBSERVATION_BYTES: usize = 12_000;
+/// How many files are looked at to see whether anything has changed.
+const MOST_COMPARED_FILES: usize = 50_000;
+
+/// What the agent is to do, and what it is told of the repository.
+#[derive(Debug, Clone)]
+pub struct Brief {
+    pub title: String,
+    /// Without HTML comments; data, never a template.
+    pub instruction: String,
+    pub test_command: Option<TestCommand>,
+    /// The tests before any change.
+    pub baseline: Option<TestRun>,
+    /// The operator's folder of prompts; a file in it replaces the built-in one of the same name.
+    pub prompts: Option<PathBuf>,
+}
+
+/// Why the loop paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pause {
+    /// The model says that it is done. It may still have changed nothing: it was told so once.
+    Finish { summary: String, no_change_needed: bool },
+    /// The loop ended the run.
+    Stopped(StopReason),
+}
+
+/// What is known of a run at any time.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    pub plan: Option<String>,
+    /// Of the last `finish`.
+    pub summary: Option<String>,
+    /// Requests to the model.
+    pub steps: u32,
+    /// As the server reported it.
+    pub usage: Usage,
+    /// What `replace`, `write` and `delete` touched; commands may have changed more.
+    pub written_paths: Vec<String>,
+}
+
+/// Why the loop cannot go on. A tool's failure is an answer to the model instead.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("the working tree cannot be used: {0}")]
+    Files(#[from] FileError),
+    #[error("{0}")]
+    Prompt(String),
+    #[error("a file operation broke off: {0}")]
+    Broken(String),
+}
+
+/// One run over one working tree.
+pub struct Agent<'a> {
+    model: &'a dyn Model,
+    sandbox: &'a dyn Sandbox,
+    files: Files,
+    budgets: Budgets,
+    events: Events,
+    prompts: Prompts,
+    tools: Vec<ToolSpec>,
+    tool_bytes: usize,
+    history: History,
+    spent: Spent,
+    circles: Circles,
+    pending: Pending,
+    plan: Option<String>,
+    plan_refusals: u32,
+    unusable: u32,
+    summary: Option<String>,
+    written: BTreeSet<String>,
+    fingerprint: u64,
+    told_of_no_change: bool,
+}
+
+/// A `finish` that has no answer yet.
+#[derive(Debug, Default)]
+enum Pending {
+    #[default]
+    Nothing,
+    /// Its id, and the calls behind it in the same reply, which are not acted on.
+    Native {
+        id: String,
+        rest: Vec<Call>,
+    },
+    Text,
+}
+
+/// A call of a reply, before its arguments are known to fit.
+struct Wanted {
+    name: String,
+    /// `Err`: the answer to the model.
+    arguments: Result<Map<String, Value>, String>,
+    repaired: bool,
+}
+
+/// What one call came to.
+enum Acted {
+    Answered(Answer),
+    Finished(FinishArguments),
+}
+
+impl<'a> Agent<'a> {
+    /// Prepares a run: reads the prompts, looks at the tree, and writes the first two messages.
+    pub fn new(
+        model: &'a dyn Model,
+        sandbox: &'a dyn Sandbox,
+        files: &Files,
+        brief: &Brief,
+        budgets: Budgets,
+        events: Events,
+    ) -> Result<Self, AgentError> {
+        let prompts = Prompts::load(brief.prompts.as_deref())?;
+        let walk = files.walk(None, MOST_COMPARED_FILES)?;
+        let mut history = History::new(events.clone());
+        history.push(Message::System { content: prompts.system()? });
+        history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
+        let tools = tools::specifications();
+        let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
+        Ok(Self {
+            model,
+            sandbox,
+            files: files.clone(),
+            budgets,
+            events,
+            prompts,
+            tools,
+            tool_bytes,
+            history,
+            spent: Spent::default(),
+            circles: Circles::default(),
+            pending: Pending::Nothing,
+            plan: None,
+            plan_refusals: 0,
+            unusable: 0,
+            summary: None,
+            written: BTreeSet::new(),
+            fingerprint: fingerprint(&walk),
+            told_of_no_change: false,
+        })
+    }
+
+    /// Runs until the model calls `finish`, or the run ends.
+    pub async fn run(&mut self) -> Result<Pause, AgentError> {
+        if !matches!(self.pending, Pending::Nothing) {
+            self.observe("Not accepted yet: go on.".into());
+        }
+        loop {
+            let reply = match self.query().await? {
+                Ok(reply) => reply,
+                Err(stop) => return Ok(Pause::Stopped(stop)),
+            };
+            if let Some(pause) = self.act(reply).await? {
+                return Ok(pause);
+            }
+        }
+    }
+
+    /// Answers the `finish` that paused the run; without one, it is a message of its own.
+    pub fn observe(&mut self, text: String) {
+        let text = elide(&text, MOST_OBSERVATION_BYTES);
+        match std::mem::take(&mut self.pending) {
+            Pending::Nothing => self.history.push(Message::User { content: text }),
+            Pending::Text => self.history.push(Message::User { content: format!("Result of finish:\n{text}") }),
+            Pending::Native { id, rest } => {
+                self.history.push(Message::Tool { call_id: id, content: text });
+                for call in rest {
+                    let content = "Not executed: finish came before it.".into();
+                    self.history.push(Message::Tool { call_id: call.id, content });
+                }
+            }
+        }
+    }
+
+    /// What is known so far.
+    pub fn report(&self) -> Report {
+        Report {
+            plan: self.plan.clone(),
+            summary: self.summary.clone(),
+            steps: self.spent.steps,
+            usage: self.spent.usage,
+            written_paths: self.written.iter().cloned().collect(),
+        }
+    }
+
+    /// One request within all budgets. The inner error ends the run.
+    async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
+        let window = self.model.window();
+        let bytes = self.history.bytes() + self.tool_bytes;
+        let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
+            Ok(max_tokens) => max_tokens,
+            Err(stop) => return Ok(Err(stop)),
+        };
+        let request = Request {
+            messages: self.history.messages(),
+            tools: &self.tools,
+            max_tokens,
+            temperature: self.budgets.temperature,
+        };
+        let begun = Instant::now();
+        let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
+        let reply = match completed {
+            Err(_) => return Ok(Err(StopReason::BudgetRanOut { budget: Budget::Time })),
+            Ok(Err(ModelError::ContextOverflow(_))) if self.spent.steps > 0 => return Ok(Err(context_full(window))),
+            Ok(Err(error)) => return Err(error.into()),
+            Ok(Ok(reply)) => reply,
+        };
+        self.spent.steps += 1;
+        let answer_bytes = reply.content.len()
+            + reply.reasoning.len()
+            + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
+        if let Some(warning) = self.spent.count(reply.usage, bytes, answer_bytes) {
+            self.events.note(warning);
+        }
+        if let Ok(value) = serde_json::to_value(&reply) {
+            let milliseconds = milliseconds_since(begun);
+            self.events.emit(Event::Reply { step: self.spent.steps, reply: value, usage: reply.usage, milliseconds });
+        }
+        Ok(Ok(reply))
+    }
+
+    /// Acts on a reply and appends it with the answers.
+    async fn act(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if !reply.calls.is_empty() {
+            let prose = without_thinking(&reply.content).to_owned();
+            self.history.push_reply(reply.content, &reply.calls);
+            return self.act_on_native(&prose, reply.calls).await;
+        }
+        let said = read_text(&reply.content);
+        let was_cut = reply.finish_reason == "length";
+        // Servers refuse a message without any text.
+        let content = if reply.content.trim().is_empty() { "(no answer)".into() } else { reply.content };
+        self.history.push_reply(content, &[]);
+        match said {
+            Said::Call(call) => {
+                let wanted = Wanted { name: call.name, arguments: Ok(call.arguments), repaired: call.repaired };
+                self.act_on_text(&call.prose, wanted).await
+            }
+            Said::Broken { .. } | Said::Nothing if was_cut => {
+                let most = self.budgets.answer_tokens;
+                self.unusable(format!(
+                    "The reply was cut off at the limit of {most} tokens. Say less: one short tool call."
+                ))
+            }
+            Said::Broken { reason } => self.unusable(format!("Nothing was done: {reason}.")),
+            Said::Nothing => {
+                let nudge = self.prompts.no_call(&tools::names())?;
+                self.unusable(nudge)
+            }
+        }
+    }
+
+    async fn act_on_native(&mut self, prose: &str, calls: Vec<Call>) -> Result<Option<Pause>, AgentError> {
+        let refusal = self.refuse_without_plan(prose, calls.first().map(|call| call.name.as_str()))?;
+        let mut any_fits = false;
+        let mut stop = None;
+        let mut calls = calls.into_iter();
+        while let Some(call) = calls.next() {
+            let wanted = Wanted { arguments: tools::read_arguments(&call.arguments), name: call.name, repaired: false };
+            let (acted, fits, stuck) = self.one_call(&wanted, refusal.as_deref()).await?;
+            any_fits |= fits;
+            stop = stop.or(stuck);
+            match acted {
+                Acted::Answered(answer) => {
+                    self.history.push(Message::Tool { call_id: call.id, content: answer.text });
+                }
+                Acted::Finished(arguments) => {
+                    self.pending = Pending::Native { id: call.id, rest: calls.collect() };
+                    return Ok(Some(self.finish(arguments)));
+                }
+            }
+        }
+        Ok(stop.or_else(|| self.count_unusable(any_fits)).map(Pause::Stopped))
+    }
+
+    async fn act_on_text(&mut self, prose: &str, wanted: Wanted) -> Result<Option<Pause>, AgentError> {
+        let refusal = self.refuse_without_plan(prose, Some(&wanted.name))?;
+        let (acted, fits, stop) = self.one_call(&wanted, refusal.as_deref()).await?;
+        match acted {
+            Acted::Answered(answer) => {
+                let name = clip(&wanted.name, 60);
+                self.history.push(Message::User { content: format!("Result of {name}:\n{}", answer.text) });
+                Ok(stop.or_else(|| self.count_unusable(fits)).map(Pause::Stopped))
+            }
+            Acted::Finished(arguments) => {
+                self.pending = Pending::Text;
+                Ok(Some(self.finish(arguments)))
+            }
+        }
+    }
+
+    fn finish(&mut self, arguments: FinishArguments) -> Pause {
+        self.unusable = 0;
+        let summary = clip(arguments.summary.trim(), MOST_SUMMARY_BYTES);
+        self.summary = Some(summary.clone());
+        Pause::Finish { summary, no_change_needed: arguments.no_change_needed.unwrap_or(false) }
+    }
+
+    /// A reply that cannot be acted on at all: says why, and ends the run after three of them.
+    fn unusable(&mut self, nudge: String) -> Result<Option<Pause>, AgentError> {
+        self.history.push(Message::User { content: nudge });
+        Ok(self.count_unusable(false).map(Pause::Stopped))
+    }
+
+    fn count_unusable(&mut self, fits: bool) -> Option<StopReason> {
+        self.unusable = if fits { 0 } else { self.unusable + 1 };
+        (self.unusable >= MOST_UNUSABLE).then(|| StopReason::Stuck {
+            reason: format!("{MOST_UNUSABLE} replies in a row held no tool call that could be acted on"),
+        })
+    }
+
+    /// The answer to calls that come before any plan. After two of them, or with prose that can stand for one, the run
+    /// goes on without: small models must not be stuck on it.
+    fn refuse_without_plan(&mut self, prose: &str, first_call: Option<&str>) -> Result<Option<String>, AgentError> {
+        if self.plan.is_some() || first_call == Some(Tool::Plan.name()) {
+            return Ok(None);
+        }
+        if prose.len() >= SHORTEST_PLAN_BYTES {
+            self.plan = Some(clip(prose, MOST_PLAN_BYTES));
+            return Ok(None);
+        }
+        if self.plan_refusals >= MOST_PLAN_REFUSALS {
+            return Ok(None);
+        }
+        self.plan_refusals += 1;
+        self.prompts.plan_first().map(Some)
+    }
+
+    /// Acts on one call: what it came to, whether it was a proper call, and whether the run goes round in circles.
+    async fn one_call(
+        &mut self,
+        wanted: &Wanted,
+        refusal: Option<&str>,
+    ) -> Result<(Acted, bool, Option<StopReason>), AgentError> {
+        let step = self.spent.steps;
+        let tool = clip(&wanted.name, 60);
+        let arguments = match &wanted.arguments {
+            Ok(arguments) => Value::Object(arguments.clone()),
+            Err(_) => Value::Null,
+        };
+        let fingerprint = format!("{tool} {arguments}");
+        self.events.emit(Event::Call { step, tool: tool.clone(), arguments });
+        let begun = Instant::now();
+        let action = parse(wanted);
+        let fits = action.is_ok();
+        let acted = match (action, refusal) {
+            (Err(reason), _) => Acted::Answered(Answer::error(reason)),
+            (Ok(_), Some(refusal)) => Acted::Answered(Answer::error(refusal)),
+            (Ok(action), None) => self.perform(action).await?,
+        };
+        let mut stop = None;
+        let acted = match acted {
+            Acted::Answered(mut answer) if refusal.is_none() => {
+                match self.circles.observe(fingerprint, &answer.text) {
+                    Sign::Progress => {}
+                    Sign::Nudge(what) => {
+                        let nudge = self.prompts.repeated(what)?;
+                        answer.text = format!("{}\n\n{nudge}", answer.text);
+                    }
+                    Sign::Stuck(what) => {
+                        let reason =
+                            format!("the model made the same call of {tool} {what} and did not stop when told");
+                        stop = Some(StopReason::Stuck { reason });
+                    }
+                }
+                Acted::Answered(answer)
+            }
+            acted => acted,
+        };
+        let (ok, result) = match &acted {
+            Acted::Answered(answer) => (answer.ok, answer.text.clone()),
+            Acted::Finished(_) => (true, String::new()),
+        };
+        let milliseconds = milliseconds_since(begun);
+        self.events.emit(Event::CallResult { step, tool, ok, result, milliseconds });
+        Ok((acted, fits, stop))
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
+        let answer = match action {
+            Action::Plan(plan) => self.take_plan(&plan),
+            Action::Run(arguments) => tools::run(self.sandbox, &arguments, self.budgets.deadline).await?,
+            Action::Finish(arguments) => {
+                let claims_no_change = arguments.no_change_needed.unwrap_or(false);
+                if claims_no_change || self.told_of_no_change || self.has_changed().await? {
+                    return Ok(Acted::Finished(arguments));
+                }
+                self.told_of_no_change = true;
+                Answer::error(self.prompts.no_change()?)
+            }
+            Action::Replace(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
+            Action::Write(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
+            Action::Delete(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
+            Action::Read(_) | Action::List(_) | Action::Search(_) => self.on_files(action, None).await?,
+        };
+        Ok(Acted::Answered(answer))
+    }
+
+    fn take_plan(&mut self, plan: &PlanArguments) -> Answer {
+        let steps = plan.steps.iter().map(|step| step.trim()).filter(|step| !step.is_empty());
+        let numbered: Vec<String> = steps.enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
+        if numbered.is_empty() {
+            return Answer::error("the plan has no steps; name at least one");
+        }
+        self.plan = Some(clip(&numbered.join("\n"), MOST_PLAN_BYTES));
+        Answer::ok("The plan is noted. Now do its first step with another tool.")
+    }
+
+    async fn on_files(&mut self, action: Action, edits: Option<String>) -> Result<Answer, AgentError> {
+        let files = self.files.clone();
+        let answer = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action))
+            .await
+            .map_err(|error| AgentError::Broken(error.to_string()))??;
+        if let Some(path) = edits.filter(|_| answer.changed) {
+            self.written.insert(path);
+        }
+        Ok(answer)
+    }
+
+    /// Whether the tree differs from the one at the beginning, as far as paths and lengths show it.
+    async fn has_changed(&self) -> Result<bool, AgentError> {
+        if !self.written.is_empty() {
+            return Ok(true);
+        }
+        let files = self.files.clone();
+        let walked = tokio::task::spawn_blocking(move || files.walk(None, MOST_COMPARED_FILES)).await;
+        let walk = walked.map_err(|error| AgentError::Broken(error.to_string()))??;
+        Ok(fingerprint(&walk) != self.fingerprint)
+    }
+}
+
+impl std::fmt::Debug for Agent<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Agent").field("steps", &self.spent.steps).finish_non_exhaustive()
+    }
+}
+
+/// The action of a call; the error is the answer to the model.
+fn parse(wanted: &Wanted) -> Result<Action, String> {
+    let arguments = wanted.arguments.as_ref().map_err(Clone::clone)?;
+    let action = Action::parse(&wanted.name, arguments)?;
+    if wanted.repaired && action.tool().is_risky() {
+        return Err(format!(
+            "the call of {} is no strict JSON, so nothing was done. Make it again; inside of texts write line ends as \
+             \\n and quotes as \\\", and no comma before a closing bracket.",
+            wanted.name
+        ));
+    }
+    Ok(action)
+}
+
+fn fingerprint(walk: &Walk) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in &walk.files {
+        (file.path.as_str(), file.length).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn milliseconds_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

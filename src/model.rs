@@ -1,6 +1,11 @@
 //! The language model behind one method. Messages are ours; `openai` puts them on the wire.
 
+mod discover;
 pub mod openai;
+mod refusal;
+mod wire;
+
+pub use discover::{Candidate, ModelInfo, first_local, local_candidates};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -12,6 +17,11 @@ use crate::outcome::Usage;
 pub trait Model: Send + Sync {
     /// The model's name, as it stands in the pull request.
     fn name(&self) -> &str;
+
+    /// How many tokens prompt and answer may have together, if the server tells.
+    fn window(&self) -> Option<u64> {
+        None
+    }
 
     /// Sends the whole conversation and reads the whole answer.
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError>;

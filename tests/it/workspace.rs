@@ -1,1 +1,3 @@
-//! workspace
+//! The workspace on real folders and real git repositories.
+
+mod files;

@@ -1,0 +1,155 @@
+//! What the model is told: the templates in `prompts/`, and the repository's overview.
+//!
+//! Whatever comes from a task or a repository is a value of a template, never a template. A missing variable is an error.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use minijinja::{Environment, UndefinedBehavior, context};
+
+use super::text::{elide, keep_tail};
+use super::{AgentError, Brief};
+use crate::workspace::{Files, Walk};
+
+/// The most paths of the repository that the first message shows.
+const MOST_PATHS: usize = 150;
+/// The most bytes of those paths.
+const MOST_LISTING_BYTES: usize = 6_000;
+/// The most bytes of the baseline's output.
+const MOST_BASELINE_BYTES: usize = 2_000;
+/// The most bytes of an instruction; its middle is left out beyond that.
+const MOST_INSTRUCTION_BYTES: usize = 48_000;
+/// An operator's template is not longer than this.
+const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
+
+/// The templates by their names in `prompts/`, with their built-in texts.
+const BUILT_IN: [(&str, &str); 6] = [
+    ("system.md", include_str!("../../prompts/system.md")),
+    ("task.md", include_str!("../../prompts/task.md")),
+    ("no_call.md", include_str!("../../prompts/no_call.md")),
+    ("plan_first.md", include_str!("../../prompts/plan_first.md")),
+    ("no_change.md", include_str!("../../prompts/no_change.md")),
+    ("repeated.md", include_str!("../../prompts/repeated.md")),
+];
+
+/// The templates, ready to render.
+#[derive(Debug)]
+pub(super) struct Prompts(Environment<'static>);
+
+impl Prompts {
+    /// Loads the built-in templates; a file of the same name in the operator's `folder` replaces one.
+    pub(super) fn load(folder: Option<&Path>) -> Result<Self, AgentError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        // Prompts are no HTML, whatever their names end with.
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        for (name, built_in) in BUILT_IN {
+            let text = match folder {
+                Some(folder) => overriding(&folder.join(name))?.map_or(Cow::Borrowed(built_in), Cow::Owned),
+                None => Cow::Borrowed(built_in),
+            };
+            environment.add_template_owned(name, text).map_err(|error| AgentError::Prompt(explain(name, &error)))?;
+        }
+        Ok(Self(environment))
+    }
+
+    pub(super) fn system(&self) -> Result<String, AgentError> {
+        self.render("system.md", context! {})
+    }
+
+    /// The first message: the task, the repository's overview, the tests and how they fare before any change.
+    pub(super) fn task(&self, brief: &Brief, listing: &str) -> Result<String, AgentError> {
+        let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
+        let baseline = baseline.map(|run| {
+            context! { ending => run.ending.describe(), excerpt => keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES) }
+        });
+        let title = brief.title.trim();
+        self.render(
+            "task.md",
+            context! {
+                // A title that only repeats the instruction costs tokens for nothing.
+                title => if brief.instruction.trim().starts_with(title) { "" } else { title },
+                instruction => elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES),
+                listing => listing,
+                test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
+                baseline => baseline,
+            },
+        )
+    }
+
+    pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
+        self.render("no_call.md", context! { tools => tools })
+    }
+
+    pub(super) fn plan_first(&self) -> Result<String, AgentError> {
+        self.render("plan_first.md", context! {})
+    }
+
+    pub(super) fn no_change(&self) -> Result<String, AgentError> {
+        self.render("no_change.md", context! {})
+    }
+
+    /// `what`: `3 times in a row`, for one.
+    pub(super) fn repeated(&self, what: &str) -> Result<String, AgentError> {
+        self.render("repeated.md", context! { what => what })
+    }
+
+    fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {
+        let rendered = self.0.get_template(name).and_then(|template| template.render(values));
+        rendered.map(|text| text.trim_end().to_owned()).map_err(|error| AgentError::Prompt(explain(name, &error)))
+    }
+}
+
+/// The repository's files, as many as fit: all of them, or the shallow ones and how many each folder has.
+pub(super) fn listing(files: &Files, walk: &Walk) -> String {
+    let paths: Vec<&str> = walk.files.iter().map(|file| file.path.as_str()).collect();
+    if paths.is_empty() {
+        return "(the repository is empty)".into();
+    }
+    let bytes: usize = paths.iter().map(|path| path.len() + 1).sum();
+    if paths.len() <= MOST_PATHS && bytes <= MOST_LISTING_BYTES && !walk.truncated {
+        return paths.join("\n");
+    }
+    let mut lines = Vec::new();
+    let mut folders: BTreeMap<&str, usize> = BTreeMap::new();
+    for (folder, _) in paths.iter().filter_map(|path| path.split_once('/')) {
+        *folders.entry(folder).or_default() += 1;
+    }
+    // A walk that was cut short may have missed whole folders: name them at least.
+    let top = files.list(None, MOST_PATHS).map(|listing| listing.entries).unwrap_or_default();
+    for entry in top.iter().filter(|entry| entry.kind == crate::workspace::Kind::Directory) {
+        match folders.get(entry.name.as_str()) {
+            Some(count) => lines.push(format!("{}/ ({count} files)", entry.name)),
+            None if walk.truncated => lines.push(format!("{}/", entry.name)),
+            None => {}
+        }
+    }
+    let mut shallow = paths.clone();
+    shallow.sort_by_key(|path| (path.matches('/').count(), *path));
+    let mut left = MOST_LISTING_BYTES.saturating_sub(lines.iter().map(|line| line.len() + 1).sum());
+    let mut shown = 0;
+    for path in shallow.into_iter().take(MOST_PATHS) {
+        let Some(rest) = left.checked_sub(path.len() + 1) else { break };
+        left = rest;
+        shown += 1;
+        lines.push(path.to_owned());
+    }
+    let more = if walk.truncated { "many".to_owned() } else { (paths.len() - shown).to_string() };
+    lines.push(format!("(and {more} more files: see them with list and search)"));
+    lines.join("\n")
+}
+
+fn overriding(path: &Path) -> Result<Option<String>, AgentError> {
+    let fail = |reason: String| AgentError::Prompt(format!("cannot read `{}`: {reason}", path.display()));
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fail(error.to_string())),
+        Ok(metadata) if metadata.len() > MOST_TEMPLATE_BYTES => Err(fail("it is too long for a prompt".into())),
+        Ok(_) => std::fs::read_to_string(path).map(Some).map_err(|error| fail(error.to_string())),
+    }
+}
+
+fn explain(name: &str, error: &minijinja::Error) -> String {
+    format!("the prompt `{name}` cannot be rendered: {error:#}")
+}

@@ -1,0 +1,56 @@
+//! `run`: a shell command in the sandbox.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::text::{elide, plain};
+use super::{Answer, RunArguments};
+use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
+
+const DEFAULT_SECONDS: u32 = 120;
+const MOST_SECONDS: u32 = 600;
+/// The most bytes of output that the model reads, half from the head and half from the tail.
+const MOST_OUTPUT_BYTES: usize = 8_000;
+
+/// Runs the command within its own timeout and the run's deadline. The error is fatal.
+pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, deadline: Instant) -> Result<Answer, SandboxError> {
+    let line = arguments.command.trim();
+    if line.is_empty() {
+        return Ok(Answer::error("the command is empty; give a shell command"));
+    }
+    let asked = arguments.timeout.unwrap_or(DEFAULT_SECONDS).clamp(1, MOST_SECONDS);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = Duration::from_secs(asked.into()).min(left);
+    let command = Command { line: line.to_owned(), directory: PathBuf::new(), environment: BTreeMap::new(), timeout };
+    let output = sandbox.run(&command).await?;
+    let shown = render(&output);
+    let (ok, ending) = match output.ending {
+        Ending::Exited(0) => (true, "The command succeeded (exit code 0).".to_owned()),
+        Ending::Exited(code @ (126 | 127)) => (false, format!("The command could not be started (exit code {code}).")),
+        Ending::Exited(code) => (false, format!("The command failed (exit code {code}).")),
+        Ending::Signalled(signal) => (false, format!("The command was killed by signal {signal}.")),
+        Ending::TimedOut => {
+            let seconds = timeout.as_secs();
+            (false, format!("The command did not end within {seconds} s and was killed. Run less, or without waiting."))
+        }
+        Ending::OutOfMemory => (false, "The command ran out of memory and was killed. Run less at once.".to_owned()),
+    };
+    let text = match shown.is_empty() {
+        true => format!("{ending} It printed nothing."),
+        false => format!("{ending}\n{shown}"),
+    };
+    Ok(Answer { ok, text, changed: false })
+}
+
+fn render(output: &Output) -> String {
+    let head = plain(&String::from_utf8_lossy(&output.head));
+    let tail = plain(&String::from_utf8_lossy(&output.tail));
+    let whole = match output.omitted_bytes {
+        0 => format!("{head}{tail}"),
+        omitted => format!("{head}\n[... {omitted} bytes left out ...]\n{tail}"),
+    };
+    elide(whole.trim_end(), MOST_OUTPUT_BYTES)
+}
