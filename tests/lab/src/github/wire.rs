@@ -85,7 +85,7 @@ async fn rest_interface(
 ) -> Result<Response, Hangup> {
     let (parts, body) = request.into_parts();
     let body = whole(body).await.map_err(|_| Hangup)?;
-    let method = parts.method.as_str();
+    let method = contract::method(parts.method.as_str(), path);
     let query = query_pairs(parts.uri.query().unwrap_or_default());
     let request = hyper::Request::from_parts(parts.clone(), ());
     let number = shared.record(exchange(&request, path, &body));
