@@ -3,8 +3,14 @@
 //! A [`Backend`] is found once at start by a real probe; [`Backend::open`] puts a box around one folder, and each
 //! [`Sandbox::run`] runs one shell line in it at `/workspace`. No backend, no run: there is no fallback to the host.
 
+pub mod capture;
+mod cgroup;
 pub mod container;
+mod helper;
 pub mod namespace;
+mod open;
+mod plan;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,24 +120,57 @@ pub enum Backend {
 impl Backend {
     /// Finds the backend that `settings` ask for and tries it with a real command.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
-        let _ = settings;
-        todo!()
+        match settings.choice {
+            Choice::Container => container::Engine::probe(settings).await.map(Self::Container),
+            Choice::Namespace => namespace::Launcher::probe(settings).await.map(Self::Namespace),
+            Choice::Auto => {
+                let container = match container::Engine::probe(settings).await {
+                    Ok(engine) => return Ok(Self::Container(engine)),
+                    Err(error) => error,
+                };
+                match namespace::Launcher::probe(settings).await {
+                    Ok(launcher) => Ok(Self::Namespace(launcher)),
+                    Err(namespace) => Err(neither(container, namespace)),
+                }
+            }
+        }
     }
 
     /// Puts a box around `tree`, which appears read-write at `/workspace`.
     pub async fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let _ = tree;
-        todo!()
+        match self {
+            Self::Container(engine) => engine.open(tree).await,
+            Self::Namespace(launcher) => launcher.open(tree),
+        }
     }
 
     /// Removes what earlier processes of this owner left behind and no living process uses.
     pub async fn sweep(&self) -> Result<usize, SandboxError> {
-        todo!()
+        match self {
+            Self::Container(engine) => engine.sweep().await,
+            Self::Namespace(launcher) => Ok(launcher.sweep()),
+        }
     }
 
     /// Ends all boxes that are still open, within `limit`: for signals.
     pub async fn close_all(&self, limit: Duration) {
-        let _ = limit;
-        todo!()
+        match self {
+            Self::Container(engine) => engine.close_all(limit).await,
+            Self::Namespace(launcher) => launcher.close_all(limit).await,
+        }
+    }
+}
+
+/// One error of two: why there is no container and why there are no namespaces, and what to do about either.
+fn neither(container: SandboxError, namespace: SandboxError) -> SandboxError {
+    let split = |error: SandboxError| match error {
+        SandboxError::Unavailable { reason, remedy } => (reason, remedy),
+        SandboxError::Broken(reason) => (reason, String::new()),
+    };
+    let (container, container_remedy) = split(container);
+    let (namespace, namespace_remedy) = split(namespace);
+    SandboxError::Unavailable {
+        reason: format!("container: {container}; namespace: {namespace}"),
+        remedy: format!("{container_remedy} {namespace_remedy}").trim().to_owned(),
     }
 }

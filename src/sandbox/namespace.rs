@@ -1,4 +1,458 @@
-//! Linux namespaces.
+//! Linux namespaces: a box per command, built by our own binary executed again, since forking a program with threads
+//! and then building a box in the child is unsound.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::Child;
+
+use super::capture::Capture;
+use super::cgroup::{Controllers, Group};
+use super::helper::{BoxSpec, CommandSpec, Report};
+use super::open::Open;
+use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, watch};
+
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
-pub struct Launcher;
+
+/// How long a killed box may take to be gone.
+const DEATH_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a box may take to be built and to say how it went, besides the command's own time.
+const BUILD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a watched command is measured.
+const WATCH_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Builds namespace sandboxes on this host.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    helper: PathBuf,
+    limits: Limits,
+    plan: Plan,
+    groups: Option<Controllers>,
+    description: String,
+    open: Open,
+}
+
+/// A box around one folder. Each command gets a box of its own; what lasts between them is the folder.
+struct NamespaceSandbox {
+    launcher: Arc<Inner>,
+    tree: PathBuf,
+    open: Open,
+}
+
+/// What a sandbox helper does; `main` calls it before anything else when the first argument is [`HELPER_ARGUMENT`].
+pub fn helper_main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(2).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    super::helper::main(&arguments)
+}
+
+impl Launcher {
+    /// Finds what this host offers by running a real command: with control groups if we may write them, and with
+    /// overlays over package caches if the kernel lets us; else without.
+    pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
+        let path = settings.path.clone();
+        let home = settings.home.clone();
+        let memory = settings.limits.memory_bytes;
+        let draw = move |caches| plan::draw(path.as_deref(), home.as_deref(), memory, caches);
+        let (plans, groups) = tokio::task::spawn_blocking(move || {
+            ([draw(Caches::Overlay), draw(Caches::ReadOnly)], Controllers::find())
+        })
+        .await
+        .map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
+        let mut reason = String::new();
+        for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
+            for plan in &plans {
+                let launcher = Self::new(settings, plan.clone(), groups.clone());
+                match launcher.open(folder.path())?.run(&probe_command()).await {
+                    Ok(Output { ending: Ending::Exited(0), .. }) => return Ok(launcher),
+                    Ok(output) => {
+                        let text = String::from_utf8_lossy(&output.head).trim().to_owned();
+                        reason = format!("a test command ended with {:?} {text}", output.ending);
+                    }
+                    Err(SandboxError::Broken(text)) => reason = text,
+                    Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
+                }
+            }
+        }
+        Err(SandboxError::Unavailable { reason: format!("Linux namespaces do not work: {reason}"), remedy: remedy() })
+    }
+
+    fn new(settings: &Settings, plan: Plan, groups: Option<Controllers>) -> Self {
+        let limits_by = match &groups {
+            Some(groups) => groups.description().to_owned(),
+            None if watch::can_watch() => "memory and processes by watching".to_owned(),
+            None => "memory by a limit for each process".to_owned(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                helper: settings.helper.clone(),
+                limits: settings.limits.clone(),
+                plan,
+                groups,
+                description: format!("namespace (user, mount, pid, network, ipc, uts, cgroup; {limits_by})"),
+                open: Open::new(),
+            }),
+        }
+    }
+
+    /// Puts a box around `tree`.
+    pub fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let tree = tree
+            .canonicalize()
+            .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
+        Ok(Box::new(NamespaceSandbox { launcher: self.inner.clone(), tree, open: self.inner.open.child() }))
+    }
+
+    /// Removes the control groups of processes that are gone.
+    pub fn sweep(&self) -> usize {
+        self.inner.groups.as_ref().map_or(0, Controllers::sweep)
+    }
+
+    /// Ends all commands that run.
+    pub async fn close_all(&self, limit: Duration) {
+        self.inner.open.stop_and_wait(limit).await;
+    }
+}
+
+#[async_trait]
+impl Sandbox for NamespaceSandbox {
+    async fn run(&self, command: &Command) -> Result<Output, SandboxError> {
+        let _use = self.open.begin();
+        if self.open.is_stopped() {
+            return Err(closed());
+        }
+        let started = Instant::now();
+        let frames = [frame(&self.launcher.box_spec(&self.tree)?)?, frame(&self.launcher.command_spec(command)?)?];
+        let group = match &self.launcher.groups {
+            Some(groups) => Some(
+                groups
+                    .create(self.launcher.limits.memory_bytes, self.launcher.limits.processes.saturating_add(OURS))
+                    .map_err(|error| SandboxError::Broken(format!("cannot create a control group: {error}")))?,
+            ),
+            None => None,
+        };
+        let child = self.launcher.start(group.as_ref())?;
+        let running = Running { child, group, limits: &self.launcher.limits, open: &self.open, started };
+        running.finish(frames.concat(), command.timeout).await
+    }
+
+    fn description(&self) -> &str {
+        &self.launcher.description
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        // Commands of this box are futures that its owner polls or drops: telling them is all there is to do.
+        self.open.stop();
+        Ok(())
+    }
+}
+
+impl Drop for NamespaceSandbox {
+    fn drop(&mut self) {
+        self.open.stop();
+    }
+}
+
+/// Processes and threads of ours in each box: the helper, hakoniwa's, init and its watcher.
+const OURS: u64 = 4;
+
+impl Inner {
+    fn box_spec(&self, tree: &Path) -> Result<BoxSpec, SandboxError> {
+        let source = utf8(tree)?;
+        let mut entries = self.plan.entries.clone();
+        entries.insert(WORKSPACE.to_owned(), Entry::ReadWrite { source });
+        let repository = std::fs::symlink_metadata(tree.join(".git"));
+        if let Ok(metadata) = repository.as_ref().map(std::fs::Metadata::file_type) {
+            // Git's data of ours is not the command's business. A symlink is none of ours.
+            let hidden = match (metadata.is_dir(), metadata.is_file()) {
+                (true, _) => Some(Entry::HiddenFolder),
+                (_, true) => Some(Entry::HiddenFile),
+                (false, false) => None,
+            };
+            entries.extend(hidden.map(|entry| (format!("{WORKSPACE}/.git"), entry)));
+        }
+        let watched = self.groups.is_none();
+        Ok(BoxSpec {
+            entries,
+            helper: utf8(&self.helper)?,
+            // Twice the limit: what watches must see a command pass the limit before an allocation fails.
+            data_bytes: watched.then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
+            processes: counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
+            file_size_bytes: self.limits.file_size_bytes,
+        })
+    }
+
+    fn command_spec(&self, command: &Command) -> Result<CommandSpec, SandboxError> {
+        let plain = command.directory.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !plain {
+            return Err(SandboxError::Broken(format!(
+                "the command's folder {} is not below the tree",
+                command.directory.display()
+            )));
+        }
+        let mut environment: BTreeMap<String, String> = self.plan.environment.clone();
+        environment.extend(command.environment.clone());
+        Ok(CommandSpec {
+            line: command.line.clone(),
+            directory: utf8(&Path::new(WORKSPACE).join(&command.directory))?,
+            environment,
+        })
+    }
+
+    fn start(&self, group: Option<&Group>) -> Result<Child, SandboxError> {
+        let child = tokio::process::Command::new(&self.helper)
+            .arg(HELPER_ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| SandboxError::Broken(format!("cannot start {}: {error}", self.helper.display())))?;
+        if let (Some(group), Some(pid)) = (group, child.id()) {
+            group
+                .add(pid)
+                .map_err(|error| SandboxError::Broken(format!("cannot use the control group: {error}")))?;
+        }
+        Ok(child)
+    }
+}
+
+/// A command in its box. Dropped: the helper is killed and its pipe closed; either ends everything inside.
+struct Running<'a> {
+    // Before `group`, which is removed when nothing lives in it any more.
+    child: Child,
+    group: Option<Group>,
+    limits: &'a Limits,
+    open: &'a Open,
+    started: Instant,
+}
+
+/// Why a command was ended before its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Timeout,
+    Memory,
+    Processes,
+    Closed,
+}
+
+impl Running<'_> {
+    /// Sends the orders, collects the output, and ends the box at a limit. Returns when nothing of it is alive.
+    async fn finish(mut self, orders: Vec<u8>, timeout: Duration) -> Result<Output, SandboxError> {
+        let broken = || SandboxError::Broken("the helper has no pipes".into());
+        let mut control = Some(self.child.stdin.take().ok_or_else(broken)?);
+        let output = self.child.stdout.take().ok_or_else(broken)?;
+        let errors = self.child.stderr.take().ok_or_else(broken)?;
+        let pid = self.child.id();
+        let captured = Mutex::new(Capture::new(self.limits.output_bytes));
+        let reported = Mutex::new(Capture::new(64 * 1024));
+
+        let sent = match control.as_mut() {
+            Some(pipe) => tokio::time::timeout(BUILD_LIMIT, pipe.write_all(&orders)).await.is_ok_and(|sent| sent.is_ok()),
+            None => false,
+        };
+        let mut cause = None;
+        let ended = {
+            let work = async {
+                tokio::join!(pump(output, &captured), pump(errors, &reported), self.child.wait()).2.is_ok()
+            };
+            tokio::pin!(work);
+            let early = tokio::select! {
+                _ = &mut work => true,
+                reason = interrupted(timeout, self.open, self.group.as_ref(), pid, self.limits), if sent => {
+                    cause = Some(reason);
+                    false
+                }
+            };
+            // Closing the pipe ends the box's first process, and with it the box.
+            control.take();
+            early || tokio::time::timeout(DEATH_LIMIT / 2, &mut work).await.is_ok()
+        };
+        if !ended {
+            let _ = self.child.start_kill();
+            let _ = tokio::time::timeout(DEATH_LIMIT / 2, self.child.wait()).await;
+        }
+        let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
+        self.bury().await?;
+        let report = lock_into(reported);
+        let ending = ending(cause, out_of_memory, &[report.head, report.tail].concat())?;
+        let kept = lock_into(captured);
+        Ok(Output {
+            ending,
+            head: kept.head,
+            tail: kept.tail,
+            omitted_bytes: kept.omitted_bytes,
+            duration: self.started.elapsed(),
+        })
+    }
+
+    /// Kills what is left in the group and removes it.
+    async fn bury(&mut self) -> Result<(), SandboxError> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        if group.is_empty() {
+            return Ok(());
+        }
+        let gone = tokio::task::spawn_blocking(move || group.kill(DEATH_LIMIT)).await.unwrap_or(false);
+        if gone { Ok(()) } else { Err(SandboxError::Broken("processes of the command could not be killed".into())) }
+    }
+}
+
+/// Resolves when the command has to end early.
+async fn interrupted(
+    timeout: Duration,
+    open: &Open,
+    group: Option<&Group>,
+    pid: Option<u32>,
+    limits: &Limits,
+) -> Cause {
+    let watching = async {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            match (group, pid) {
+                (Some(group), _) if group.ran_out_of_memory() => return Cause::Memory,
+                (None, Some(pid)) => {
+                    let limit = limits.memory_bytes;
+                    let usage = tokio::task::spawn_blocking(move || watch::tree_usage(pid, limit)).await;
+                    match usage {
+                        Ok(usage) if usage.memory_bytes > limit => return Cause::Memory,
+                        Ok(usage) if usage.processes > limits.processes.saturating_add(OURS) => return Cause::Processes,
+                        Ok(_) | Err(_) => {}
+                    }
+                }
+                (Some(_), _) | (None, None) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => Cause::Timeout,
+        () = open.stopped() => Cause::Closed,
+        cause = watching => cause,
+    }
+}
+
+/// Judges the end of a box from why we ended it, what the kernel counted, and what its helpers reported.
+fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<Ending, SandboxError> {
+    match cause {
+        Some(Cause::Closed) => return Err(closed()),
+        Some(Cause::Memory) => return Ok(Ending::OutOfMemory),
+        Some(Cause::Timeout) => return Ok(Ending::TimedOut),
+        // As the kernel would have: the tree was killed for a limit that is not memory.
+        Some(Cause::Processes) => return Ok(Ending::Signalled(9)),
+        None if out_of_memory => return Ok(Ending::OutOfMemory),
+        None => {}
+    }
+    let text = String::from_utf8_lossy(reports);
+    let parsed: Vec<Report> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let ended = parsed.iter().find_map(|report| match report {
+        Report::Exited(code) => Some(Ending::Exited(*code)),
+        Report::Signalled(signal) => Some(Ending::Signalled(*signal)),
+        Report::Broken(_) => None,
+    });
+    let unparsed = text.lines().filter(|line| serde_json::from_str::<Report>(line).is_err());
+    let reasons: Vec<&str> = parsed
+        .iter()
+        .filter_map(|report| match report {
+            Report::Broken(reason) => Some(reason.as_str()),
+            Report::Exited(_) | Report::Signalled(_) => None,
+        })
+        .chain(unparsed)
+        .collect();
+    ended.ok_or_else(|| {
+        let reason = if reasons.is_empty() { "the helper ended without a word".into() } else { reasons.join("; ") };
+        SandboxError::Broken(reason)
+    })
+}
+
+async fn pump(mut from: impl AsyncRead + Unpin, into: &Mutex<Capture>) {
+    let mut buffer = vec![0u8; 64 * 1024];
+    while let Ok(count) = from.read(&mut buffer).await {
+        if count == 0 {
+            break;
+        }
+        lock(into).add(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+fn lock(capture: &Mutex<Capture>) -> std::sync::MutexGuard<'_, Capture> {
+    capture.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_into(capture: Mutex<Capture>) -> super::capture::Captured {
+    capture.into_inner().unwrap_or_else(PoisonError::into_inner).finish()
+}
+
+fn frame(order: &impl serde::Serialize) -> Result<Vec<u8>, SandboxError> {
+    let broken = |error: &dyn std::fmt::Display| SandboxError::Broken(format!("cannot write the orders: {error}"));
+    let json = serde_json::to_vec(order).map_err(|error| broken(&error))?;
+    let length = u32::try_from(json.len()).map_err(|error| broken(&error))?;
+    Ok([length.to_le_bytes().as_slice(), &json].concat())
+}
+
+fn utf8(path: &Path) -> Result<String, SandboxError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        SandboxError::Broken(format!("the path {} is not UTF-8", String::from_utf8_lossy(path.as_os_str().as_bytes())))
+    })
+}
+
+fn closed() -> SandboxError {
+    SandboxError::Broken("it was closed".into())
+}
+
+fn probe_command() -> Command {
+    Command {
+        line: "test -w . && test -w /tmp && test -r /proc/self/status".into(),
+        directory: PathBuf::new(),
+        environment: BTreeMap::new(),
+        timeout: BUILD_LIMIT,
+    }
+}
+
+/// Since Linux 5.14 the process limit counts within a user namespace; before, it counted the user's processes on the
+/// whole host, where it would hit whatever else runs.
+fn counts_processes_by_namespace() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
+}
+
+/// What the operator can do where namespaces are forbidden.
+fn remedy() -> String {
+    let setting = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        "AppArmor forbids user namespaces here: give our binary a profile that allows `userns`, \
+         or run `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, \
+         or use `--sandbox container`"
+            .into()
+    } else if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        "Run `sudo sysctl -w kernel.unprivileged_userns_clone=1`, or use `--sandbox container`".into()
+    } else if setting("/proc/sys/user/max_user_namespaces") == "0" {
+        "Run `sudo sysctl -w user.max_user_namespaces=10000`, or use `--sandbox container`".into()
+    } else if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
+        "We run in a container, which forbids them by default: start it with \
+         `--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`, \
+         or use `--sandbox container` with an engine's socket"
+            .into()
+    } else {
+        "Allow user namespaces for this user, or use `--sandbox container`".into()
+    }
+}

@@ -1,0 +1,561 @@
+//! What of the host a namespace sandbox shows: system folders, the operator's toolchains, and nothing that can hold a
+//! credential.
+//!
+//! The rule for home folders: never a whole folder that a tool also keeps its login in, only the sub-folders that hold
+//! programs and packages, at the same absolute path, read-only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The home folder inside.
+pub const HOME: &str = "/home/agent";
+
+/// Where the box's tree appears.
+pub const WORKSPACE: &str = "/workspace";
+
+/// One thing in the sandbox's file tree. Paths are absolute and UTF-8; `target` is the path inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A folder or file of the host, read-only.
+    ReadOnly { source: String },
+    /// A folder of the host, read-write.
+    ReadWrite { source: String },
+    /// A private, writable view of a folder of the host; what is written is lost with the command.
+    Overlay { lower: String },
+    /// An empty, private, writable folder in memory.
+    Memory { bytes: u64 },
+    /// A device node of the host.
+    Device { source: String },
+    /// Pseudo-terminals of its own.
+    Terminals,
+    /// An empty read-only file in the place of one that the command must not see.
+    HiddenFile,
+    /// An empty read-only folder in the place of one that the command must not see.
+    HiddenFolder,
+    Symlink { to: String },
+    File { text: String },
+    Folder,
+}
+
+/// The file tree and the environment of a sandbox, the same for all commands of one backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub entries: BTreeMap<String, Entry>,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How caches of package managers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caches {
+    /// Writable through an overlay (Linux 5.11 or newer for an ordinary user).
+    Overlay,
+    /// Read-only.
+    ReadOnly,
+}
+
+/// Below the home folder: programs and packages, shown at the same path.
+const HOME_TOOLS: &[&str] = &[
+    ".asdf/asdf.sh",
+    ".asdf/bin",
+    ".asdf/installs",
+    ".asdf/internal",
+    ".asdf/lib",
+    ".asdf/libexec",
+    ".asdf/plugins",
+    ".asdf/shims",
+    ".bun/bin",
+    ".cargo/bin",
+    ".deno/bin",
+    ".dotnet/dotnet",
+    ".dotnet/host",
+    ".dotnet/packs",
+    ".dotnet/sdk",
+    ".dotnet/sdk-manifests",
+    ".dotnet/shared",
+    ".dotnet/templates",
+    ".dotnet/tools",
+    ".elan/bin",
+    ".elan/toolchains",
+    ".gem/ruby",
+    ".ghcup/bin",
+    ".ghcup/ghc",
+    ".jabba/jdk",
+    ".jenv/bin",
+    ".jenv/libexec",
+    ".jenv/shims",
+    ".jenv/version",
+    ".jenv/versions",
+    ".juliaup/bin",
+    ".local/bin",
+    ".local/lib",
+    ".local/pipx/venvs",
+    ".local/share/fnm/aliases",
+    ".local/share/fnm/node-versions",
+    ".local/share/mise/installs",
+    ".local/share/mise/shims",
+    ".local/share/pipx/venvs",
+    ".local/share/pnpm/nodejs",
+    ".local/share/uv/python",
+    ".local/share/uv/tools",
+    ".nodenv/bin",
+    ".nodenv/libexec",
+    ".nodenv/shims",
+    ".nodenv/version",
+    ".nodenv/versions",
+    ".nvm/alias",
+    ".nvm/nvm-exec",
+    ".nvm/nvm.sh",
+    ".nvm/versions",
+    ".pyenv/bin",
+    ".pyenv/completions",
+    ".pyenv/libexec",
+    ".pyenv/plugins",
+    ".pyenv/pyenv.d",
+    ".pyenv/shims",
+    ".pyenv/version",
+    ".pyenv/versions",
+    ".rbenv/bin",
+    ".rbenv/libexec",
+    ".rbenv/plugins",
+    ".rbenv/shims",
+    ".rbenv/version",
+    ".rbenv/versions",
+    ".rustup/settings.toml",
+    ".rustup/toolchains",
+    ".rvm/bin",
+    ".rvm/gems",
+    ".rvm/rubies",
+    ".rvm/wrappers",
+    ".sdkman/candidates",
+    ".volta/bin",
+    ".volta/tools",
+    "go/bin",
+];
+
+/// Package caches below the home folder, and where tools look for them below the home inside.
+const HOME_CACHES: &[(&str, &str)] = &[
+    (".cargo/git", ".cargo/git"),
+    (".cargo/registry", ".cargo/registry"),
+    (".cache/pip", ".cache/pip"),
+    (".gradle/caches", ".gradle/caches"),
+    (".gradle/wrapper", ".gradle/wrapper"),
+    (".ivy2/cache", ".ivy2/cache"),
+    (".m2/repository", ".m2/repository"),
+    (".m2/wrapper", ".m2/wrapper"),
+    (".npm/_cacache", ".npm/_cacache"),
+    (".nuget/packages", ".nuget/packages"),
+    ("go/pkg/mod", "go/pkg/mod"),
+];
+
+/// Variables that tools are found by, and the folder below the operator's home that each names.
+const HOME_VARIABLES: &[(&str, &str)] = &[
+    ("ASDF_DATA_DIR", ".asdf"),
+    ("DOTNET_ROOT", ".dotnet"),
+    ("JENV_ROOT", ".jenv"),
+    ("NODENV_ROOT", ".nodenv"),
+    ("NVM_DIR", ".nvm"),
+    ("PYENV_ROOT", ".pyenv"),
+    ("RBENV_ROOT", ".rbenv"),
+    ("RUSTUP_HOME", ".rustup"),
+    ("SDKMAN_DIR", ".sdkman"),
+    ("VOLTA_HOME", ".volta"),
+];
+
+/// What builds need of `/etc`. Everything else there stays out: shadow, keys, sudoers, configuration of services.
+const ETC: &[&str] = &[
+    "alternatives",
+    "bindresvport.blacklist",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "magic",
+    "magic.mime",
+    "mime.types",
+    "os-release",
+    "perl",
+    "pki/ca-trust/extracted",
+    "pki/java",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "protocols",
+    "python3",
+    "rpc",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+    "xml",
+];
+
+/// Folders in an installation's prefix that make up the installation.
+const PREFIX_PARTS: &[&str] =
+    &["bin", "include", "jmods", "lib", "lib64", "libexec", "pkg", "release", "share", "src", "VERSION", "go.env"];
+
+/// Names of files that hold logins, hidden wherever a toolchain's folder has one.
+const CREDENTIAL_FILES: &[&str] = &[
+    ".condarc",
+    ".env",
+    ".git-credentials",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    "auth.json",
+    "credentials",
+    "credentials.toml",
+    "gradle.properties",
+    "npmrc",
+    "nuget.config",
+    "NuGet.Config",
+    "pip.conf",
+    "settings-security.xml",
+    "settings.xml",
+];
+
+/// Folders in which no tool keeps a login, but tens of thousands of files.
+const PACKAGE_FOLDERS: &[&str] = &["include", "lib", "lib64", "node_modules", "share", "site-packages", "src"];
+
+/// Draws up the plan for this host.
+///
+/// 1. a root of our own making: devices, `/tmp`, the home, accounts, names;
+/// 2. the system's folders, read-only;
+/// 3. the toolchains and caches below the operator's home, and those that `path` leads to;
+/// 4. masks over files that can hold a login;
+/// 5. mounts inside of what is shown, each on its own, since a read-only bind does not reach into them.
+pub fn draw(path: Option<&OsStr>, home: Option<&Path>, memory_bytes: u64, caches: Caches) -> Plan {
+    let mut plan = Plan::default();
+    own_root(&mut plan, memory_bytes);
+    system(&mut plan);
+    if let Some(home) = home.and_then(|home| home.canonicalize().ok()) {
+        home_tools(&mut plan, &home, caches);
+    }
+    let path = search_path(&mut plan, path, home);
+    environment(&mut plan, &path);
+    hide_credentials(&mut plan);
+    split_mounts(&mut plan, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    plan
+}
+
+fn own_root(plan: &mut Plan, memory_bytes: u64) {
+    let half = (memory_bytes / 2).max(16 << 20);
+    let mut add = |target: &str, entry: Entry| plan.entries.insert(target.to_owned(), entry);
+    for name in ["full", "null", "random", "tty", "urandom", "zero"] {
+        let source = format!("/dev/{name}");
+        if Path::new(&source).exists() {
+            add(&source.clone(), Entry::Device { source });
+        }
+    }
+    for (name, to) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        add(&format!("/dev/{name}"), Entry::Symlink { to: format!("/proc/self/fd{to}") });
+    }
+    add("/dev/pts", Entry::Terminals);
+    add("/dev/ptmx", Entry::Symlink { to: "pts/ptmx".into() });
+    add("/dev/shm", Entry::Memory { bytes: half.min(256 << 20) });
+    add("/tmp", Entry::Memory { bytes: half });
+    add(HOME, Entry::Memory { bytes: half });
+    add("/var/tmp", Entry::Symlink { to: "/tmp".into() });
+    add("/etc/mtab", Entry::Symlink { to: "/proc/self/mounts".into() });
+    for (name, text) in [
+        ("passwd", "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/sh\n"),
+        ("group", "root:x:0:\nagent:x:1000:\n"),
+        ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"),
+        ("hostname", "sandbox\n"),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"),
+    ] {
+        add(&format!("/etc/{name}"), Entry::File { text: text.into() });
+    }
+}
+
+fn system(plan: &mut Plan) {
+    for folder in ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr", "/nix/store", "/gnu/store"] {
+        show(plan, Path::new(folder));
+    }
+    for folder in ["/usr/local/etc", "/usr/etc"] {
+        if Path::new(folder).is_dir() {
+            plan.entries.insert(folder.to_owned(), Entry::HiddenFolder);
+        }
+    }
+    for name in ETC {
+        show(plan, &Path::new("/etc").join(name));
+    }
+    let java_or_maven =
+        |name: &str| name.starts_with("java") || name.starts_with("jvm") || ["maven", "php"].contains(&name);
+    for entry in fs::read_dir("/etc").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if java_or_maven(&name) || name.starts_with("python3") {
+            show(plan, &entry.path());
+        }
+    }
+}
+
+fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
+    for name in HOME_TOOLS {
+        show(plan, &home.join(name));
+    }
+    for (name, inside) in HOME_CACHES {
+        let source = home.join(name);
+        let Some(source) = source.canonicalize().ok().filter(|source| source.is_dir()) else { continue };
+        let Some(source) = text(&source) else { continue };
+        let overlay = caches == Caches::Overlay && !source.contains([':', ',', '\\']);
+        let entry = if overlay { Entry::Overlay { lower: source } } else { Entry::ReadOnly { source } };
+        plan.entries.insert(format!("{HOME}/{inside}"), entry);
+    }
+    for (name, folder) in HOME_VARIABLES {
+        if let Some(value) = text(&home.join(folder)).filter(|value| Path::new(value).is_dir()) {
+            plan.environment.insert((*name).to_owned(), value);
+        }
+    }
+    if let Some(sources) = cargo_sources(home) {
+        plan.entries.insert(format!("{HOME}/.cargo/config.toml"), Entry::File { text: sources });
+    }
+}
+
+/// The operator's `PATH` as far as it leads to something inside, and the system's folders after it.
+fn search_path(plan: &mut Plan, path: Option<&OsStr>, home: Option<&Path>) -> String {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |folder: String| {
+        if !found.contains(&folder) {
+            found.push(folder);
+        }
+    };
+    for folder in std::env::split_paths(path.unwrap_or_default()) {
+        let Ok(real) = folder.canonicalize() else { continue };
+        if !folder.is_absolute() || !real.is_dir() {
+            continue;
+        }
+        if !is_shown(plan, &real) {
+            show_installation(plan, &real, home);
+        }
+        let visible = if is_shown(plan, &folder) && plain(&folder) { &folder } else { &real };
+        if is_shown(plan, visible) {
+            text(visible).filter(|text| !text.contains(':')).map(&mut add);
+        }
+    }
+    for folder in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
+        add(folder.to_owned());
+    }
+    found.join(":")
+}
+
+/// Shows a folder of the operator's `PATH` that no rule knows. If it is the `bin` of an installation, its siblings
+/// that make up the installation are shown too; never the parent itself, which can be anything.
+fn show_installation(plan: &mut Plan, folder: &Path, home: Option<&Path>) {
+    let home = home.and_then(|home| home.canonicalize().ok());
+    let never = ["/", "/etc", "/home", "/root", "/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/boot", "/srv", "/mnt"];
+    if never.iter().any(|path| folder == Path::new(path)) || home.as_deref().is_some_and(|home| home.starts_with(folder))
+    {
+        return;
+    }
+    for part in ["/proc", "/sys", "/dev", "/etc"] {
+        if folder.starts_with(part) {
+            return;
+        }
+    }
+    let parent = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == "bin" || name == "sbin"));
+    let installation = parent.filter(|parent| {
+        parent.parent().is_some()
+            && Some(*parent) != home.as_deref()
+            && ["lib", "lib64", "libexec", "pkg", "jmods"].iter().any(|part| parent.join(part).is_dir())
+    });
+    match installation {
+        Some(prefix) => PREFIX_PARTS.iter().for_each(|part| show(plan, &prefix.join(part))),
+        None => show(plan, folder),
+    }
+    // Java keeps the settings it cannot start without beside `bin`.
+    if let Some(java) = installation.filter(|prefix| prefix.join("jmods").is_dir()) {
+        show(plan, &java.join("conf"));
+    }
+}
+
+fn environment(plan: &mut Plan, path: &str) {
+    let own = [
+        ("HOME", HOME),
+        ("USER", "agent"),
+        ("LOGNAME", "agent"),
+        ("SHELL", "/bin/sh"),
+        ("PATH", path),
+        ("LANG", "C.UTF-8"),
+        ("TERM", "dumb"),
+        ("TMPDIR", "/tmp"),
+        ("CARGO_NET_OFFLINE", "true"),
+        ("GOFLAGS", "-modcacherw"),
+        ("GOPROXY", "off"),
+        ("GOTOOLCHAIN", "local"),
+        ("npm_config_offline", "true"),
+        ("npm_config_update_notifier", "false"),
+        ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+        ("PIP_RETRIES", "0"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ];
+    for (name, value) in own {
+        plan.environment.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+/// Shows one path of the host read-only at the same path; a symlink stays one if what it leads to is shown.
+fn show(plan: &mut Plan, path: &Path) {
+    let (Ok(metadata), Some(target)) = (fs::symlink_metadata(path), text(path)) else { return };
+    if metadata.is_symlink() {
+        let Ok(to) = fs::read_link(path) else { return };
+        let absolute = path.parent().unwrap_or(Path::new("/")).join(&to);
+        let real = path.canonicalize().ok();
+        let stays = real.as_deref().is_some_and(|real| is_shown(plan, real)) || !plain(&absolute) || to.is_relative();
+        match (stays, text(&to), real.as_deref().and_then(text)) {
+            (true, Some(to), _) => plan.entries.insert(target, Entry::Symlink { to }),
+            (false, _, Some(source)) => plan.entries.insert(target, Entry::ReadOnly { source }),
+            _ => None,
+        };
+    } else if metadata.is_dir() || metadata.is_file() {
+        plan.entries.insert(target.clone(), Entry::ReadOnly { source: target });
+    }
+}
+
+/// Whether a path of the host is seen inside at the same path.
+fn is_shown(plan: &Plan, path: &Path) -> bool {
+    path.ancestors().filter_map(text).find_map(|ancestor| plan.entries.get(&ancestor)).is_some_and(|entry| match entry {
+        Entry::ReadOnly { .. } | Entry::ReadWrite { .. } | Entry::Overlay { .. } | Entry::Symlink { .. } => true,
+        Entry::Memory { .. }
+        | Entry::Device { .. }
+        | Entry::Terminals
+        | Entry::HiddenFile
+        | Entry::HiddenFolder
+        | Entry::File { .. }
+        | Entry::Folder => false,
+    })
+}
+
+/// Puts masks over files with logins in all that is shown outside the system's own packages.
+fn hide_credentials(plan: &mut Plan) {
+    let shown: BTreeSet<PathBuf> = plan
+        .entries
+        .values()
+        .filter_map(|entry| match entry {
+            Entry::ReadOnly { source } => Some(PathBuf::from(source)),
+            Entry::ReadWrite { .. }
+            | Entry::Overlay { .. }
+            | Entry::Memory { .. }
+            | Entry::Device { .. }
+            | Entry::Terminals
+            | Entry::HiddenFile
+            | Entry::HiddenFolder
+            | Entry::Symlink { .. }
+            | Entry::File { .. }
+            | Entry::Folder => None,
+        })
+        .filter(|source| !["/usr", "/lib", "/bin", "/sbin", "/nix", "/gnu"].iter().any(|part| source.starts_with(part)))
+        .collect();
+    let mut found = Vec::new();
+    for folder in &shown {
+        credentials_below(folder, 4, &mut found);
+    }
+    for file in found {
+        // Entries whose target is not their source are not masked: none of them can hold a login.
+        if let Some(target) = text(&file).filter(|_| is_shown(plan, &file)) {
+            plan.entries.insert(target, Entry::HiddenFile);
+        }
+    }
+}
+
+fn credentials_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if kind.is_file() && CREDENTIAL_FILES.contains(&name) {
+            found.push(entry.path());
+        } else if kind.is_dir() && depth > 0 && !PACKAGE_FOLDERS.contains(&name) {
+            credentials_below(&entry.path(), depth - 1, found);
+        }
+    }
+}
+
+/// Adds each mount below a shown folder as an entry of its own: the read-only flag is set mount by mount.
+fn split_mounts(plan: &mut Plan, mountinfo: &str) {
+    let points: Vec<String> = mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
+        .collect();
+    let shown: Vec<(String, String)> = plan
+        .entries
+        .iter()
+        .filter_map(|(target, entry)| match entry {
+            Entry::ReadOnly { source } => Some((target.clone(), source.clone())),
+            Entry::ReadWrite { .. }
+            | Entry::Overlay { .. }
+            | Entry::Memory { .. }
+            | Entry::Device { .. }
+            | Entry::Terminals
+            | Entry::HiddenFile
+            | Entry::HiddenFolder
+            | Entry::Symlink { .. }
+            | Entry::File { .. }
+            | Entry::Folder => None,
+        })
+        .collect();
+    for (target, source) in shown {
+        for point in &points {
+            let Ok(below) = Path::new(point).strip_prefix(&source) else { continue };
+            let Some(inside) = text(&Path::new(&target).join(below)) else { continue };
+            if below.as_os_str().is_empty() || !Path::new(point).exists() {
+                continue;
+            }
+            plan.entries.entry(inside).or_insert_with(|| Entry::ReadOnly { source: point.clone() });
+        }
+    }
+}
+
+/// The part of the operator's cargo configuration that says where packages come from: without it, cargo does not find
+/// what it downloaded from a mirror. Tokens, logins in addresses and everything else are left out.
+fn cargo_sources(home: &Path) -> Option<String> {
+    let text = ["config.toml", "config"]
+        .iter()
+        .find_map(|name| fs::read_to_string(home.join(".cargo").join(name)).ok())
+        .filter(|text| text.len() < 1 << 20)?;
+    let given: toml::Table = text.parse().ok()?;
+    let mut kept = String::new();
+    for (section, keys) in
+        [("source", &["registry", "replace-with", "local-registry", "directory"][..]), ("registries", &["index"][..])]
+    {
+        for (name, table) in given.get(section).and_then(toml::Value::as_table).into_iter().flatten() {
+            let mut lines = String::new();
+            for key in keys {
+                let value = table.get(*key).and_then(toml::Value::as_str).filter(|value| !value.contains('@'));
+                if let Some(value) = value {
+                    lines.push_str(&format!("{key} = {}\n", serde_json::Value::from(value)));
+                }
+            }
+            
+            // A JSON string is a TOML string.
+            if !lines.is_empty() {
+                kept.push_str(&format!("[{section}.{}]\n{lines}", serde_json::Value::from(name.as_str())));
+            }
+        }
+    }
+    (!kept.is_empty()).then_some(kept)
+}
+
+/// Whether a path has no `.` or `..` in it.
+fn plain(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+}
+
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    path.as_ref().to_str().map(str::to_owned)
+}
