@@ -138,10 +138,9 @@ fn names_that_could_be_paths_or_options_are_refused() {
     }
 }
 
-/// Texts of 10 MB that would take a quadratic parser hours; here they only have to end.
+/// Texts that would take a quadratic parser hours; here they only have to end.
 #[test]
-fn hostile_texts_of_ten_megabytes_end() {
-    let metadata = r#"<!-- agent_task_metadata {"task_id": "hostile-1"} -->"#;
+fn hostile_texts_end() {
     let units = [
         "<!--",
         "-->",
@@ -166,17 +165,20 @@ fn hostile_texts_of_ten_megabytes_end() {
         "\u{E0041}",
     ];
     for unit in units {
-        let filler = unit.repeat(10_000_000 / unit.len());
-        let bodies = [
-            format!("{filler}\n{metadata}"),
-            format!("{metadata}\n## Instruction\n{filler}"),
-            backend_body(&filler),
-            filler,
-        ];
-        for body in bodies.iter().filter(|body| body.len() <= MAX_TEXT_BYTES) {
-            if let Ok(task) = parse_issue("A title", Some(body), issue()) {
-                assert!(!task.instruction.contains("<!--"));
-            }
+        parse_in_every_place(&unit.repeat(1_000_000 / unit.len()));
+    }
+    let mixed = units.concat();
+    parse_in_every_place(&mixed.repeat(10_000_000 / mixed.len()));
+}
+
+fn parse_in_every_place(filler: &str) {
+    let metadata = r#"<!-- agent_task_metadata {"task_id": "hostile-1"} -->"#;
+    let before = format!("{filler}\n{metadata}");
+    let section = format!("{metadata}\n## Instruction\n{filler}");
+    for body in [before, section, backend_body(filler)] {
+        assert!(body.len() <= MAX_TEXT_BYTES);
+        if let Ok(task) = parse_issue("A title", Some(&body), issue()) {
+            assert!(!task.instruction.contains("<!--"));
         }
     }
 }
