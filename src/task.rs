@@ -1,6 +1,15 @@
 //! Issue text becomes a [`Task`]. Pure: no input, no output, no clock.
+//!
+//! [`parse_issue`] reads the formats that dispatchers write, [`from_command_line`] takes plain text. Both are linear in
+//! the length of the text, whatever it holds.
+
+mod comments;
+mod fences;
+mod parse;
 
 use serde::{Serialize, Serializer};
+
+pub use parse::{MAX_TEXT_BYTES, from_command_line, parse_issue};
 
 /// A task's id: `[A-Za-z0-9_-]{4,64}`, chosen by whoever dispatched it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +26,16 @@ impl TaskId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first 8 characters, or all of a shorter id. Two tasks can share them.
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
+}
+
+/// The branch of a task: `agent-task-<first 8 of the id>`. Two tasks can share it: check whose branch it is.
+pub fn branch_name(id: &TaskId) -> String {
+    format!("agent-task-{}", id.short())
 }
 
 /// `owner/name` on the forge.
@@ -94,9 +113,10 @@ pub struct Task {
     pub id: TaskId,
     /// On one line.
     pub title: String,
-    /// Without HTML comments: what a model may read.
+    /// Without HTML comments, be they in fences, unclosed or nested: what a model may read.
     pub instruction: String,
-    /// The contents of the instruction's `diff` and `patch` fences, in order; not empty: patch mode.
+    /// The contents of the instruction's `diff` and `patch` fences, in order, byte for byte (`<!--` included) but for
+    /// the fence's own indentation; not empty: patch mode.
     pub patches: Vec<String>,
     /// The repository that the text names, if it names one. Never trusted without the operator's allow list.
     pub target: Option<RepositoryName>,
@@ -104,11 +124,13 @@ pub struct Task {
     pub issue: Option<IssueReference>,
 }
 
-/// Why an issue's text is not a task; posted to the issue as it is.
+/// Why a text is not a task. The words can quote the text: whoever posts them makes them harmless first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// There is nothing to read: not a task, and nothing to comment on.
     #[error("the issue has no text")]
     Empty,
+    /// The text cannot be read as a task; cause and remedy in one or two sentences.
     #[error("{0}")]
     Malformed(String),
 }
