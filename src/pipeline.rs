@@ -2,6 +2,7 @@
 
 mod baseline;
 mod checkout;
+mod evidence;
 pub mod intake;
 mod publish;
 mod report;
@@ -19,7 +20,7 @@ use crate::model::Model;
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
-use crate::workspace::{Author, Remote, Workspace};
+use crate::workspace::{Author, PatchError, PushError, Remote, Workspace, WorkspaceError};
 
 /// One task to work, with everything decided that is decided before the first stage.
 pub struct Order {
@@ -141,7 +142,7 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     outcome.sandbox = Some(services.backend.description().to_owned());
     outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
-        Err(failure) => Conclusion::Failed { stage: failure.stage, cause: format!("{:#}", failure.error) },
+        Err(failure) => failure.into_conclusion(),
     };
     outcome.milliseconds = elapsed_milliseconds(started);
     report::finished(services, order, &mut outcome).await;
@@ -177,6 +178,20 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
         }
     }
     Ok(solution.conclusion)
+}
+
+impl Failure {
+    /// Stage and cause, and the remedy that the error knows.
+    fn into_conclusion(self) -> Conclusion {
+        let remedy = self.error.chain().find_map(|cause| {
+            let workspace = cause.downcast_ref::<WorkspaceError>().map(WorkspaceError::remedy);
+            let push = || cause.downcast_ref::<PushError>().map(PushError::remedy);
+            let patch = || cause.downcast_ref::<PatchError>().map(PatchError::remedy);
+            workspace.or_else(push).or_else(patch)
+        });
+        let remedy = remedy.map(|remedy| format!(". {remedy}")).unwrap_or_default();
+        Conclusion::Failed { stage: self.stage, cause: format!("{:#}{remedy}", self.error) }
+    }
 }
 
 impl Services {

@@ -1,18 +1,16 @@
 //! Baseline: the repository's tests on the base, before anything is changed.
 
-use std::collections::BTreeSet;
-
-use super::{Order, Services, verify};
+use super::{Order, Services, evidence};
 use crate::event::Event;
 use crate::outcome::{Outcome, TestCommand, TestRun};
-use crate::workspace::{Checkout, RelativePath};
+use crate::workspace::{Artefacts, Checkout};
 
 /// What is known of the tests before the change.
 pub(super) struct Tests {
     pub command: Option<TestCommand>,
     pub baseline: Option<TestRun>,
     /// Untracked files that the tests made on the base: never part of a change unless the agent wrote them.
-    pub artefacts: BTreeSet<RelativePath>,
+    pub artefacts: Artefacts,
 }
 
 /// Finds the test command and runs it on the base, in a folder and a sandbox of its own.
@@ -24,15 +22,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<Tests> {
     let command = match &order.test_command {
         Some(command) => Some(command.clone()),
-        None => verify::detect(checkout.files()),
+        None => evidence::detect(checkout.files().clone()).await?,
     };
     outcome.test_command = command.clone();
     let Some(command) = command else {
         services.events.note("no test command is known for this repository; give one with --test-command");
-        return Ok(Tests { command: None, baseline: None, artefacts: BTreeSet::new() });
+        return Ok(Tests { command: None, baseline: None, artefacts: Artefacts::default() });
     };
     let export = checkout.export(checkout.base_tree()).await?;
-    let run = verify::run_in(services, export.path(), &command, order.deadline).await?;
+    let run = evidence::run_tests_on(services, &export, &command, order.deadline).await?;
     services.events.emit(Event::Tests { baseline: true, run: run.clone() });
     outcome.baseline = Some(run.clone());
     let artefacts = checkout.artefacts_of(&export).await?;

@@ -1,7 +1,5 @@
 //! Checkout: a temporary working tree of the target at the base commit.
 
-use anyhow::Context;
-
 use super::{Order, Services};
 use crate::outcome::Outcome;
 use crate::workspace::{Checkout, Remote};
@@ -11,10 +9,9 @@ pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Ou
     let checkout = services
         .workspace
         .checkout(&order.remote, order.base.as_deref())
-        .await
-        .context("cannot check out the repository")?;
+        .await?;
     outcome.base_commit = checkout.base_commit().map(ToString::to_string);
-    if checkout.has_uncommitted_changes() {
+    if checkout.uncommitted_changes() {
         let note = "the folder has uncommitted changes; they are not included. Commit them first if they matter";
         services.events.note(note);
         outcome.notes.push(note.into());

@@ -69,7 +69,7 @@ pub(super) async fn push(
     outcome: &mut Outcome,
 ) -> anyhow::Result<String> {
     let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
-    checkout.push(&commit, &branch, &expectation).await.with_context(|| format!("cannot push the branch {branch}"))?;
+    checkout.push(&commit, &branch, &expectation).await?;
     outcome.branch = Some(branch.clone());
     Ok(branch)
 }
@@ -115,7 +115,8 @@ async fn choose_branch(
         match services.forge.branch(repository, &name).await? {
             None => return Ok((name, PushExpectation::Absent)),
             Some(found) if found.message.lines().any(|line| line == trailer) => {
-                return Ok((name, PushExpectation::At(CommitId::parse(&found.commit)?)));
+                let commit = CommitId::parse(&found.commit).context("the forge named no valid commit id")?;
+                return Ok((name, PushExpectation::At(commit)));
             }
             Some(_) => {}
         }

@@ -1,17 +1,16 @@
 //! Solve: patches or the agent make a change, and the tests judge it. Failing tests go back to the agent; this is the
 //! only backward edge of a task, and it is bounded.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::baseline::Tests;
-use super::{Order, PatchMode, Services, verify};
+use super::{Delivery, Order, PatchMode, Services, evidence};
 use crate::agent::{Agent, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
-use crate::workspace::{Checkout, RelativePath, Snapshot, TreeId};
+use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId};
 
 /// How the solving ended.
 pub(super) struct Solution {
@@ -36,16 +35,14 @@ pub(super) async fn solve(
     outcome: &mut Outcome,
 ) -> anyhow::Result<Solution> {
     let untouched = write_trace(services, order, checkout).await?;
-    let mut written = trace_path(services, order).into_iter().collect::<BTreeSet<_>>();
     if !order.task.patches.is_empty() {
         checkout.apply_patches(&order.task.patches).await?;
-        written.extend(checkout.patched_paths());
     }
     let judged = if order.task.patches.is_empty() || services.settings.patch_mode == PatchMode::ThenModel {
-        work_with_agent(services, order, checkout, &mut tests, &untouched, written, outcome).await?
+        work_with_agent(services, order, checkout, &mut tests, &untouched, outcome).await?
     } else {
         outcome.stop = Some(StopReason::Patched);
-        judge(services, order, checkout, &mut tests, &untouched, &written, outcome).await?
+        judge(services, order, checkout, &mut tests, &untouched, outcome).await?
     };
     let Some(judged) = judged else {
         return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None });
@@ -53,7 +50,7 @@ pub(super) async fn solve(
     let diff = checkout.diff(&judged.snapshot).await?;
     outcome.changed_files = diff.files;
     outcome.diff = Some(Diff(diff.patch));
-    outcome.tree = Some(judged.snapshot.tree.to_string());
+    outcome.tree = Some(judged.snapshot.tree().to_string());
     let conclusion = conclude(outcome, &judged.verdict);
     outcome.verdict = Some(judged.verdict);
     outcome.result = judged.run;
@@ -67,20 +64,18 @@ async fn work_with_agent(
     checkout: &Checkout,
     tests: &mut Tests,
     untouched: &TreeId,
-    already_written: BTreeSet<RelativePath>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Option<Judged>> {
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
-    let sandbox = services.backend.open(checkout.tree_path()).await?;
+    let sandbox = services.backend.open(&checkout.tree_path()).await?;
     let limits = &services.settings.limits;
     let budgets = Budgets {
         steps: limits.steps,
         tokens: limits.tokens,
         deadline: order.deadline,
-        command: limits.command,
-        max_output_tokens: services.settings.max_output_tokens,
-        window: services.settings.context_window,
+        answer_tokens: services.settings.max_output_tokens,
+        temperature: services.settings.temperature,
     };
     let brief = Brief {
         title: order.task.title.clone(),
@@ -88,11 +83,11 @@ async fn work_with_agent(
         test_command: tests.command.clone(),
         baseline: tests.baseline.clone(),
         prompts: services.settings.prompts.clone(),
-        temperature: services.settings.temperature,
     };
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), brief, budgets, services.events.clone())?;
     let mut rounds_left = limits.verify_rounds;
+    let mut rejected: Option<TreeId> = None;
     let judged = loop {
         let pause = agent.run().await;
         let report = agent.report();
@@ -104,11 +99,13 @@ async fn work_with_agent(
             Pause::Finish { .. } => StopReason::Finished,
             Pause::Stopped(reason) => reason,
         };
-        let written = report.written.into_iter().chain(already_written.iter().cloned()).collect();
-        let judged = judge(services, order, checkout, tests, untouched, &written, outcome).await?;
-        let feedback = judged.as_ref().and_then(|judged| verify::feedback(&judged.verdict, judged.run.as_ref()));
+        let judged = judge(services, order, checkout, tests, untouched, outcome).await?;
+        // An agent that finishes again on the tree that was rejected has said its last word.
+        let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
+        rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
+        let feedback = judged.as_ref().and_then(|judged| evidence::feedback(&judged.verdict, judged.run.as_ref()));
         match feedback {
-            Some(feedback) if stop == StopReason::Finished && rounds_left > 0 => {
+            Some(feedback) if stop == StopReason::Finished && rounds_left > 0 && !unchanged => {
                 rounds_left -= 1;
                 agent.observe(feedback);
             }
@@ -129,23 +126,21 @@ async fn judge(
     checkout: &Checkout,
     tests: &mut Tests,
     untouched: &TreeId,
-    written: &BTreeSet<RelativePath>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Option<Judged>> {
-    let artefacts = tests.artefacts.difference(written).cloned().collect();
-    let snapshot = checkout.snapshot(&artefacts).await.context("cannot take a snapshot of the change")?;
-    if snapshot.tree == *untouched {
+    let snapshot = checkout.snapshot(&tests.artefacts).await.context("cannot take a snapshot of the change")?;
+    if snapshot.tree() == untouched {
         return Ok(None);
     }
     let started = Instant::now();
     services.events.emit(Event::StageStarted { stage: Stage::Verify });
-    let export = checkout.export(&snapshot.tree).await?;
+    let export = checkout.export(snapshot.tree()).await?;
     if tests.command.is_none() {
-        tests.command = verify::detect_in_change(export.path())?;
+        tests.command = evidence::detect_in_change(Files::open(&export.tree_path())?).await?;
         outcome.test_command = tests.command.clone();
     }
     let run = match &tests.command {
-        Some(command) => Some(verify::run_in(services, export.path(), command, order.deadline).await?),
+        Some(command) => Some(evidence::run_tests_on(services, &export, command, order.deadline).await?),
         None => None,
     };
     if let Some(run) = &run {
@@ -188,10 +183,10 @@ async fn write_trace(services: &Services, order: &Order, checkout: &Checkout) ->
     let issue = order.task.issue.as_ref().map(|issue| format!("Dispatch issue: {issue}\n")).unwrap_or_default();
     let text = format!("# Agent task\n\nTask ID: {}\n{issue}\n{}\n", order.task.id, order.task.instruction.trim());
     checkout.files().write(&path, text.as_bytes()).context("cannot write the trace file")?;
-    Ok(checkout.snapshot(&BTreeSet::new()).await?.tree)
+    Ok(checkout.snapshot(&Artefacts::default()).await?.tree().clone())
 }
 
 fn trace_path(services: &Services, order: &Order) -> Option<RelativePath> {
-    let wanted = services.settings.publish.trace_file && matches!(order.delivery, super::Delivery::PullRequest(_));
+    let wanted = services.settings.publish.trace_file && matches!(order.delivery, Delivery::PullRequest(_));
     wanted.then(|| RelativePath::parse(&format!("agent-tasks/{}.md", order.task.id.short())).ok()).flatten()
 }

@@ -1,0 +1,71 @@
+//! The tests' evidence: found for a tree, run on it in a sandbox of its own, and told to the agent.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::{Services, verify};
+use crate::outcome::{TestCommand, TestRun, Verdict};
+use crate::workspace::{Export, Files, RelativePath};
+
+/// Files that are looked at to find the test command.
+const LOOKED_AT: usize = 20_000;
+/// Bytes of a file that is read to find the test command.
+const READ: u64 = 256 * 1024;
+/// Even a task whose time is over gives its tests this long: a change that exists deserves a verdict.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// Finds the test command of a tree.
+pub(super) async fn detect(files: Files) -> anyhow::Result<Option<TestCommand>> {
+    let found = tokio::task::spawn_blocking(move || {
+        let walk = files.walk(None, LOOKED_AT)?;
+        let paths: Vec<String> = walk.files.into_iter().map(|file| file.path.as_str().to_owned()).collect();
+        let read = |path: &str| {
+            let path = RelativePath::parse(path).ok()?;
+            String::from_utf8(files.read(&path, READ).ok()?).ok()
+        };
+        anyhow::Ok(verify::detect(&verify::Listing { paths: &paths, read: &read }))
+    });
+    found.await.context("looking for the tests broke off")?
+}
+
+/// Finds the test command that a change brings along, where the base had none.
+pub(super) async fn detect_in_change(files: Files) -> anyhow::Result<Option<TestCommand>> {
+    let found = detect(files).await?;
+    Ok(found.map(|command| TestCommand {
+        reason: format!("{}; the change itself adds these tests, the base has none", command.reason),
+        ..command
+    }))
+}
+
+/// Runs the tests on an exported tree, in a sandbox that is opened for it and closed after.
+pub(super) async fn run_tests_on(
+    services: &Services,
+    export: &Export,
+    command: &TestCommand,
+    deadline: Instant,
+) -> anyhow::Result<TestRun> {
+    let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
+    let sandbox = services.backend.open(&export.tree_path()).await?;
+    let run = verify::run_tests(sandbox.as_ref(), command, left.min(services.settings.limits.tests)).await;
+    sandbox.close().await?;
+    Ok(run?)
+}
+
+/// What the agent is told of a verdict that it can do something about; `None` where there is nothing to do.
+pub(super) fn feedback(verdict: &Verdict, run: Option<&TestRun>) -> Option<String> {
+    let opening = match verdict {
+        Verdict::Verified | Verdict::Untested { .. } => return None,
+        Verdict::Broken => "Not accepted: the tests passed before your change and fail with it.",
+        Verdict::StillRed => "Not accepted: the tests failed before your change and still fail.",
+        Verdict::Inconclusive { .. } => "Not accepted: the tests could not be run to their end on your change.",
+    };
+    let run = run?;
+    Some(format!(
+        "{opening}\n`{}` {}. It printed:\n{}\nFix the cause, then finish again. If these failures have nothing to do \
+         with the task, say so in the summary and finish again.",
+        run.command,
+        run.ending.describe(),
+        run.excerpt
+    ))
+}
