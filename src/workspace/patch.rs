@@ -293,12 +293,12 @@ fn explain(errors: &str, index: &Path) -> (Option<String>, String) {
     let lines: Vec<&str> = errors.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
     let file = lines.iter().find_map(|line| match line.strip_prefix("patch failed: ") {
         Some(place) => place.rsplit_once(':').map(|(file, _)| file.to_owned()),
-        None => line.strip_prefix("invalid path '").and_then(|rest| rest.strip_suffix('\'')).map(str::to_owned),
+        // `invalid path 'x'`, `affected file 'x' is beyond a symbolic link`
+        None => line.split('\'').nth(1).filter(|_| line.ends_with('\'') || line.contains("' is ")).map(str::to_owned),
     });
-    let file = file.or_else(|| {
-        let (file, _) = lines.first()?.split_once(": ")?;
-        (!file.contains(' ')).then(|| file.to_owned())
-    });
+    // `x: does not exist in index`
+    let plain = |line: &&str| line.split_once(": ").map(|(file, _)| file.to_owned()).filter(|file| !file.contains(' '));
+    let file = file.or_else(|| lines.first().and_then(plain));
     let reason = if lines.is_empty() { errors.trim().to_owned() } else { lines.join("; ") };
     (file, reason)
 }
