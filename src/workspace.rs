@@ -1,8 +1,100 @@
 //! The task's repository on disk: a cached mirror, a temporary working tree without git's data, snapshots of it.
+//!
+//! ```text
+//! Workspace::checkout -> Checkout: files(), snapshot(), export(), diff(), commit(), push()
+//! ```
+//!
+//! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
+//! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod checkout;
+mod compare;
+mod diff;
+mod error;
 mod files;
+mod folder;
+mod git;
+mod local;
+mod mirror;
+mod object;
+mod patch;
 mod path;
 mod scan;
+mod snapshot;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use checkout::{Author, Checkout, Export, PushExpectation};
+pub use diff::Diff;
+pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};
+pub use object::{CommitId, TreeId};
 pub use path::{PathError, RelativePath};
+pub use snapshot::{Artefacts, Snapshot};
+
+use error::make_private_folder;
+use folder::Folder;
+use git::Git;
+
+/// What the workspace needs to know; all of it from the operator.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The git binary, an absolute path; version 2.31 or newer.
+    pub git: PathBuf,
+    /// Where mirrors are kept from task to task; made if it is missing.
+    pub cache: PathBuf,
+    /// Where the folders of running tasks are; made if it is missing.
+    pub temporary: PathBuf,
+    /// For one call of git, and for waiting on a mirror's lock.
+    pub git_timeout: Duration,
+    /// Variables for proxies and private authorities (`HTTPS_PROXY`, `SSL_CERT_FILE`, ...) to pass on to git.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A repository to work on.
+#[derive(Debug, Clone)]
+pub enum Remote {
+    /// A folder in a repository on this machine, an absolute path; only read, unless a branch is asked for.
+    Local(PathBuf),
+    /// An address with `https`, `http` or `file`. The token must not stand in it.
+    Url { url: Url, token: Option<SecretString> },
+}
+
+/// Where checkouts come from. One per process.
+#[derive(Debug, Clone)]
+pub struct Workspace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    git: Git,
+    cache: PathBuf,
+    temporary: PathBuf,
+    /// git's empty home.
+    _home: Folder,
+}
+
+impl Workspace {
+    /// Makes the folders that `settings` name.
+    pub fn new(settings: Settings) -> Result<Self, WorkspaceError> {
+        let cache = make_private_folder(&settings.cache)?;
+        let temporary = make_private_folder(&settings.temporary)?;
+        let home = Folder::create(&temporary)?;
+        let git = Git::new(settings.git, home.path().to_owned(), settings.environment, settings.git_timeout)?;
+        Ok(Self(Arc::new(Inner { git, cache, temporary, _home: home })))
+    }
+
+    /// Makes a working tree of `base` (a branch, tag or commit; `None`: the default branch, or a local `HEAD`).
+    pub async fn checkout(&self, remote: &Remote, base: Option<&str>) -> Result<Checkout, WorkspaceError> {
+        Checkout::create(self.clone(), remote, base).await
+    }
+
+    /// Removes what dead processes left in the temporary folder; answers how many folders.
+    pub fn sweep(&self) -> usize {
+        folder::sweep(&self.0.temporary)
+    }
+}

@@ -152,9 +152,7 @@ impl Files {
     ///
     /// What was written here belongs to every later snapshot, ignored or not.
     pub fn write(&self, path: &RelativePath, contents: &[u8]) -> Result<(), FileError> {
-        self.put(path, contents, None)?;
-        self.written().insert(path.clone());
-        Ok(())
+        self.put(path, contents, None)
     }
 
     /// Removes a file or a symbolic link (the link itself), and the folders above it that become empty.
@@ -232,7 +230,7 @@ impl Files {
         self.written().clone()
     }
 
-    /// Writes a file like [`Files::write`], without recording it; `executable` sets the mode anew.
+    /// Writes a file like [`Files::write`]; `executable` sets the mode anew.
     pub(super) fn put(&self, path: &RelativePath, contents: &[u8], executable: Option<bool>) -> Result<(), FileError> {
         let parent = self.make_directory(path.parent().as_ref())?;
         let present = self.replaceable(&parent, path)?;
@@ -256,8 +254,10 @@ impl Files {
         if written.is_err() {
             // The first error is the one to tell; a leftover is of no more use.
             let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+            return written;
         }
-        written
+        self.written().insert(path.clone());
+        Ok(())
     }
 
     /// Makes a symbolic link that holds `target` as it is, replacing a file or link.
@@ -270,7 +270,9 @@ impl Files {
         }
         let temporary = temporary_name();
         rustix::fs::symlinkat(target, &parent, &temporary).map_err(|errno| explain(errno, path.as_str()))?;
-        rename(&parent, &temporary, path)
+        rename(&parent, &temporary, path)?;
+        self.written().insert(path.clone());
+        Ok(())
     }
 
     /// Opens a folder for reading its entries or working in it.

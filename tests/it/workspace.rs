@@ -1,3 +1,10 @@
 //! The workspace on real folders and real git repositories.
 
+mod checkout;
 mod files;
+mod hostile;
+mod local;
+mod patch;
+mod publish;
+mod snapshot;
+mod support;

@@ -6,11 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use patchwright::workspace::{FileError, Files, Kind, PathError, RelativePath};
-use proptest::prelude::*;
 
-pub fn path(text: &str) -> RelativePath {
-    RelativePath::parse(text).unwrap()
-}
+use super::support::path;
+use proptest::prelude::*;
 
 /// Runs `check` on both ways of resolving, each with a root of its own beside a file that nobody may reach.
 fn both_ways(check: impl Fn(&Files, &Path)) {

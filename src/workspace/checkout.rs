@@ -1,0 +1,399 @@
+//! One task's working tree, from its checkout to its push.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use git2::{Oid, Signature};
+
+use super::diff::{self, Diff};
+use super::error::{PatchError, PushError, WorkspaceError, blocking};
+use super::files::Files;
+use super::folder::{Folder, remove_tree};
+use super::git::{Access, Call};
+use super::mirror::{self, Base, in_repository};
+use super::object::{CommitId, TaskRepository, TreeId};
+use super::patch;
+use super::snapshot::{self, Artefacts, Place, Snapshot};
+use super::{Remote, Workspace, local};
+
+/// A working tree at the base commit. Its folder is removed on drop.
+#[derive(Debug)]
+pub struct Checkout {
+    workspace: Workspace,
+    remote: Remote,
+    base: Base,
+    base_tree: TreeId,
+    uncommitted_changes: bool,
+    repository: TaskRepository,
+    files: Files,
+    exports: AtomicUsize,
+    folder: Arc<Folder>,
+}
+
+/// A fresh folder that holds exactly one tree. It is removed on drop.
+#[derive(Debug)]
+pub struct Export {
+    path: PathBuf,
+    tree: TreeId,
+    /// It lies in the checkout's folder, which stays until all exports are gone.
+    _folder: Arc<Folder>,
+}
+
+/// Who a commit is by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    pub name: String,
+    pub email: String,
+}
+
+/// Where a branch must stand for a push to move it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushExpectation {
+    /// It does not exist.
+    Absent,
+    /// It stands at this commit, which the push replaces.
+    At(CommitId),
+}
+
+impl Checkout {
+    pub(super) async fn create(
+        workspace: Workspace,
+        remote: &Remote,
+        base: Option<&str>,
+    ) -> Result<Self, WorkspaceError> {
+        match remote {
+            Remote::Local(path) => {
+                let (path, base) = (path.clone(), base.map(str::to_owned));
+                let found = blocking("read the repository", move || local::find(&path, base.as_deref())).await?;
+                let task = Task::create(&workspace, &found.objects)?;
+                task.fill("fill the working tree", task.repository.path(), found.base.commit, None).await?;
+                task.finish(remote, found.base, found.uncommitted_changes)
+            }
+            Remote::Url { url, token } => {
+                check_url(url)?;
+                let access = Access { url, token: token.as_ref() };
+                match Self::from_mirror(&workspace, remote, access, base, false).await {
+                    Err(WorkspaceError::Git { action, reason }) => {
+                        tracing::warn!(action, reason, "the mirror seems to be damaged; making it anew");
+                        Self::from_mirror(&workspace, remote, access, base, true).await
+                    }
+                    result => result,
+                }
+            }
+        }
+    }
+
+    async fn from_mirror(
+        workspace: &Workspace,
+        remote: &Remote,
+        access: Access<'_>,
+        base: Option<&str>,
+        remake: bool,
+    ) -> Result<Self, WorkspaceError> {
+        let ready = mirror::prepare(&workspace.0.git, &workspace.0.cache, access, base, remake).await?;
+        let task = Task::create(workspace, &ready.git_dir.join("objects"))?;
+        // In the mirror itself: blobs that it lacks are fetched into it.
+        task.fill("fill the working tree", &ready.git_dir, ready.base.commit, Some(access)).await?;
+        task.finish(remote, ready.base, false)
+    }
+
+    /// The commit that the tree was filled from; `None` if the repository has none yet.
+    pub fn base_commit(&self) -> Option<CommitId> {
+        self.base.commit.map(CommitId::from)
+    }
+
+    pub fn base_tree(&self) -> &TreeId {
+        &self.base_tree
+    }
+
+    /// The branch that the base is: the one named, or the default branch. `None` for a tag, a commit, a detached `HEAD`.
+    pub fn base_branch(&self) -> Option<&str> {
+        self.base.branch.as_deref()
+    }
+
+    /// The branch that the repository's `HEAD` names.
+    pub fn default_branch(&self) -> Option<&str> {
+        self.base.default_branch.as_deref()
+    }
+
+    /// A local repository has changes that are not committed, and so not in this tree.
+    pub fn uncommitted_changes(&self) -> bool {
+        self.uncommitted_changes
+    }
+
+    /// The working tree: files only, no `.git`.
+    pub fn tree_path(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    /// The working tree's files.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Lays out a tree (the base's, or a snapshot's) in a fresh folder, for running the tests on it.
+    pub async fn export(&self, tree: &TreeId) -> Result<Export, WorkspaceError> {
+        let number = self.exports.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("export-{number}"));
+        let export = Export { path, tree: tree.clone(), _folder: Arc::clone(&self.folder) };
+        let place = export.tree_path();
+        std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
+        let git_dir = self.repository.path();
+        read_tree(&self.workspace, "export a tree", git_dir, tree.oid()?, &place, &export.index(), None).await?;
+        Ok(export)
+    }
+
+    /// Takes the working tree as a git tree, without what the tests make.
+    ///
+    /// What the agent wrote through [`Files::write`] is in it in any case. Call it when no command runs in the tree.
+    pub async fn snapshot(&self, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
+        let place = Place {
+            repository: self.repository.clone(),
+            index: self.folder.path().join("index"),
+            files: self.files.clone(),
+        };
+        let (base_tree, artefacts, folder) = (self.base_tree.clone(), artefacts.clone(), Arc::clone(&self.folder));
+        blocking("take a snapshot", move || {
+            let taken = snapshot::take(&place, &base_tree, &artefacts);
+            drop(folder);
+            taken
+        })
+        .await
+    }
+
+    /// What a run of the tests made in an export of the base.
+    pub async fn artefacts_of(&self, export: &Export) -> Result<Artefacts, WorkspaceError> {
+        let place = Place {
+            repository: self.repository.clone(),
+            index: export.index(),
+            files: Files::open(&export.tree_path())?,
+        };
+        blocking("look for what the tests made", move || snapshot::find_artefacts(&place)).await
+    }
+
+    /// What a snapshot changes.
+    pub async fn diff(&self, snapshot: &Snapshot) -> Result<Diff, WorkspaceError> {
+        let (repository, old, new) = (self.repository.clone(), self.base_tree.clone(), snapshot.tree().clone());
+        blocking("compare two trees", move || diff::between(&repository, &old, &new)).await
+    }
+
+    /// Applies patches in order to the working tree: all, or none.
+    pub async fn apply_patches(&self, patches: &[String]) -> Result<(), PatchError> {
+        let before = self.snapshot(&Artefacts::default()).await?;
+        let (git, old) = (&self.workspace.0.git, before.tree().clone());
+        let new = patch::apply_to_index(git, &self.repository, self.folder.path(), &old, patches).await?;
+        let (repository, files, folder) = (self.repository.clone(), self.files.clone(), Arc::clone(&self.folder));
+        blocking("apply the patches", move || {
+            let written = patch::write_difference(&repository, &files, &old, &new);
+            drop(folder);
+            written
+        })
+        .await
+    }
+
+    /// Commits exactly the snapshot's tree on the base. No hook runs, no branch moves.
+    pub async fn commit(
+        &self,
+        snapshot: &Snapshot,
+        message: &str,
+        author: &Author,
+    ) -> Result<CommitId, WorkspaceError> {
+        let (repository, base, tree) = (self.repository.clone(), self.base.commit, snapshot.tree().oid()?);
+        let (message, author) = (message.to_owned(), author.clone());
+        blocking("commit", move || {
+            let git2 = || WorkspaceError::git2("commit", repository.path());
+            let opened = repository.open()?;
+            let tree = opened.find_tree(tree).map_err(git2())?;
+            let parent = base.map(|base| opened.find_commit(base)).transpose().map_err(git2())?;
+            let by = Signature::now(&author.name, &author.email).map_err(git2())?;
+            let parents: Vec<_> = parent.iter().collect();
+            opened.commit(None, &by, &by, &message, &tree, &parents).map(CommitId::from).map_err(git2())
+        })
+        .await
+    }
+
+    /// Pushes a commit to a branch of the remote, if that stands where it is expected to.
+    ///
+    /// Pushing what the branch already holds does nothing and is no error.
+    pub async fn push(&self, commit: &CommitId, branch: &str, expectation: &PushExpectation) -> Result<(), PushError> {
+        let access = self.access()?;
+        check_branch(branch)?;
+        let reference = format!("refs/heads/{branch}");
+        let expected = match expectation {
+            PushExpectation::Absent => "",
+            PushExpectation::At(commit) => commit.as_str(),
+        };
+        let mut arguments = in_repository(self.repository.path());
+        arguments.extend(["push", "--porcelain", "--no-verify", "--no-follow-tags"].map(OsString::from));
+        arguments.push(format!("--force-with-lease={reference}:{expected}").into());
+        arguments.extend(["--", access.url.as_str()].map(OsString::from));
+        arguments.push(format!("{commit}:{reference}").into());
+        let call = Call { action: "push", arguments, index: None, access: Some(access) };
+        let finished = self.workspace.0.git.run(call).await?;
+        if finished.success {
+            return Ok(());
+        }
+        let branch = branch.to_owned();
+        // A line of `--porcelain`: `!<tab>FROM:TO<tab>[rejected] (stale info)`.
+        match finished.output.lines().find_map(|line| line.strip_prefix("!\t")?.split_once('\t')) {
+            Some((_, reason)) if reason.starts_with("[rejected]") => {
+                Err(PushError::Moved { branch, reason: reason.to_owned() })
+            }
+            Some((_, reason)) => {
+                let said = finished.errors.lines().filter_map(|line| line.strip_prefix("remote: "));
+                let said: Vec<&str> = said.map(str::trim).filter(|line| !line.is_empty()).take(5).collect();
+                Err(PushError::Refused { branch, reason: format!("{reason} {}", said.join("; ")).trim().to_owned() })
+            }
+            None => Err(super::git::explain("push", Some(access), &finished.errors).into()),
+        }
+    }
+
+    /// Where a branch of the remote stands; `None` if there is no such branch.
+    pub async fn remote_branch(&self, branch: &str) -> Result<Option<CommitId>, WorkspaceError> {
+        check_branch(branch)?;
+        let found = mirror::remote_branch(&self.workspace.0.git, self.access()?, branch).await?;
+        Ok(found.map(CommitId::from))
+    }
+
+    /// Brings a commit into the user's local repository as a new branch; index, working tree and `HEAD` stay.
+    pub async fn create_local_branch(&self, commit: &CommitId, branch: &str) -> Result<(), WorkspaceError> {
+        check_branch(branch)?;
+        let Remote::Local(path) = &self.remote else {
+            let reason = "the repository is a remote one; push the branch".to_owned();
+            return Err(WorkspaceError::Git { action: "create a local branch", reason });
+        };
+        let (path, repository, commit) = (path.clone(), self.repository.clone(), commit.oid()?);
+        let branch = branch.to_owned();
+        blocking("create the branch", move || local::create_branch(&path, &repository, commit, &branch)).await
+    }
+
+    fn access(&self) -> Result<Access<'_>, WorkspaceError> {
+        match &self.remote {
+            Remote::Url { url, token } => Ok(Access { url, token: token.as_ref() }),
+            Remote::Local(path) => Err(WorkspaceError::UnsupportedRemote {
+                remote: path.display().to_string(),
+                reason: "a local repository is not pushed to".into(),
+            }),
+        }
+    }
+}
+
+impl Export {
+    /// The folder that holds the tree, for the sandbox.
+    pub fn tree_path(&self) -> PathBuf {
+        self.path.join("tree")
+    }
+
+    pub fn tree(&self) -> &TreeId {
+        &self.tree
+    }
+
+    fn index(&self) -> PathBuf {
+        self.path.join("index")
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        remove_tree(&self.path);
+    }
+}
+
+/// A checkout in the making.
+struct Task {
+    workspace: Workspace,
+    repository: TaskRepository,
+    folder: Folder,
+}
+
+impl Task {
+    fn create(workspace: &Workspace, objects: &Path) -> Result<Self, WorkspaceError> {
+        let folder = Folder::create(&workspace.0.temporary)?;
+        let tree = folder.path().join("tree");
+        std::fs::create_dir(&tree).map_err(WorkspaceError::io("create the folder", &tree))?;
+        let repository = TaskRepository::create(folder.path().join("git"), objects)?;
+        Ok(Self { workspace: workspace.clone(), repository, folder })
+    }
+
+    async fn fill(
+        &self,
+        action: &'static str,
+        git_dir: &Path,
+        commit: Option<Oid>,
+        access: Option<Access<'_>>,
+    ) -> Result<(), WorkspaceError> {
+        let (tree, index) = (self.folder.path().join("tree"), self.folder.path().join("index"));
+        match commit {
+            Some(commit) => read_tree(&self.workspace, action, git_dir, commit, &tree, &index, access).await,
+            None => {
+                let empty = git2::Index::open(&index).and_then(|mut empty| empty.write());
+                empty.map_err(WorkspaceError::git2("write an empty index", &index))
+            }
+        }
+    }
+
+    fn finish(self, remote: &Remote, base: Base, uncommitted_changes: bool) -> Result<Checkout, WorkspaceError> {
+        let git2 = || WorkspaceError::git2("read the base", self.repository.path());
+        let opened = self.repository.open()?;
+        let base_tree = match base.commit {
+            Some(commit) => opened.find_commit(commit).map_err(git2())?.tree_id(),
+            None => opened.treebuilder(None).and_then(|builder| builder.write()).map_err(git2())?,
+        };
+        Ok(Checkout {
+            remote: remote.clone(),
+            base,
+            base_tree: base_tree.into(),
+            uncommitted_changes,
+            files: Files::open(&self.folder.path().join("tree"))?,
+            repository: self.repository,
+            exports: AtomicUsize::new(0),
+            folder: Arc::new(self.folder),
+            workspace: self.workspace,
+        })
+    }
+}
+
+/// Fills the empty folder `place` with a commit or tree, and writes the index that goes with it.
+async fn read_tree(
+    workspace: &Workspace,
+    action: &'static str,
+    git_dir: &Path,
+    tree: Oid,
+    place: &Path,
+    index: &Path,
+    access: Option<Access<'_>>,
+) -> Result<(), WorkspaceError> {
+    let mut arguments = in_repository(git_dir);
+    let mut work_tree = OsString::from("--work-tree=");
+    work_tree.push(place);
+    arguments.push(work_tree);
+    arguments.extend(["read-tree", "--reset", "-u", &tree.to_string()].map(OsString::from));
+    workspace.0.git.check(Call { action, arguments, index: Some(index), access }).await.map(|_| ())
+}
+
+/// A branch name by git's rules that no command could take for an option.
+fn check_branch(branch: &str) -> Result<(), WorkspaceError> {
+    if git2::Branch::name_is_valid(branch).unwrap_or(false) && branch != "HEAD" {
+        Ok(())
+    } else {
+        Err(WorkspaceError::InvalidBranch(branch.chars().take(200).collect()))
+    }
+}
+
+fn check_url(url: &url::Url) -> Result<(), WorkspaceError> {
+    let refuse =
+        |remote: String, reason: &str| Err(WorkspaceError::UnsupportedRemote { remote, reason: reason.to_owned() });
+    if !url.username().is_empty() || url.password().is_some() {
+        let bare = format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path());
+        return refuse(bare, "it holds a user name or a password");
+    }
+    match url.scheme() {
+        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
+            refuse(url.to_string(), "it holds a query or a fragment")
+        }
+        "https" | "http" | "file" => Ok(()),
+        scheme => refuse(url.to_string(), &format!("`{scheme}` is not supported")),
+    }
+}

@@ -1,0 +1,108 @@
+//! Temporary folders that are removed on drop, and swept at the next start if the process died first.
+//!
+//! A folder is `TEMPORARY/patchwright-XXXX/` with the file `lock` in it, which its process holds with `flock` as long as
+//! it lives. A lock that can be had therefore marks a folder that nobody uses.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::error::WorkspaceError;
+
+const PREFIX: &str = "patchwright-";
+const LOCK: &str = "lock";
+
+/// A folder of ours, mode 0700, removed on drop.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes a fresh folder below `temporary`.
+    pub(super) fn create(temporary: &Path) -> Result<Self, WorkspaceError> {
+        let context = |path: &Path| WorkspaceError::io("create the temporary folder", path);
+        let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(temporary).map_err(context(temporary))?.keep();
+        let lock = hold_new_lock(&path).map_err(context(&path));
+        match lock {
+            Ok(lock) => Ok(Self { path, _lock: lock }),
+            Err(error) => {
+                remove_tree(&path);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        remove_tree(&self.path);
+    }
+}
+
+/// Removes the folders of dead processes below `temporary`; answers how many.
+pub(super) fn sweep(temporary: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(temporary) else { return 0 };
+    let ours = rustix::process::geteuid().as_raw();
+    let mut swept = 0;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        // Only real folders of this user: the temporary folder may be shared.
+        let fits = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == ours);
+        if fits && is_abandoned(&entry.path()) {
+            remove_tree(&entry.path());
+            swept += 1;
+        }
+    }
+    swept
+}
+
+/// Removes a folder and all in it, also where a test run took away the permissions. Never follows a link.
+pub(super) fn remove_tree(path: &Path) {
+    if fs::remove_dir_all(path).is_ok() || !path.exists() {
+        return;
+    }
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).is_err() {
+            continue;
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
+    }
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot remove a temporary folder");
+    }
+}
+
+/// The lock appears under its name only once it is held, so that no sweep can take it first.
+fn hold_new_lock(folder: &Path) -> std::io::Result<File> {
+    let early = folder.join("lock.new");
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&early)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    writeln!(file, "{}", std::process::id())?;
+    fs::rename(&early, folder.join(LOCK))?;
+    Ok(file)
+}
+
+fn is_abandoned(folder: &Path) -> bool {
+    match File::open(folder.join(LOCK)) {
+        Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        // It may be in the making. A crash in just that moment leaves an old folder without a lock.
+        Err(_) => fs::metadata(folder)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 600)),
+    }
+}

@@ -1,0 +1,316 @@
+//! The cached bare mirror of a remote repository: one per address, shared by all tasks and processes.
+//!
+//! It is a blobless partial clone where the server can make one, else a full one. A warm checkout costs one `ls-remote`
+//! and one `read-tree`; a fetch comes in between only when the wanted commit is not there yet. Beside each mirror lies
+//! its lock: exclusive for what changes the mirror, shared for reading it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use git2::{ObjectType, Odb, Oid};
+use rustix::fs::FlockOperation;
+
+use super::error::{WorkspaceError, blocking, make_private_folder, shown};
+use super::folder::remove_tree;
+use super::git::{Access, Call, Git};
+use super::object::RAW_ATTRIBUTES;
+
+/// How often a held lock is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// After so many fetches the packs are joined.
+const MOST_PACKS: usize = 40;
+
+/// A mirror that holds the wanted commit. It is locked for reading as long as this lives.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub git_dir: PathBuf,
+    pub base: Base,
+    _lock: File,
+}
+
+/// What the base of a task turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Base {
+    /// `None`: the repository has no commit yet.
+    pub commit: Option<Oid>,
+    /// The branch that the base is, if it is one.
+    pub branch: Option<String>,
+    pub default_branch: Option<String>,
+}
+
+/// What the remote says of the wanted base, before anything is fetched.
+struct Advertised {
+    default_branch: Option<String>,
+    head: Option<Oid>,
+    branch: Option<Oid>,
+    tag: Option<Oid>,
+}
+
+/// Brings the mirror of `access` up to date with `base` (`None`: the default branch). `remake` throws away what is
+/// there first: it was found to be damaged.
+pub(super) async fn prepare(
+    git: &Git,
+    cache: &Path,
+    access: Access<'_>,
+    base: Option<&str>,
+    remake: bool,
+) -> Result<Ready, WorkspaceError> {
+    let git_dir = mirror_path(cache, access.url);
+    let advertised = advertise(git, access, base).await?;
+    let parent = git_dir.parent().unwrap_or(cache);
+    make_private_folder(parent)?;
+    if !remake {
+        let lock = lock(&git_dir, false, git.timeout()).await?;
+        if let Some(found) = find_base(&git_dir, &advertised, access, base)? {
+            return Ok(Ready { git_dir, base: found, _lock: lock });
+        }
+    }
+    let exclusive = lock(&git_dir, true, git.timeout()).await?;
+    // Another task may have fetched it in the meantime.
+    let mut found = if remake { None } else { find_base(&git_dir, &advertised, access, base)? };
+    if found.is_none() {
+        if remake || !is_whole(&git_dir) {
+            clone(git, &git_dir, access).await?;
+        } else {
+            fetch(git, &git_dir, access, &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]).await?;
+            join_packs(git, &git_dir).await?;
+        }
+        found = find_base(&git_dir, &advertised, access, base)?;
+    }
+    if found.is_none()
+        && let Some(id) = base.filter(|base| is_full_id(base))
+    {
+        // A commit that no branch or tag leads to; many servers give it if it is asked for by name.
+        if let Err(error) = fetch(git, &git_dir, access, &[id]).await {
+            tracing::debug!(%error, "the server does not give this commit");
+        }
+        found = find_base(&git_dir, &advertised, access, base)?;
+    }
+    let found = found.ok_or_else(|| WorkspaceError::BaseNotFound {
+        base: base.unwrap_or("HEAD").to_owned(),
+        remote: access.url.to_string(),
+    })?;
+    rustix::fs::flock(&exclusive, FlockOperation::LockShared)
+        .map_err(|errno| WorkspaceError::io("lock", &git_dir)(errno.into()))?;
+    Ok(Ready { git_dir, base: found, _lock: exclusive })
+}
+
+/// Where a branch of the remote stands.
+pub(super) async fn remote_branch(git: &Git, access: Access<'_>, branch: &str) -> Result<Option<Oid>, WorkspaceError> {
+    let reference = format!("refs/heads/{branch}");
+    let arguments: Vec<OsString> = ["ls-remote", "--", access.url.as_str(), &reference].map(OsString::from).into();
+    let call = Call { action: "look for the branch", arguments, index: None, access: Some(access) };
+    let output = git.check(call).await?;
+    Ok(lines(&output).find(|(_, name)| *name == reference).and_then(|(id, _)| Oid::from_str(id).ok()))
+}
+
+/// `CACHE/HOST/OWNER/NAME-HASH.git`, of the address without its trailing `.git` or slash.
+fn mirror_path(cache: &Path, url: &url::Url) -> PathBuf {
+    let address = url.as_str().trim_end_matches('/');
+    let address = address.strip_suffix(".git").unwrap_or(address);
+    let hash = Oid::hash_object(ObjectType::Blob, address.as_bytes()).map(|id| id.to_string()).unwrap_or_default();
+    let plain = |text: &str| -> String {
+        let fits = |character: char| {
+            if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
+        };
+        text.chars().take(100).map(fits).collect::<String>().trim_start_matches('.').to_owned()
+    };
+    let mut path = cache.join(plain(url.host_str().filter(|host| !host.is_empty()).unwrap_or("local")));
+    let mut parts = address.rsplit('/');
+    let name = plain(parts.next().unwrap_or_default());
+    if let Some(owner) = parts.next().map(plain).filter(|owner| !owner.is_empty()) {
+        path.push(owner);
+    }
+    path.push(format!("{name}-{}.git", hash.get(..12).unwrap_or_default()));
+    path
+}
+
+async fn advertise(git: &Git, access: Access<'_>, base: Option<&str>) -> Result<Advertised, WorkspaceError> {
+    let mut arguments: Vec<OsString> =
+        ["ls-remote", "--symref", "--", access.url.as_str(), "HEAD"].map(OsString::from).into();
+    let branch = base.map(|base| format!("refs/heads/{}", base.strip_prefix("refs/heads/").unwrap_or(base)));
+    let tag = base.map(|base| format!("refs/tags/{}", base.strip_prefix("refs/tags/").unwrap_or(base)));
+    let peeled = tag.as_ref().map(|tag| format!("{tag}^{{}}"));
+    for name in [&branch, &tag].into_iter().flatten() {
+        if !git2::Reference::is_valid_name(name) {
+            let (base, remote) = (base.unwrap_or_default().to_owned(), access.url.to_string());
+            return Err(WorkspaceError::BaseNotFound { base, remote });
+        }
+    }
+    arguments.extend([&branch, &tag, &peeled].into_iter().flatten().map(OsString::from));
+    let call = Call { action: "ask the remote for its branches", arguments, index: None, access: Some(access) };
+    let output = git.check(call).await?;
+    let find = |wanted: Option<&str>| {
+        lines(&output).find(|(_, name)| Some(*name) == wanted).and_then(|(id, _)| Oid::from_str(id).ok())
+    };
+    let default_branch = lines(&output)
+        .find_map(|(target, name)| (name == "HEAD").then(|| target.strip_prefix("ref: refs/heads/")).flatten());
+    Ok(Advertised {
+        default_branch: default_branch.map(str::to_owned),
+        head: lines(&output).filter(|(_, name)| *name == "HEAD").find_map(|(id, _)| Oid::from_str(id).ok()),
+        branch: find(branch.as_deref()),
+        tag: find(peeled.as_deref()).or_else(|| find(tag.as_deref())),
+    })
+}
+
+/// The base, if the mirror holds its commit already.
+fn find_base(
+    git_dir: &Path,
+    advertised: &Advertised,
+    access: Access<'_>,
+    base: Option<&str>,
+) -> Result<Option<Base>, WorkspaceError> {
+    if !is_whole(git_dir) {
+        return Ok(None);
+    }
+    let mut default_branch = advertised.default_branch.clone();
+    let (commit, branch) = match base {
+        Some(base) => match (advertised.branch, advertised.tag) {
+            (Some(commit), _) => (commit, Some(base.strip_prefix("refs/heads/").unwrap_or(base).to_owned())),
+            (None, Some(commit)) => (commit, None),
+            (None, None) => match Oid::from_str(base).ok().filter(|_| is_full_id(base)) {
+                Some(commit) => (commit, None),
+                None => {
+                    let remote = access.url.to_string();
+                    return Err(WorkspaceError::BaseNotFound { base: base.to_owned(), remote });
+                }
+            },
+        },
+        None => match advertised.head {
+            Some(commit) => (commit, default_branch.clone()),
+            None => {
+                // Nothing is there yet. The name of the branch to be born came with the clone.
+                default_branch = default_branch.or_else(|| unborn_branch(git_dir));
+                return Ok(Some(Base { commit: None, branch: default_branch.clone(), default_branch }));
+            }
+        },
+    };
+    let context = || WorkspaceError::git2("read the mirror", git_dir);
+    let objects = Odb::new().map_err(context())?;
+    objects.add_disk_alternate(&shown(&git_dir.join("objects"))).map_err(context())?;
+    if !objects.exists(commit) {
+        return Ok(None);
+    }
+    match objects.read_header(commit).map_err(context())? {
+        (_, ObjectType::Commit) => Ok(Some(Base { commit: Some(commit), branch, default_branch })),
+        (_, ObjectType::Any | ObjectType::Tree | ObjectType::Blob | ObjectType::Tag) => {
+            Err(WorkspaceError::BaseNotFound {
+                base: base.unwrap_or("HEAD").to_owned(),
+                remote: access.url.to_string(),
+            })
+        }
+    }
+}
+
+/// Clones beside the mirror's place and moves the whole there, so that a half-made mirror is never met.
+async fn clone(git: &Git, git_dir: &Path, access: Access<'_>) -> Result<(), WorkspaceError> {
+    let fresh = Discarded(git_dir.with_extension(format!("new-{}", uuid::Uuid::new_v4().simple())));
+    let mut template = OsString::from("--template=");
+    template.push(git.template());
+    let mut arguments: Vec<OsString> =
+        ["clone", "--quiet", "--bare", "--filter=blob:none", "--no-recurse-submodules"].map(OsString::from).into();
+    arguments.extend([template, "--".into(), access.url.as_str().into(), fresh.0.clone().into()]);
+    git.check(Call { action: "clone the repository", arguments, index: None, access: Some(access) }).await?;
+    let info = fresh.0.join("info");
+    fs::create_dir_all(&info).map_err(WorkspaceError::io("write", &info))?;
+    fs::write(info.join("attributes"), RAW_ATTRIBUTES).map_err(WorkspaceError::io("write", &info))?;
+    let old = Discarded(git_dir.with_extension(format!("old-{}", uuid::Uuid::new_v4().simple())));
+    if git_dir.exists() {
+        fs::rename(git_dir, &old.0).map_err(WorkspaceError::io("move away", git_dir))?;
+    }
+    fs::rename(&fresh.0, git_dir).map_err(WorkspaceError::io("move into place", git_dir))?;
+    blocking("remove the old mirror", move || Ok::<_, WorkspaceError>(drop((fresh, old)))).await
+}
+
+async fn fetch(git: &Git, git_dir: &Path, access: Access<'_>, what: &[&str]) -> Result<(), WorkspaceError> {
+    let mut arguments = in_repository(git_dir);
+    let options = [
+        "fetch",
+        "--quiet",
+        "--prune",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-recurse-submodules",
+        "--",
+        "origin",
+    ];
+    arguments.extend(options.map(OsString::from));
+    arguments.extend(what.iter().map(OsString::from));
+    git.check(Call { action: "fetch from the remote", arguments, index: None, access: Some(access) }).await.map(|_| ())
+}
+
+/// Each fetch adds a pack, and many packs are slow to search. Nothing is dropped, since tasks may use what no branch does.
+async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
+    let packs = fs::read_dir(git_dir.join("objects/pack")).into_iter().flatten().flatten();
+    let count = packs.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pack")).count();
+    if count <= MOST_PACKS {
+        return Ok(());
+    }
+    let mut arguments = in_repository(git_dir);
+    arguments.extend(["repack", "--quiet", "-a", "-d", "-k"].map(OsString::from));
+    git.check(Call { action: "join the mirror's packs", arguments, index: None, access: None }).await.map(|_| ())
+}
+
+/// Waits for the lock beside the mirror, at most as long as git itself may take.
+async fn lock(git_dir: &Path, exclusive: bool, limit: Duration) -> Result<File, WorkspaceError> {
+    let path = git_dir.with_extension("lock");
+    let options = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = options.map_err(WorkspaceError::io("open the lock", &path))?;
+    let operation =
+        if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
+    let start = Instant::now();
+    let mut told = false;
+    loop {
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(WorkspaceError::io("lock", &path)(errno.into())),
+        }
+        if start.elapsed() >= limit {
+            return Err(WorkspaceError::Busy { path: shown(&path), seconds: limit.as_secs() });
+        }
+        if !told {
+            tracing::info!(path = %path.display(), "waiting for another task that fetches the same repository");
+            told = true;
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// Removed on drop, if it exists.
+struct Discarded(PathBuf);
+
+impl Drop for Discarded {
+    fn drop(&mut self) {
+        if self.0.exists() {
+            remove_tree(&self.0);
+        }
+    }
+}
+
+fn is_whole(git_dir: &Path) -> bool {
+    git_dir.join("HEAD").is_file() && git_dir.join("config").is_file() && git_dir.join("objects/pack").is_dir()
+}
+
+fn unborn_branch(git_dir: &Path) -> Option<String> {
+    let head = fs::read_to_string(git_dir.join("HEAD")).ok()?;
+    head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+}
+
+pub(super) fn is_full_id(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `--git-dir=DIRECTORY`, the start of a call's arguments.
+pub(super) fn in_repository(git_dir: &Path) -> Vec<OsString> {
+    let mut argument = OsString::from("--git-dir=");
+    argument.push(git_dir);
+    vec![argument]
+}
+
+/// The lines of `ls-remote`: what stands before and after the tab.
+fn lines(output: &str) -> impl Iterator<Item = (&str, &str)> {
+    output.lines().filter_map(|line| line.split_once('\t'))
+}
