@@ -1,6 +1,10 @@
 //! What became of a task. Pure: no input, no output, no clock.
 
+mod printable;
+
 use serde::{Serialize, Serializer};
+
+pub use printable::printable;
 
 use crate::task::{RepositoryName, TaskId};
 
@@ -109,31 +113,37 @@ pub enum Verdict {
 
 impl Verdict {
     /// Judges a result by its run and the base's. `None`: that side had no test command to run.
+    ///
+    /// Only exit code 0 verifies. Only an exit code on both sides tells whose fault a red result is: where the base's
+    /// tests did not get to say, neither do the result's. Where there was nothing to run on the base, tests that fail
+    /// came with the change.
     pub fn judge(baseline: Option<&TestRun>, result: Option<&TestRun>) -> Self {
-        let Some(result) = result else {
-            return Verdict::Untested { reason: "no test command is known for this repository".into() };
+        let baseline = baseline.map(|run| &run.ending);
+        let Some(result) = result.map(|run| &run.ending) else {
+            return Verdict::Untested {
+                reason: match baseline {
+                    None => "no test command is known for this repository".into(),
+                    Some(base) => format!("the result has no tests to run; on the base they {}", base.describe()),
+                },
+            };
         };
-        match &result.ending {
+        match result {
             TestEnding::Passed => Verdict::Verified,
-            TestEnding::NothingToRun { .. } => {
-                Verdict::Untested { reason: format!("the test command {}", result.ending.describe()) }
-            }
-            TestEnding::Failed { .. } => match baseline.map(|run| &run.ending) {
+            TestEnding::NothingToRun { .. } => Verdict::Untested { reason: against_base(result, baseline) },
+            TestEnding::Failed { .. } => match baseline {
                 Some(TestEnding::Failed { .. }) => Verdict::StillRed,
                 Some(TestEnding::Passed | TestEnding::NothingToRun { .. }) | None => Verdict::Broken,
-                Some(other) => Verdict::Inconclusive {
-                    reason: format!(
-                        "the tests fail on the result, and on the base the test command {}",
-                        other.describe()
-                    ),
-                },
+                Some(
+                    TestEnding::NotFound { .. }
+                    | TestEnding::Killed { .. }
+                    | TestEnding::TimedOut { .. }
+                    | TestEnding::OutOfMemory,
+                ) => Verdict::Inconclusive { reason: against_base(result, baseline) },
             },
             TestEnding::NotFound { .. }
             | TestEnding::Killed { .. }
             | TestEnding::TimedOut { .. }
-            | TestEnding::OutOfMemory => {
-                Verdict::Inconclusive { reason: format!("the test command {}", result.ending.describe()) }
-            }
+            | TestEnding::OutOfMemory => Verdict::Inconclusive { reason: against_base(result, baseline) },
         }
     }
 
@@ -146,6 +156,15 @@ impl Verdict {
             Verdict::Untested { .. } => "untested",
             Verdict::Inconclusive { .. } => "inconclusive",
         }
+    }
+}
+
+/// What both runs did, in words: a reader must see whether the base fared better.
+fn against_base(result: &TestEnding, baseline: Option<&TestEnding>) -> String {
+    let result = result.describe();
+    match baseline {
+        None => format!("the test command {result}; there was none to run on the base"),
+        Some(base) => format!("the test command {result}; on the base it {}", base.describe()),
     }
 }
 

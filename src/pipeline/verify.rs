@@ -1,1 +1,68 @@
 //! The repository's own tests: which command, and what it says.
+
+mod detect;
+mod excerpt;
+mod shell;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::outcome::{TestCommand, TestEnding, TestRun};
+use crate::sandbox::{Command, Ending, Sandbox, SandboxError};
+
+pub use detect::{Listing, detect};
+pub use excerpt::excerpt;
+
+/// How long it may take to look whether the test runner is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs the tests in `sandbox` and says how they ended.
+///
+/// 1. The command runs at the repository's root, with `CI=true`, so that no runner waits for a person.
+/// 2. Its exit code decides, never what it printed.
+/// 3. A failing code does not tell failing tests from a runner that is missing; a second command looks for the runner.
+pub async fn run_tests(
+    sandbox: &dyn Sandbox,
+    command: &TestCommand,
+    timeout: Duration,
+) -> Result<TestRun, SandboxError> {
+    let output = sandbox.run(&shell_line(command.command.clone(), timeout)).await?;
+    let ending = match output.ending {
+        Ending::Exited(0) => TestEnding::Passed,
+        Ending::Exited(exit_code) => failing_exit(sandbox, &command.command, exit_code).await?,
+        Ending::Signalled(signal) => TestEnding::Killed { signal },
+        Ending::TimedOut => TestEnding::TimedOut { seconds: timeout.as_secs() },
+        Ending::OutOfMemory => TestEnding::OutOfMemory,
+    };
+    Ok(TestRun {
+        command: command.command.clone(),
+        ending,
+        milliseconds: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
+        excerpt: excerpt(&output.head, &output.tail, output.omitted_bytes),
+    })
+}
+
+/// What an exit code other than 0 means for this command.
+async fn failing_exit(sandbox: &dyn Sandbox, line: &str, exit_code: i32) -> Result<TestEnding, SandboxError> {
+    if shell::nothing_to_run_code(line) == Some(exit_code) {
+        return Ok(TestEnding::NothingToRun { exit_code });
+    }
+    if matches!(exit_code, 126 | 127) && shell::hands_on_shell_codes(line) {
+        return Ok(TestEnding::NotFound { exit_code });
+    }
+    let Some(probe) = shell::runner_probe(line, exit_code) else {
+        return Ok(TestEnding::Failed { exit_code });
+    };
+    Ok(match sandbox.run(&shell_line(probe, PROBE_TIMEOUT)).await?.ending {
+        Ending::Exited(shell::RUNNER_IS_MISSING) => TestEnding::NotFound { exit_code },
+        Ending::Exited(_) | Ending::Signalled(_) | Ending::TimedOut | Ending::OutOfMemory => {
+            TestEnding::Failed { exit_code }
+        }
+    })
+}
+
+fn shell_line(line: String, timeout: Duration) -> Command {
+    let environment = BTreeMap::from([("CI".to_owned(), "true".to_owned())]);
+    Command { line, directory: PathBuf::new(), environment, timeout }
+}
