@@ -139,7 +139,6 @@ struct Failure {
 pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     let started = Instant::now();
     let mut outcome = Outcome::new(Some(order.task.id.clone()), order.repository.clone());
-    outcome.sandbox = Some(services.backend.description().to_owned());
     outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
         Err(failure) => failure.into_conclusion(),

@@ -30,7 +30,7 @@ pub(super) async fn run(
         return Ok(Tests { command: None, baseline: None, artefacts: Artefacts::default() });
     };
     let export = checkout.export(checkout.base_tree()).await?;
-    let run = evidence::run_tests_on(services, &export, &command, order.deadline).await?;
+    let run = evidence::run_tests_on(services, &export, &command, order.deadline, outcome).await?;
     services.events.emit(Event::Tests { baseline: true, run: run.clone() });
     outcome.baseline = Some(run.clone());
     let artefacts = checkout.artefacts_of(&export).await?;

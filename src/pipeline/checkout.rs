@@ -10,7 +10,7 @@ pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Ou
         .workspace
         .checkout(&order.remote, order.base.as_deref())
         .await?;
-    outcome.base_commit = checkout.base_commit().map(ToString::to_string);
+    outcome.base_commit = checkout.base_commit().map(|commit| commit.to_string());
     if checkout.uncommitted_changes() {
         let note = "the folder has uncommitted changes; they are not included. Commit them first if they matter";
         services.events.note(note);

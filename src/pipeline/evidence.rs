@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Services, verify};
-use crate::outcome::{TestCommand, TestRun, Verdict};
+use crate::outcome::{Outcome, TestCommand, TestRun, Verdict};
 use crate::workspace::{Export, Files, RelativePath};
 
 /// Files that are looked at to find the test command.
@@ -44,9 +44,11 @@ pub(super) async fn run_tests_on(
     export: &Export,
     command: &TestCommand,
     deadline: Instant,
+    outcome: &mut Outcome,
 ) -> anyhow::Result<TestRun> {
     let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
     let sandbox = services.backend.open(&export.tree_path()).await?;
+    outcome.sandbox = Some(sandbox.description().to_owned());
     let run = verify::run_tests(sandbox.as_ref(), command, left.min(services.settings.limits.tests)).await;
     sandbox.close().await?;
     Ok(run?)

@@ -15,7 +15,7 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
     if issue.pull_request.is_some() {
         bail!("{reference} is a pull request, not an issue. Give the number of the dispatch issue");
     }
-    match task::parse_issue(&issue.title, issue.body.as_deref(), reference) {
+    match task::parse_issue(&issue.title, issue.body.as_deref(), reference.clone()) {
         Ok(task) => Ok(task),
         Err(rejection) => {
             if tell {

@@ -73,7 +73,7 @@ async fn work_with_agent(
     let budgets = Budgets {
         steps: limits.steps,
         tokens: limits.tokens,
-        deadline: order.deadline,
+        deadline: order.deadline.into(),
         answer_tokens: services.settings.max_output_tokens,
         temperature: services.settings.temperature,
     };
@@ -85,7 +85,7 @@ async fn work_with_agent(
         prompts: services.settings.prompts.clone(),
     };
     let mut agent =
-        Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), brief, budgets, services.events.clone())?;
+        Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
     let mut rounds_left = limits.verify_rounds;
     let mut rejected: Option<TreeId> = None;
     let judged = loop {
@@ -140,7 +140,7 @@ async fn judge(
         outcome.test_command = tests.command.clone();
     }
     let run = match &tests.command {
-        Some(command) => Some(evidence::run_tests_on(services, &export, command, order.deadline).await?),
+        Some(command) => Some(evidence::run_tests_on(services, &export, command, order.deadline, outcome).await?),
         None => None,
     };
     if let Some(run) = &run {
