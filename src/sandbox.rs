@@ -6,9 +6,11 @@
 pub mod capture;
 mod cgroup;
 pub mod container;
+mod engine;
 mod helper;
 pub mod namespace;
 mod open;
+mod ownership;
 mod plan;
 mod watch;
 

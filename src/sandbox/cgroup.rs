@@ -121,12 +121,7 @@ impl Group {
 
     /// Whether the kernel killed a process of the group for its memory limit.
     pub fn ran_out_of_memory(&self) -> bool {
-        let file = if self.version_two { "memory.events" } else { "memory.oom_control" };
-        fs::read_to_string(self.memory.join(file)).is_ok_and(|text| {
-            text.lines()
-                .filter_map(|line| line.strip_prefix("oom_kill "))
-                .any(|count| count.trim().parse::<u64>().is_ok_and(|count| count > 0))
-        })
+        memory_kills(&self.memory, self.version_two) > 0
     }
 
     /// Kills every process of the group and waits until none is left, up to `limit`. Returns whether none is.
@@ -277,4 +272,52 @@ fn mounted(mountinfo: &str, kind: &str, controller: &str, path: &str) -> Option<
 
 fn write_if_there(file: &Path, text: &str) -> io::Result<()> {
     if file.exists() { fs::write(file, text) } else { Ok(()) }
+}
+
+/// The group of a process that another program made, for looking only.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    memory: PathBuf,
+    version_two: bool,
+}
+
+impl Observed {
+    /// The group of process `pid`, if its path has `name` in it: the number may be of another namespace than ours.
+    pub fn of(pid: u32, name: &str) -> Option<Self> {
+        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        membership.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let version_two = controllers.is_empty();
+            let folder = match version_two {
+                true => mounted(&mountinfo, "cgroup2", "", path)?,
+                false if controllers.split(',').any(|name| name == "memory") => {
+                    mounted(&mountinfo, "cgroup", "memory", path)?
+                }
+                false => return None,
+            };
+            let file = if version_two { "memory.events" } else { "memory.oom_control" };
+            (path.contains(name) && folder.join(file).exists()).then_some(Self { memory: folder, version_two })
+        })
+    }
+
+    /// How many processes the kernel killed in it for its memory limit.
+    pub fn memory_kills(&self) -> u64 {
+        memory_kills(&self.memory, self.version_two)
+    }
+
+    /// How many processes live in it.
+    pub fn processes(&self) -> usize {
+        fs::read_to_string(self.memory.join("cgroup.procs")).map_or(0, |text| text.lines().count())
+    }
+}
+
+fn memory_kills(folder: &Path, version_two: bool) -> u64 {
+    let file = if version_two { "memory.events" } else { "memory.oom_control" };
+    fs::read_to_string(folder.join(file))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
+        .sum()
 }

@@ -1,11 +1,559 @@
-//! Docker and Podman.
-use std::path::Path;
-use std::time::Duration;
-use super::{Sandbox, SandboxError, Settings};
-pub struct Engine;
+//! Docker and Podman: one container for each box, one `exec` for each command.
+//!
+//! Two users share a container, neither of them root: the keeper, which is process 1 and only waits, and the user of
+//! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, ResourcesUlimits};
+use bollard::query_parameters::{CreateContainerOptions, RestartContainerOptionsBuilder, StartContainerOptions};
+use futures_util::StreamExt;
+
+use super::capture::Capture;
+use super::cgroup::Observed;
+use super::engine::{self, ANSWER_LIMIT, OWNER_LABEL, PROCESS_LABEL, ask};
+use super::open::Open;
+use super::ownership::{self, User};
+use super::plan::{HOME, WORKSPACE};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings};
+
+/// The user of process 1: nobody's.
+const KEEPER: &str = "65533:65533";
+
+/// Waits for ever and reaps what commands leave behind.
+const KEEPER_LINE: &str = "while :; do sleep 86400 & wait $!; done";
+
+/// Processes of the keeper.
+const KEEPERS: usize = 2;
+
+/// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream.
+const WRAPPER: &str = r#"exec 2>&1 </dev/null
+cd "$2" || exit 126
+/bin/sh -c "$1"
+code=$?
+kill -s KILL -- -1 2>/dev/null
+exit $code"#;
+
+const KILL_LINE: &str = "kill -s KILL -- -1 2>/dev/null; exit 0";
+
+/// How often a running command's memory is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A container engine that answers, with an image that is there.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    docker: Docker,
+    image: String,
+    limits: Limits,
+    owner: String,
+    description: String,
+    /// Podman without root maps our user to itself only if asked.
+    keep_user: bool,
+    open: Open,
+    containers: Mutex<HashSet<String>>,
+}
+
+/// A container around one folder.
+struct ContainerSandbox {
+    engine: Arc<Inner>,
+    container: String,
+    tree: PathBuf,
+    user: User,
+    /// One command at a time: the end of a command is the end of all processes of its user.
+    state: tokio::sync::Mutex<State>,
+    open: Open,
+}
+
+struct State {
+    observed: Option<Observed>,
+}
+
 impl Engine {
-    pub async fn probe(_settings: &Settings) -> Result<Self, SandboxError> { Err(SandboxError::Unavailable { reason: "wip".into(), remedy: "wip".into() }) }
-    pub async fn open(&self, _tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> { Err(SandboxError::Broken("wip".into())) }
-    pub async fn sweep(&self) -> Result<usize, SandboxError> { Ok(0) }
-    pub async fn close_all(&self, _limit: Duration) {}
+    /// Finds an engine that answers and has the image, and tries it with a real command.
+    pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
+        let docker = engine::connect(settings).await?;
+        let image = settings.image.clone().ok_or_else(|| SandboxError::Unavailable {
+            reason: "a container engine answers, but no image is configured".into(),
+            remedy: "Name one with `--image`".into(),
+        })?;
+        match tokio::time::timeout(ANSWER_LIMIT, docker.inspect_image(&image)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
+                return Err(SandboxError::Unavailable {
+                    reason: format!("the image {image} is not on this machine, and images are never pulled unasked"),
+                    remedy: format!("Run `docker pull {image}` (or `podman pull {image}`)"),
+                });
+            }
+            Ok(Err(error)) => {
+                return Err(SandboxError::Broken(format!("the engine cannot look at {image}: {}", engine::explain(&error))));
+            }
+            Err(_) => return Err(SandboxError::Broken(format!("the engine did not answer about {image}"))),
+        }
+        let version = ask("tell its version", ANSWER_LIMIT, docker.version()).await?;
+        let podman = version.components.iter().flatten().any(|component| component.name.starts_with("Podman"));
+        let info = ask("describe itself", ANSWER_LIMIT, docker.info()).await?;
+        let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
+        let name = if podman { "Podman" } else { "Docker" };
+        let engine = Self {
+            inner: Arc::new(Inner {
+                docker,
+                description: format!("container ({name}, {image}; memory and processes by the engine)"),
+                image,
+                limits: settings.limits.clone(),
+                owner: settings.owner.clone(),
+                keep_user: podman && rootless,
+                open: Open::new(),
+                containers: Mutex::new(HashSet::new()),
+            }),
+        };
+        engine.try_command().await?;
+        Ok(engine)
+    }
+
+    async fn try_command(&self) -> Result<(), SandboxError> {
+        let folder = tempfile::tempdir()
+            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
+        let sandbox = self.open(folder.path()).await?;
+        let command = Command {
+            line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
+            directory: PathBuf::new(),
+            environment: BTreeMap::new(),
+            timeout: ANSWER_LIMIT,
+        };
+        let output = sandbox.run(&command).await;
+        sandbox.close().await?;
+        let reason = match output {
+            Ok(Output { ending: Ending::Exited(0), .. }) if folder.path().join("probe").exists() => return Ok(()),
+            Ok(Output { ending: Ending::Exited(0), .. }) => "the engine does not share this machine's files".into(),
+            Ok(output) => format!(
+                "a test command in {} ended with {:?} {}",
+                self.inner.image,
+                output.ending,
+                String::from_utf8_lossy(&output.head).trim()
+            ),
+            Err(error) => error.to_string(),
+        };
+        Err(SandboxError::Unavailable {
+            reason,
+            remedy: "The image needs /bin/sh and sleep, and the engine must see this machine's temporary folder at the \
+                     same path; or use `--sandbox namespace`"
+                .into(),
+        })
+    }
+
+    /// Starts a container around `tree`.
+    pub async fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let inner = self.inner.clone();
+        let tree = tree
+            .canonicalize()
+            .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
+        let user = ownership::user_for(&tree)
+            .map_err(|error| SandboxError::Broken(format!("cannot look at the tree {}: {error}", tree.display())))?;
+        let body = inner.body(&tree, user)?;
+        let created = ask("create a container", ANSWER_LIMIT, async {
+            inner.docker.create_container(None::<CreateContainerOptions>, body).await
+        })
+        .await?;
+        inner.lock().insert(created.id.clone());
+        let sandbox = ContainerSandbox {
+            container: created.id,
+            tree,
+            user,
+            state: tokio::sync::Mutex::new(State { observed: None }),
+            open: inner.open.child(),
+            engine: inner,
+        };
+        sandbox.begin().await?;
+        Ok(Box::new(sandbox))
+    }
+
+    /// Removes containers of this owner whose process is gone.
+    pub async fn sweep(&self) -> Result<usize, SandboxError> {
+        engine::sweep(&self.inner.docker, &self.inner.owner).await
+    }
+
+    /// Removes all containers of this process.
+    pub async fn close_all(&self, limit: Duration) {
+        self.inner.open.stop();
+        let containers: Vec<String> = self.inner.lock().drain().collect();
+        let removals = containers.iter().map(|container| engine::remove(&self.inner.docker, container));
+        let _ = tokio::time::timeout(limit, futures_util::future::join_all(removals)).await;
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn body(&self, tree: &Path, user: User) -> Result<ContainerCreateBody, SandboxError> {
+        let source = tree.to_str().ok_or_else(|| {
+            SandboxError::Broken(format!("the path {} is not UTF-8", tree.display()))
+        })?;
+        let bind = |source: &str, target: &str, read_only: bool| Mount {
+            typ: Some(MountType::BIND),
+            source: Some(source.to_owned()),
+            target: Some(target.to_owned()),
+            read_only: Some(read_only),
+            ..Mount::default()
+        };
+        let half = (self.limits.memory_bytes / 2).max(16 << 20);
+        // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
+        let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
+        let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone()), (HOME.to_owned(), owned)]);
+        let mut mounts = vec![bind(source, WORKSPACE, false)];
+        if let Ok(metadata) = std::fs::symlink_metadata(tree.join(".git")) {
+            let target = format!("{WORKSPACE}/.git");
+            if metadata.is_file() {
+                mounts.push(bind("/dev/null", &target, true));
+            } else if metadata.is_dir() {
+                memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
+            }
+        }
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let ulimit = |name: &str, value: u64| ResourcesUlimits {
+            name: Some(name.to_owned()),
+            soft: Some(number(value)),
+            hard: Some(number(value)),
+        };
+        let host_config = HostConfig {
+            mounts: Some(mounts),
+            tmpfs: Some(memory_folders),
+            network_mode: Some("none".into()),
+            memory: Some(number(self.limits.memory_bytes)),
+            memory_swap: Some(number(self.limits.memory_bytes)),
+            pids_limit: Some(number(self.limits.processes.saturating_add(4))),
+            // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
+            ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", self.limits.file_size_bytes)]),
+            shm_size: Some(number(half.min(256 << 20))),
+            readonly_rootfs: Some(true),
+            cap_drop: Some(vec!["ALL".into()]),
+            security_opt: Some(vec!["no-new-privileges".into()]),
+            ipc_mode: Some("private".into()),
+            userns_mode: self.keep_user.then(|| "keep-id".to_owned()),
+            auto_remove: Some(true),
+            ..HostConfig::default()
+        };
+        Ok(ContainerCreateBody {
+            image: Some(self.image.clone()),
+            entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
+            cmd: Some(Vec::new()),
+            user: Some(KEEPER.into()),
+            working_dir: Some("/".into()),
+            hostname: Some("sandbox".into()),
+            env: Some(
+                ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
+                    .into_iter()
+                    .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
+                    .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
+                    .map(str::to_owned)
+                    .chain([format!("HOME={HOME}")])
+                    .collect(),
+            ),
+            labels: Some(HashMap::from([
+                (OWNER_LABEL.to_owned(), self.owner.clone()),
+                (PROCESS_LABEL.to_owned(), engine::own_process()),
+            ])),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        })
+    }
+}
+
+impl ContainerSandbox {
+    /// Starts the container and waits until its keeper keeps.
+    async fn begin(&self) -> Result<(), SandboxError> {
+        let docker = &self.engine.docker;
+        ask("start the container", ANSWER_LIMIT, docker.start_container(&self.container, None::<StartContainerOptions>))
+            .await?;
+        let observed = self.look().await?;
+        self.state.lock().await.observed = observed;
+        Ok(())
+    }
+
+    /// Finds the container's control group on this machine and waits until the keeper is complete.
+    async fn look(&self) -> Result<Option<Observed>, SandboxError> {
+        let details =
+            ask("describe the container", ANSWER_LIMIT, self.engine.docker.inspect_container(&self.container, None))
+                .await?;
+        let state = details.state.unwrap_or_default();
+        if state.running != Some(true) {
+            return Err(SandboxError::Broken(format!(
+                "the container ended at once: {}",
+                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| "no reason is known".into())
+            )));
+        }
+        let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let observed = pid.and_then(|pid| Observed::of(pid, &self.container));
+        if let Some(observed) = &observed {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            while observed.processes() < KEEPERS && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Ok(observed)
+    }
+
+    async fn start_line(
+        &self,
+        line: Vec<String>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(String, StartExecResults), SandboxError> {
+        let docker = &self.engine.docker;
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            user: Some(format!("{}:{}", self.user.uid, self.user.gid)),
+            working_dir: Some("/".to_owned()),
+            env: Some(environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            cmd: Some(line),
+            ..CreateExecOptions::default()
+        };
+        let exec = ask("prepare a command", ANSWER_LIMIT, docker.create_exec(&self.container, options)).await?;
+        let started = ask("start a command", ANSWER_LIMIT, docker.start_exec(&exec.id, None)).await?;
+        Ok((exec.id, started))
+    }
+
+    /// Ends every process of the user of commands. The last means is to start the container anew.
+    async fn kill_tree(&self, state: &mut State) -> Result<(), SandboxError> {
+        let line = ["/bin/sh", "-c", KILL_LINE].map(str::to_owned).to_vec();
+        // At the process limit this cannot start; then the container is started anew below.
+        let killed = tokio::time::timeout(Duration::from_secs(5), async {
+            let (_, started) = self.start_line(line, &BTreeMap::new()).await?;
+            if let StartExecResults::Attached { mut output, .. } = started {
+                while output.next().await.is_some() {}
+            }
+            Ok::<(), SandboxError>(())
+        })
+        .await;
+        if matches!(killed, Ok(Ok(()))) && self.is_quiet(state, Duration::from_secs(1)).await {
+            return Ok(());
+        }
+        let options = RestartContainerOptionsBuilder::default().t(0).build();
+        ask(
+            "restart the container",
+            ANSWER_LIMIT,
+            self.engine.docker.restart_container(&self.container, Some(options)),
+        )
+        .await?;
+        state.observed = self.look().await?;
+        Ok(())
+    }
+
+    /// Waits until only the keeper lives, up to `limit`. Where we cannot see the control group, the engine is asked.
+    async fn is_quiet(&self, state: &State, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let processes = match &state.observed {
+                Some(observed) => Some(observed.processes()),
+                None => self.count_by_engine().await,
+            };
+            if processes.is_some_and(|processes| processes <= KEEPERS) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn count_by_engine(&self) -> Option<usize> {
+        let options = bollard::query_parameters::TopOptionsBuilder::default().build();
+        let top = self.engine.docker.top_processes(&self.container, Some(options));
+        let top = ask("list processes", ANSWER_LIMIT, top).await.ok()?;
+        top.processes.map(|processes| processes.len())
+    }
+
+    async fn ran_out_of_memory(&self, state: &State, before: u64) -> bool {
+        match &state.observed {
+            Some(observed) => observed.memory_kills() > before,
+            None => ask(
+                "describe the container",
+                ANSWER_LIMIT,
+                self.engine.docker.inspect_container(&self.container, None),
+            )
+            .await
+            .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true)),
+        }
+    }
+
+    async fn hand_over(&self, to: User) -> Result<(), SandboxError> {
+        if !self.user.needs_ownership {
+            return Ok(());
+        }
+        let tree = self.tree.clone();
+        tokio::task::spawn_blocking(move || ownership::give(&tree, to))
+            .await
+            .map_err(|error| SandboxError::Broken(format!("cannot hand the tree over: {error}")))?
+            .map_err(|error| SandboxError::Broken(format!("cannot hand the tree over: {error}")))
+    }
+
+    /// Follows a started command to its end or to a limit.
+    async fn follow(
+        &self,
+        state: &State,
+        started: StartExecResults,
+        captured: &mut Capture,
+        timeout: Duration,
+        kills: u64,
+    ) -> Result<Option<Ending>, SandboxError> {
+        let StartExecResults::Attached { mut output, .. } = started else {
+            return Err(SandboxError::Broken("the engine gave no output".into()));
+        };
+        let deadline = tokio::time::sleep(timeout);
+        tokio::pin!(deadline);
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        loop {
+            tokio::select! {
+                chunk = output.next() => match chunk {
+                    Some(Ok(LogOutput::StdOut { message } | LogOutput::StdErr { message }
+                        | LogOutput::Console { message } | LogOutput::StdIn { message })) => captured.add(&message),
+                    Some(Err(error)) => {
+                        let error = engine::explain(&error);
+                        return Err(SandboxError::Broken(format!("the command's output broke off: {error}")));
+                    }
+                    None => return Ok(None),
+                },
+                () = &mut deadline => return Ok(Some(Ending::TimedOut)),
+                () = self.open.stopped() => return Err(closed()),
+                _ = ticks.tick() => {
+                    if state.observed.as_ref().is_some_and(|observed| observed.memory_kills() > kills) {
+                        return Ok(Some(Ending::OutOfMemory));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn exit_code(&self, exec: &str) -> Result<i32, SandboxError> {
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        loop {
+            let details = ask("tell how the command ended", ANSWER_LIMIT, self.engine.docker.inspect_exec(exec)).await?;
+            match (details.running, details.exit_code) {
+                (Some(false) | None, Some(code)) => return Ok(i32::try_from(code).unwrap_or(i32::MAX)),
+                _ if Instant::now() > deadline => {
+                    return Err(SandboxError::Broken("the engine does not tell how the command ended".into()));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sandbox for ContainerSandbox {
+    async fn run(&self, command: &Command) -> Result<Output, SandboxError> {
+        let plain = command.directory.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let directory = Path::new(WORKSPACE).join(&command.directory);
+        let Some(directory) = directory.to_str().filter(|_| plain) else {
+            let shown = command.directory.display();
+            return Err(SandboxError::Broken(format!("the command's folder {shown} is not below the tree")));
+        };
+        let mut state = self.state.lock().await;
+        let _use = self.open.begin();
+        if self.open.is_stopped() {
+            return Err(closed());
+        }
+        self.hand_over(self.user).await?;
+        let start = Instant::now();
+        let kills = state.observed.as_ref().map_or(0, Observed::memory_kills);
+        let mut guard = Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
+        let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
+        let (exec, started) = self.start_line(line, &command.environment).await?;
+        let mut captured = Capture::new(self.engine.limits.output_bytes);
+        let early = self.follow(&state, started, &mut captured, command.timeout, kills).await?;
+        let ending = match early {
+            Some(ending) => {
+                self.kill_tree(&mut state).await?;
+                ending
+            }
+            None => {
+                let code = self.exit_code(&exec).await?;
+                if !self.is_quiet(&state, Duration::from_millis(200)).await {
+                    self.kill_tree(&mut state).await?;
+                }
+                if self.ran_out_of_memory(&state, kills).await { Ending::OutOfMemory } else { ending_of(code) }
+            }
+        };
+        guard.engine = None;
+        let kept = captured.finish();
+        Ok(Output {
+            ending,
+            head: kept.head,
+            tail: kept.tail,
+            omitted_bytes: kept.omitted_bytes,
+            duration: start.elapsed(),
+        })
+    }
+
+    fn description(&self) -> &str {
+        &self.engine.description
+    }
+
+    async fn close(&self) -> Result<(), SandboxError> {
+        self.open.stop();
+        self.engine.lock().remove(&self.container);
+        engine::remove(&self.engine.docker, &self.container).await?;
+        self.hand_over(User::ourselves()).await
+    }
+}
+
+impl Drop for ContainerSandbox {
+    fn drop(&mut self) {
+        if self.engine.lock().remove(&self.container) {
+            remove_later(self.engine.clone(), self.container.clone());
+        }
+    }
+}
+
+/// Removes the container of a command whose future was dropped: nobody is left to see to its processes.
+struct Guard {
+    engine: Option<Arc<Inner>>,
+    container: String,
+    open: Open,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            self.open.stop();
+            engine.lock().remove(&self.container);
+            remove_later(engine, self.container.clone());
+        }
+    }
+}
+
+fn remove_later(engine: Arc<Inner>, container: String) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            if let Err(error) = engine::remove(&engine.docker, &container).await {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}
+
+/// The wrapper's shell reports a signal as 128 and its number.
+fn ending_of(code: i32) -> Ending {
+    match code {
+        129..=192 => Ending::Signalled(code - 128),
+        code => Ending::Exited(code),
+    }
+}
+
+fn closed() -> SandboxError {
+    SandboxError::Broken("it was closed".into())
 }

@@ -124,7 +124,6 @@ const HOME_TOOLS: &[&str] = &[
     ".rbenv/shims",
     ".rbenv/version",
     ".rbenv/versions",
-    ".rustup/settings.toml",
     ".rustup/toolchains",
     ".rvm/bin",
     ".rvm/gems",
@@ -160,7 +159,6 @@ const HOME_VARIABLES: &[(&str, &str)] = &[
     ("NVM_DIR", ".nvm"),
     ("PYENV_ROOT", ".pyenv"),
     ("RBENV_ROOT", ".rbenv"),
-    ("RUSTUP_HOME", ".rustup"),
     ("SDKMAN_DIR", ".sdkman"),
     ("VOLTA_HOME", ".volta"),
 ];
@@ -320,6 +318,11 @@ fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
         if let Some(value) = text(&home.join(folder)).filter(|value| Path::new(value).is_dir()) {
             plan.environment.insert((*name).to_owned(), value);
         }
+    }
+    // rustup writes beside its toolchains: it gets a home of its own with the same toolchains in it.
+    for name in ["settings.toml", "toolchains"] {
+        let Some(source) = home.join(".rustup").join(name).canonicalize().ok().and_then(text) else { continue };
+        plan.entries.insert(format!("{HOME}/.rustup/{name}"), Entry::ReadOnly { source });
     }
     if let Some(sources) = cargo_sources(home) {
         plan.entries.insert(format!("{HOME}/.cargo/config.toml"), Entry::File { text: sources });

@@ -1,0 +1,184 @@
+//! The container engine: finding it, asking it with a time limit, and knowing whose its containers are.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+use super::{SandboxError, Settings};
+
+/// The label that names the installation.
+pub const OWNER_LABEL: &str = "patchwright.owner";
+
+/// The label that names the process: `BOOT_ID NAMESPACE PID START`, or nothing known.
+pub const PROCESS_LABEL: &str = "patchwright.process";
+
+/// How long any one answer of the engine may take.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long an engine may take to say that it is there.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// After this a container of a process that cannot be looked at is taken for lost.
+const LOST_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Finds the engine that answers.
+pub async fn connect(settings: &Settings) -> Result<Docker, SandboxError> {
+    let mut reasons = Vec::new();
+    for socket in sockets(settings)? {
+        let Some(text) = socket.to_str().filter(|_| socket.exists()) else {
+            reasons.push(format!("there is no {}", socket.display()));
+            continue;
+        };
+        let docker = match Docker::connect_with_unix(text, ANSWER_LIMIT.as_secs(), API_DEFAULT_VERSION) {
+            Ok(docker) => docker,
+            Err(error) => {
+                reasons.push(format!("{text}: {error}"));
+                continue;
+            }
+        };
+        match tokio::time::timeout(HELLO_LIMIT, docker.negotiate_version()).await {
+            Ok(Ok(docker)) => return Ok(docker),
+            Ok(Err(error)) => reasons.push(format!("{text}: {}", explain(&error))),
+            Err(_) => reasons.push(format!("{text}: no answer within {} s", HELLO_LIMIT.as_secs())),
+        }
+    }
+    Err(SandboxError::Unavailable {
+        reason: format!("no container engine answers ({})", reasons.join("; ")),
+        remedy: "Start Docker or Podman (`systemctl start docker`, `systemctl --user start podman.socket`), make sure \
+                 that this user may use its socket, or set DOCKER_HOST=unix:///PATH"
+            .into(),
+    })
+}
+
+/// Awaits an answer, but not for ever.
+pub async fn ask<T>(
+    what: &str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T, SandboxError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(SandboxError::Broken(format!("the engine cannot {what}: {}", explain(&error)))),
+        Err(_) => {
+            Err(SandboxError::Broken(format!("the engine did not answer within {} s to {what}", limit.as_secs())))
+        }
+    }
+}
+
+/// Removes a container with all that runs in it. One that is gone, or going, is as good as removed.
+pub async fn remove(docker: &Docker, container: &str) -> Result<(), SandboxError> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match tokio::time::timeout(ANSWER_LIMIT, docker.remove_container(container, Some(options))).await {
+        Ok(Ok(()))
+        | Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
+        Ok(Err(error)) => Err(SandboxError::Broken(format!("the engine cannot remove {container}: {}", explain(&error)))),
+        Err(_) => Err(SandboxError::Broken(format!("the engine did not answer to removing {container}"))),
+    }
+}
+
+/// Removes this owner's containers whose process is gone. Returns how many.
+pub async fn sweep(docker: &Docker, owner: &str) -> Result<usize, SandboxError> {
+    let filters = HashMap::from([("label", vec![format!("{OWNER_LABEL}={owner}")])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let containers = ask("list containers", ANSWER_LIMIT, docker.list_containers(Some(options))).await?;
+    let mut removed = 0;
+    for container in containers {
+        let label = container.labels.as_ref().and_then(|labels| labels.get(PROCESS_LABEL));
+        let created = container.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(created)).unwrap_or_default();
+        let gone = match label.map_or(Life::Unknown, |label| life(label)) {
+            Life::Alive => false,
+            Life::Gone => true,
+            Life::Unknown => age > LOST_AFTER,
+        };
+        if let Some(id) = container.id.as_deref().filter(|_| gone) {
+            remove(docker, id).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// What [`PROCESS_LABEL`] says of us.
+pub fn own_process() -> String {
+    describe_process(std::process::id()).unwrap_or_default()
+}
+
+/// An error of the engine in words, without the noise of its type.
+pub fn explain(error: &bollard::errors::Error) -> String {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, message } => {
+            format!("{} (status {status_code})", message.trim())
+        }
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            text
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Life {
+    Alive,
+    Gone,
+    /// In another process namespace, where we cannot look.
+    Unknown,
+}
+
+fn life(label: &str) -> Life {
+    let mut parts = label.split(' ');
+    let (Some(boot), Some(namespace), Some(pid)) = (parts.next(), parts.next(), parts.next()) else {
+        return Life::Unknown;
+    };
+    let own = own_process();
+    let mut own_parts = own.split(' ');
+    if own_parts.next() != Some(boot) {
+        return Life::Gone;
+    }
+    if own_parts.next() != Some(namespace) {
+        return Life::Unknown;
+    }
+    let now = pid.parse().ok().and_then(describe_process);
+    if now.as_deref() == Some(label) { Life::Alive } else { Life::Gone }
+}
+
+/// The boot, the process namespace, the process, and the tick it started at: together never used twice.
+fn describe_process(pid: u32) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses can hold anything; the start time is the 20th field after it.
+    let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
+    Some(format!("{} {} {pid} {start}", boot.trim(), namespace.display()))
+}
+
+fn sockets(settings: &Settings) -> Result<Vec<PathBuf>, SandboxError> {
+    match settings.docker_host.as_deref().filter(|host| !host.is_empty()) {
+        Some(host) => match host.strip_prefix("unix://") {
+            Some(path) => Ok(vec![PathBuf::from(path)]),
+            None => Err(SandboxError::Unavailable {
+                reason: "DOCKER_HOST names an engine that is not on a socket of this machine, \
+                         where it could not see the working tree"
+                    .into(),
+                remedy: "Set DOCKER_HOST=unix:///PATH, or use `--sandbox namespace`".into(),
+            }),
+        },
+        None => {
+            let user = rustix::process::getuid().as_raw();
+            Ok(["/var/run/docker.sock".to_owned(), format!("/run/user/{user}/podman/podman.sock")]
+                .into_iter()
+                .chain([format!("/run/user/{user}/docker.sock"), "/run/podman/podman.sock".to_owned()])
+                .map(|path| Path::new(&path).to_path_buf())
+                .collect())
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Who a container's commands run as, and whose the tree's files are.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::path::Path;
+
+/// The user that commands run as when we are root: they never are.
+const OTHER_THAN_ROOT: u32 = 1000;
+
+/// A user of this machine, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// The tree is not this user's yet, and must be given to it.
+    pub needs_ownership: bool,
+}
+
+impl User {
+    /// The user we run as.
+    pub fn ourselves() -> Self {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        Self { uid, gid, needs_ownership: false }
+    }
+}
+
+/// The user for commands on `tree`: its owner, or 1000 if that is root.
+pub fn user_for(tree: &Path) -> io::Result<User> {
+    let metadata = fs::symlink_metadata(tree)?;
+    Ok(match metadata.uid() {
+        0 => User { uid: OTHER_THAN_ROOT, gid: OTHER_THAN_ROOT, needs_ownership: true },
+        uid => User { uid, gid: metadata.gid(), needs_ownership: rustix::process::getuid().is_root() },
+    })
+}
+
+/// Gives `tree` and all below it to `user`. Symlinks are given, never followed; what is the user's already is left.
+/// The root's `.git` stays ours.
+pub fn give(tree: &Path, user: User) -> io::Result<()> {
+    give_one(tree, user)?;
+    let mut folders = vec![tree.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if folder == tree && entry.file_name() == ".git" {
+                continue;
+            }
+            give_one(&path, user)?;
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn give_one(path: &Path, user: User) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if (metadata.uid(), metadata.gid()) == (user.uid, user.gid) {
+        return Ok(());
+    }
+    lchown(path, Some(user.uid), Some(user.gid))
+}
