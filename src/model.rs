@@ -1,6 +1,7 @@
 //! The language model behind one method. Messages are ours; `openai` puts them on the wire.
 
 mod discover;
+mod link;
 pub mod openai;
 mod refusal;
 mod wire;

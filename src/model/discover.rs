@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::ModelError;
-use super::openai::{Link, Settings, read_bounded};
+use super::link::{Link, read_bounded};
+use super::openai::Settings;
 use super::refusal;
 
 /// For a probe of what may not be there.

@@ -8,24 +8,21 @@
 //! 3. an answer without a finish reason was cut off, and is an error;
 //! 4. what may pass by itself is asked again by [`RETRIES`]: a completion changes nothing at the server.
 
-use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_openai::Client;
-use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::StreamExt;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
 use super::discover::{self, ModelInfo};
+use super::link::{Failure, Fault, Link, Retry, transport};
 use super::wire::{Assembly, Chunk, OutputLimit, WireRequest};
 use super::{Model, ModelError, Reply, Request, refusal};
 
@@ -34,10 +31,6 @@ const RETRIES: ExponentialBuilder =
     ExponentialBuilder::new().with_jitter().with_factor(2.0).with_max_delay(Duration::from_secs(20)).with_max_times(4);
 /// A server that wants us to wait longer than this is not waited for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// The most bytes that one answer may have on the wire.
-const MOST_STREAM_BYTES: usize = 64 << 20;
-/// The most bytes of an error's body that are read.
-const MOST_ERROR_BYTES: usize = 64 << 10;
 /// How long to wait for usage figures once the answer is complete.
 const TAIL_GRACE: Duration = Duration::from_secs(2);
 
@@ -264,6 +257,9 @@ impl OpenAi {
                     }
                 }
                 Some(Err(_)) if assembly.is_complete() => break,
+                Some(Err(OpenAIError::JSONDeserialize(error, _))) => {
+                    return Err(link.server_failure(None, &format!("an unreadable chunk: {error}")));
+                }
                 Some(Err(_)) => return Err(fault.take().unwrap_or_else(|| cut(&assembly))),
                 None => break,
             }
@@ -271,260 +267,4 @@ impl OpenAi {
         let failure = cut(&assembly);
         assembly.finish().ok_or(failure)
     }
-}
-
-/// Sends one request and gives async-openai a body that is bounded and always an event stream.
-async fn transport(
-    link: Link,
-    fault: Fault,
-    model: String,
-    factory: HttpRequestFactory,
-) -> Result<reqwest::Response, OpenAIError> {
-    let reported = || OpenAIError::InvalidArgument("the cause is in the fault".into());
-    let response = link.http.execute(factory.build().await?).await.map_err(|error| {
-        fault.set(link.failure_of_transport(&error));
-        reported()
-    })?;
-    let status = response.status();
-    if !status.is_success() {
-        let after = refusal::retry_after(response.headers());
-        let body = read_bounded(response, MOST_ERROR_BYTES).await.unwrap_or_default();
-        fault.set(link.failure_of(refusal::of_answer(status.as_u16(), &body, &model), after));
-        return Err(reported());
-    }
-    let is_json = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/json"));
-    if is_json {
-        // The server does not stream: its one object becomes a stream of one event.
-        let body = read_bounded(response, MOST_STREAM_BYTES).await.map_err(|error| {
-            fault.set(link.failure_of_transport(&error));
-            reported()
-        })?;
-        let value: Value = serde_json::from_slice(&body).map_err(|error| {
-            fault.set(link.server_failure(None, &format!("an unreadable answer: {error}")));
-            reported()
-        })?;
-        let body = reqwest::Body::from(format!("data: {value}\n\ndata: [DONE]\n\n"));
-        return Ok(http::Response::new(body).into());
-    }
-    let mut left = MOST_STREAM_BYTES;
-    let pieces = response.bytes_stream().map(move |piece| match piece {
-        Ok(piece) if piece.len() <= left => {
-            left -= piece.len();
-            Ok(piece)
-        }
-        Ok(_) => {
-            fault.set(link.server_failure(None, "the answer has no end"));
-            Err(std::io::Error::other("too long"))
-        }
-        Err(error) => {
-            fault.set(link.failure_of_transport(&error));
-            Err(std::io::Error::other("broken"))
-        }
-    });
-    Ok(http::Response::new(reqwest::Body::wrap_stream(pieces)).into())
-}
-
-/// The body up to `limit` bytes; what is beyond is not read.
-pub(super) async fn read_bounded(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await? {
-        let room = limit - body.len();
-        body.extend(piece.iter().take(room));
-        if piece.len() >= room {
-            break;
-        }
-    }
-    Ok(body)
-}
-
-/// The way to one server: address, key and client.
-#[derive(Clone)]
-pub(super) struct Link {
-    pub(super) http: reqwest::Client,
-    /// With `/v1`, without a slash at the end.
-    base: String,
-    /// The base without credentials and query: for people.
-    pub(super) shown: String,
-    headers: HeaderMap,
-    key: SecretString,
-    silence: Duration,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Link").field("endpoint", &self.shown).finish_non_exhaustive()
-    }
-}
-
-impl Config for Link {
-    fn headers(&self) -> HeaderMap {
-        self.headers.clone()
-    }
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-    fn query(&self) -> Vec<(&str, &str)> {
-        Vec::new()
-    }
-    fn api_base(&self) -> &str {
-        &self.base
-    }
-    fn api_key(&self) -> &SecretString {
-        &self.key
-    }
-}
-
-impl Link {
-    pub(super) fn new(endpoint: &Url, settings: &Settings) -> Result<Self, ModelError> {
-        let base = with_version(endpoint);
-        let shown = {
-            let mut shown = base.clone();
-            // Both fail only for addresses that cannot hold credentials.
-            let _ = shown.set_username("");
-            let _ = shown.set_password(None);
-            shown.to_string()
-        };
-        let refuse = |message: String| ModelError::Unreachable { endpoint: shown.clone(), reason: message };
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(refuse("the address must begin with http:// or https://".into()));
-        }
-        let mut headers = HeaderMap::new();
-        let key = settings.key.clone().unwrap_or_default();
-        if !key.expose_secret().is_empty() {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| refuse("the key holds characters that no HTTP header can carry".into()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        // reqwest panics where no provider is installed; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(settings.connect_timeout)
-            .read_timeout(settings.silence_timeout)
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        }
-        if base.scheme() == "http" {
-            // No roots are needed: a machine without any must still reach its local model.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|error| refuse(innermost(&error)))?;
-        let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base, shown, headers, key, silence: settings.silence_timeout })
-    }
-
-    /// The address of `path` below the base; or beside it, for what servers have outside `/v1`.
-    pub(super) fn beside(&self, path: &str) -> String {
-        format!("{}{path}", self.base.trim_end_matches("/v1"))
-    }
-
-    /// The error with this link's key scrubbed, and whether it may pass by itself.
-    pub(super) fn failure_of(&self, error: ModelError, after: Option<Duration>) -> Failure {
-        let retry = match (&error, after) {
-            (ModelError::Server { status: Some(408 | 425 | 429 | 500..=599), .. }, Some(after)) => Retry::After(after),
-            (ModelError::Server { status: Some(408 | 425 | 429 | 500..=599), .. }, None) => Retry::Soon,
-            _ => Retry::Never,
-        };
-        let error = match error {
-            ModelError::Server { status, message } => ModelError::Server { status, message: self.scrub(&message) },
-            ModelError::ContextOverflow(message) => ModelError::ContextOverflow(self.scrub(&message)),
-            other => other,
-        };
-        Failure { error, retry }
-    }
-
-    pub(super) fn failure_of_transport(&self, error: &reqwest::Error) -> Failure {
-        let reason = self.scrub(&innermost(error));
-        if error.is_connect() {
-            let reason = if error.is_timeout() { "the connection did not stand in time".into() } else { reason };
-            Failure::soon(ModelError::Unreachable { endpoint: self.shown.clone(), reason })
-        } else if error.is_timeout() || reason.contains("timed out") {
-            Failure { error: ModelError::Silent { seconds: self.silence.as_secs() }, retry: Retry::Never }
-        } else if error.is_body() || error.is_decode() {
-            Failure::soon(ModelError::Cut(reason))
-        } else {
-            Failure::soon(ModelError::Unreachable { endpoint: self.shown.clone(), reason })
-        }
-    }
-
-    fn server_failure(&self, status: Option<u16>, message: &str) -> Failure {
-        self.failure_of(ModelError::Server { status, message: refusal::one_line(message) }, None)
-    }
-
-    fn scrub(&self, text: &str) -> String {
-        match self.key.expose_secret() {
-            "" => text.to_owned(),
-            key => text.replace(key, "[key]"),
-        }
-    }
-}
-
-/// Why one attempt failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: ModelError,
-    retry: Retry,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retry {
-    Never,
-    Soon,
-    After(Duration),
-}
-
-impl Failure {
-    fn soon(error: ModelError) -> Self {
-        Self { error, retry: Retry::Soon }
-    }
-}
-
-/// Carries a typed failure past async-openai, which would turn it into text.
-#[derive(Debug, Clone, Default)]
-struct Fault(Arc<Mutex<Option<Failure>>>);
-
-impl Fault {
-    fn set(&self, failure: Failure) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-    }
-
-    fn take(&self) -> Option<Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The address with `/v1` if it has no path at all.
-fn with_version(endpoint: &Url) -> Url {
-    let mut base = endpoint.clone();
-    base.set_query(None);
-    base.set_fragment(None);
-    if matches!(base.path(), "" | "/") {
-        base.set_path("/v1");
-    }
-    base
-}
-
-fn is_loopback(endpoint: &Url) -> bool {
-    match endpoint.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-/// The cause at the bottom of an error: `Connection refused (os error 111)`.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut text = None;
-    while let Some(inner) = cause {
-        text = Some(inner.to_string());
-        cause = inner.source();
-    }
-    refusal::one_line(&text.unwrap_or_else(|| "the request failed".into()))
 }

@@ -1,1 +1,7 @@
-//! agent
+//! The agent: reading of text calls, each tool, and the loop, with a scripted model and real files.
+
+mod harness;
+mod loops;
+mod protocol;
+mod tools;
+mod trial;
