@@ -481,3 +481,113 @@ async fn the_model_answers_at_once_lists_itself_and_knows_no_other() {
     assert_eq!(body["choices"][0]["message"]["content"], "Hi");
     assert_eq!(model.finish(), Vec::<String>::new());
 }
+
+/// A scenario in a temporary folder, for a program that is a shell script.
+fn scenario(folder: &Path, settings: &str) -> lab::scenario::Scenario {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("scenario.toml", &format!("about = \"A test of the runner.\"\n{settings}"));
+    write("issue.md", "Do it.\n");
+    write("repo/kept.txt", "kept\n");
+    write("repo/gone.txt", "gone\n");
+    write("repo/old.txt", "old\n");
+    write("setup.sh", "chmod +x kept.txt\nln -s kept.txt link\n");
+    write("expected/old.txt", "new\n");
+    lab::scenario::Scenario::load(folder).unwrap()
+}
+
+/// Runs the shell script `program` as if it were the program under test.
+async fn run_script(folder: &Path, scenario: &lab::scenario::Scenario, program: &str) -> Vec<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{program}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let report = lab::scenario::run(&path, scenario).await.unwrap();
+    lab::scenario::check(&report, scenario)
+}
+
+#[tokio::test]
+async fn the_runner_sees_what_a_program_did_to_a_local_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = r#"args = ["{repository}", "{task}"]
+serve = "local"
+[expect]
+exit = 3
+stdout = "diff"
+deleted = ["gone.txt"]
+stderr_contains = ["Do it."]"#;
+    let scenario = scenario(folder.path(), settings);
+    let good = r#"echo "$2" >&2; cp -a "$1" "$TMPDIR/w"; cd "$TMPDIR/w"; echo new > old.txt; rm gone.txt
+git diff HEAD; rm -rf "$TMPDIR/w"; exit 3"#;
+    assert_eq!(run_script(folder.path(), &scenario, good).await, Vec::<String>::new());
+    let bad = r#"cd "$1"; echo newer > old.txt; git diff HEAD; touch "$TMPDIR/left"; echo "$GITHUB_TOKEN" >&2
+sleep 30 >/dev/null 2>&1 &"#;
+    let wrong = run_script(folder.path(), &scenario, bad).await.join("\n");
+    for expected in [
+        "the exit code is Some(0), not 3",
+        "gone.txt is as before",
+        "-new\n+newer",
+        "the local repository was touched",
+        "TMPDIR holds left",
+        "a secret was printed",
+        "a process lives on: sleep 30",
+        "standard error lacks `Do it.`",
+    ] {
+        assert!(wrong.contains(expected), "{expected} is not in:\n{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_runner_sees_what_a_program_did_on_github() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = r#"args = ["{issue}"]
+[expect]
+stdout = "empty"
+branch = "topic"
+deleted = ["gone.txt"]
+symlinks = { "second" = "kept.txt" }
+[expect.issue]
+labels = ["copilot-agent"]
+comments = []"#;
+    let scenario = scenario(folder.path(), settings);
+    let push = r#"set -e; test "$1" = "acme/widgets#1"; cd "$TMPDIR"
+auth=$(printf 'x-access-token:%s' "$GITHUB_TOKEN" | base64 -w0)
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=http.extraHeader GIT_CONFIG_VALUE_0="Authorization: Basic $auth"
+git clone -q "$GITHUB_SERVER_URL/acme/widgets.git" w && cd w && git checkout -q -b topic
+echo new > old.txt; rm gone.txt; ln -s kept.txt second; git add -A
+git -c user.name=A -c user.email=a@b commit -q -m x && git push -q origin topic; cd ..; rm -rf w"#;
+    assert_eq!(run_script(folder.path(), &scenario, push).await, Vec::<String>::new());
+    let wrong = run_script(folder.path(), &scenario, &format!("{push}\nexit 1")).await.join("\n");
+    assert!(wrong.contains("the exit code is Some(1), not 0"), "{wrong}");
+    let nothing = run_script(folder.path(), &scenario, "exit 0").await.join("\n");
+    assert!(nothing.contains("there is no new branch topic") && nothing.contains("old.txt is as before"), "{nothing}");
+}
+
+#[tokio::test]
+async fn transcripts_are_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = scenario(folder.path(), "args = [\"{issue}\"]");
+    let program = folder.path().join("program");
+    std::fs::write(&program, "#!/bin/sh\necho \"$GITHUB_API_URL $HOME $$ took 12 ms\" >&2\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let report = lab::scenario::run(&program, &scenario).await.unwrap();
+    let text = lab::scenario::render(&report, &scenario);
+    assert!(text.contains("! http://GITHUB/api/v3 $RUN/home ") && text.contains("took DURATION\nexit 0"), "{text}");
+    std::fs::write(folder.path().join("transcript.snap"), format!("{text}more\n")).unwrap();
+    let difference = lab::scenario::compare(&report, &scenario).unwrap();
+    assert!(difference.unwrap().contains("-more"));
+}
+
+#[test]
+fn the_scenarios_of_the_repository_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let folders = lab::scenario::list(&folder).unwrap();
+    assert!(folders.len() >= 3);
+    for folder in folders {
+        lab::scenario::Scenario::load(&folder).unwrap();
+    }
+}

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 pub use fault::{Fault, FaultRule};
-pub use repository::RepositoryBuilder;
+pub use repository::{RepositoryBuilder, local};
 pub use state::{Comment, Hook, Issue, Permission, Pull, Repository, Status, Token};
 pub use webhook::Delivery;
 

@@ -39,6 +39,12 @@ impl Lab {
         self.folder.path()
     }
 
+    /// Leaves the folder where it is when the lab ends, and returns it.
+    pub fn keep(mut self) -> std::path::PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
     /// Starts a model server that plays `script`.
     pub async fn model(&self, script: Script) -> anyhow::Result<Model> {
         Model::start(script).await

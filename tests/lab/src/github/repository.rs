@@ -149,7 +149,8 @@ pub async fn local(folder: &Path, branch: &str, source: &Path, script: Option<&P
 async fn working_tree(folder: &Path, branch: &str, commits: &[Commit]) -> anyhow::Result<()> {
     git::bytes(folder, &["init", "--quiet", "--template=", &format!("--initial-branch={branch}")]).await?;
     for (hours, commit) in commits.iter().enumerate() {
-        if let Some(source) = &commit.folder {
+        // Without the folder, the script makes everything.
+        if let Some(source) = commit.folder.as_ref().filter(|source| source.is_dir() || commit.script.is_none()) {
             copy(source, folder).with_context(|| format!("cannot copy {}", source.display()))?;
         }
         for (path, bytes) in &commit.files {
