@@ -80,7 +80,14 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         }
     };
     let outcome = match ready {
-        Ready::Ended(outcome) => *outcome,
+        Ready::Failed(conclusion) => {
+            progress.finish();
+            if config.json {
+                println!("{}", serde_json::to_string_pretty(&conclusion)?);
+            }
+            progress.print(&progress::failure_in_words(&conclusion));
+            return Ok(conclusion.exit_code());
+        }
         Ready::Work(work) => {
             let (services, order) = *work;
             tokio::select! {
@@ -100,10 +107,10 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     Ok(outcome.conclusion.exit_code())
 }
 
-/// What preparation comes to: a task to work, or an outcome that no stage is needed for.
+/// What preparation comes to: a task to work, or one that failed before its first stage.
 enum Ready {
     Work(Box<(Services, Order)>),
-    Ended(Box<Outcome>),
+    Failed(Conclusion),
 }
 
 /// Everything up to the first stage: the config, the task, the sandbox, the model.
@@ -121,7 +128,7 @@ async fn prepare(
     }
     let order = match take_order(&config, &forge).await? {
         Ok(order) => order,
-        Err(failed) => return Ok((config, Ready::Ended(Box::new(failed)))),
+        Err(failed) => return Ok((config, Ready::Failed(failed))),
     };
     let workspace = Workspace::new(config.workspace.clone())?;
     let backend = Backend::probe(&config.sandbox).await?;
@@ -139,7 +146,7 @@ async fn prepare(
 }
 
 /// Takes the task from the command line or its issue. The inner error is a task that failed at intake.
-async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Outcome>> {
+async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Conclusion>> {
     let deadline = Instant::now() + config.pipeline.limits.task;
     let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
     let (task, target) = match &config.source {
@@ -191,10 +198,8 @@ async fn take_issue(
     Ok((task, target))
 }
 
-fn failed_at_intake(error: &anyhow::Error) -> Outcome {
-    let mut outcome = Outcome::new(None, None);
-    outcome.conclusion = Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}") };
-    outcome
+fn failed_at_intake(error: &anyhow::Error) -> Conclusion {
+    Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new() }
 }
 
 /// The operator's test command: the flag, else the config's for this repository.

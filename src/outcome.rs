@@ -268,8 +268,8 @@ pub enum Conclusion {
     NoChange,
     /// A budget ran out first.
     BudgetRanOut { budget: Budget },
-    /// The task failed. `cause` is for the user: what went wrong and what to do, without a secret.
-    Failed { stage: Stage, cause: String },
+    /// The task failed. `cause` and `remedy` are for the user and hold no secret; an empty remedy stands in the cause.
+    Failed { stage: Stage, cause: String, remedy: String },
 }
 
 impl Conclusion {
@@ -288,8 +288,7 @@ impl Conclusion {
 /// Everything that is known of a finished task: what `--json` prints, and what pull request and comments are rendered from.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    /// `None`: it failed before there was a task.
-    pub task_id: Option<TaskId>,
+    pub task_id: TaskId,
     pub repository: Option<RepositoryName>,
     #[serde(flatten)]
     pub conclusion: Conclusion,
@@ -318,7 +317,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// The outcome of a task of which nothing is known yet.
-    pub fn new(task_id: Option<TaskId>, repository: Option<RepositoryName>) -> Self {
+    pub fn new(task_id: TaskId, repository: Option<RepositoryName>) -> Self {
         Self {
             task_id,
             repository,

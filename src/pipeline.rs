@@ -138,7 +138,7 @@ struct Failure {
 /// 5. the outcome is reported on the issue.
 pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     let started = Instant::now();
-    let mut outcome = Outcome::new(Some(order.task.id.clone()), order.repository.clone());
+    let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
     outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
         Err(failure) => failure.into_conclusion(),
@@ -160,7 +160,7 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
     match &order.delivery {
         Delivery::Diff => {}
         Delivery::PullRequest(_) if publish::is_withheld(services, &solution.conclusion) => {
-            services.events.note("the change is not verified, and the config publishes no drafts");
+            return Ok(publish::withhold(outcome));
         }
         Delivery::LocalBranch(name) => {
             let commit = publish::commit(services, order, &checkout, &candidate, outcome);
@@ -180,7 +180,7 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
 }
 
 impl Failure {
-    /// Stage and cause, and the remedy that the error knows.
+    /// Stage and cause, and the remedy where the error knows it apart.
     fn into_conclusion(self) -> Conclusion {
         let remedy = self.error.chain().find_map(|cause| {
             let workspace = cause.downcast_ref::<WorkspaceError>().map(WorkspaceError::remedy);
@@ -188,8 +188,7 @@ impl Failure {
             let patch = || cause.downcast_ref::<PatchError>().map(PatchError::remedy);
             workspace.or_else(push).or_else(patch)
         });
-        let remedy = remedy.map(|remedy| format!(". {remedy}")).unwrap_or_default();
-        Conclusion::Failed { stage: self.stage, cause: format!("{:#}{remedy}", self.error) }
+        Conclusion::Failed { stage: self.stage, cause: format!("{:#}", self.error), remedy: remedy.unwrap_or_default() }
     }
 }
 

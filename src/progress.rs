@@ -11,7 +11,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::{Event, Events};
-use crate::outcome::{Conclusion, Outcome, Verdict};
+use crate::outcome::{self, Conclusion, Outcome, Verdict};
 
 /// The longest text of one progress line, in characters.
 const LINE: usize = 160;
@@ -47,9 +47,9 @@ impl Progress {
         }
     }
 
-    /// Prints one line above the spinner. Control characters of whoever wrote it are shown, not obeyed.
+    /// Prints one line above the spinner, without the control characters of whoever wrote it.
     pub fn print(&self, line: &str) {
-        let line = printable(line);
+        let line = outcome::printable(line).replace('\n', " ");
         match &self.spinner {
             Some(spinner) => spinner.println(line),
             // Standard error may be closed; progress is not worth failing for.
@@ -143,11 +143,6 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Replaces control characters, which could move the cursor or rename the window, by visible ones.
-fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
 /// The last lines for the user: what became of the task, and what to do next.
 pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
@@ -158,13 +153,26 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
         Conclusion::BudgetRanOut { budget } => {
             format!("the {} ran out; raise it with a flag or in the config", budget.describe())
         }
-        Conclusion::Failed { stage, cause } => format!("failed in stage `{}`: {cause}", stage.name()),
+        Conclusion::Failed { .. } => failure_in_words(&outcome.conclusion),
     });
     if let Some(pull_request) = &outcome.pull_request {
         let kind = if pull_request.draft { "draft pull request" } else { "pull request" };
         lines.push(format!("{kind}: {}", pull_request.url));
     }
     lines
+}
+
+/// Stage, cause and remedy of a failure; nothing for other conclusions.
+pub fn failure_in_words(conclusion: &Conclusion) -> String {
+    match conclusion {
+        Conclusion::Failed { stage, cause, remedy } => {
+            let remedy = if remedy.is_empty() { String::new() } else { format!(". {remedy}") };
+            format!("failed in stage `{}`: {cause}{remedy}", stage.name())
+        }
+        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange | Conclusion::BudgetRanOut { .. } => {
+            String::new()
+        }
+    }
 }
 
 fn verdict_in_words(outcome: &Outcome) -> String {

@@ -19,8 +19,9 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
         Ok(task) => Ok(task),
         Err(rejection) => {
             if tell {
-                let comment = render::rejected_comment(&rejection);
-                forge.comment_once(reference, &comment.marker, &comment.body).await?;
+                let marker = render::Marker::Rejected { issue: reference.number }.to_string();
+                let comment = render::rejection_comment(reference.number, &rejection);
+                forge.comment_once(reference, &marker, &comment).await?;
                 forge.change_labels(reference, &[FAILED], &[]).await?;
             }
             Err(rejection).with_context(|| format!("{reference} is not a task"))

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 
 use super::{Order, Services, UnverifiedPolicy};
 use crate::forge::{NewPullRequest, render};
-use crate::outcome::{Conclusion, Outcome, PullRequest};
+use crate::outcome::{Conclusion, Outcome, PullRequest, Stage, Verdict};
 use crate::pipeline::Delivery;
 use crate::task::{RepositoryName, TaskId};
 use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
@@ -33,6 +33,16 @@ pub(super) fn is_withheld(services: &Services, conclusion: &Conclusion) -> bool 
     services.settings.publish.unverified == UnverifiedPolicy::None && *conclusion != Conclusion::Verified
 }
 
+/// What becomes of a change that is not published.
+pub(super) fn withhold(outcome: &Outcome) -> Conclusion {
+    let tests = outcome.verdict.as_ref().map_or("unknown", Verdict::name);
+    Conclusion::Failed {
+        stage: Stage::Verify,
+        cause: format!("the change is not verified (tests: {tests}), and the config publishes no drafts"),
+        remedy: "Set publish.unverified = \"draft\" to see such changes".into(),
+    }
+}
+
 /// Commits the candidate's tree, as it was tested.
 pub(super) async fn commit(
     services: &Services,
@@ -41,7 +51,7 @@ pub(super) async fn commit(
     candidate: &Snapshot,
     outcome: &mut Outcome,
 ) -> anyhow::Result<CommitId> {
-    let message = render::commit_message(&order.task, outcome);
+    let message = render::commit_message(&order.task, outcome.verdict.as_ref());
     let commit = checkout.commit(candidate, &message, &services.settings.author).await?;
     outcome.commit = Some(commit.to_string());
     Ok(commit)

@@ -1,8 +1,9 @@
 //! Report: what the dispatch issue is told. A report that cannot be posted never changes the outcome.
 
 use super::{Delivery, Order, Services};
-use crate::forge::{ForgeError, render};
-use crate::outcome::{Conclusion, Outcome, Stage};
+use crate::forge::ForgeError;
+use crate::forge::render::{self, Marker};
+use crate::outcome::{Outcome, Stage};
 use crate::task::IssueReference;
 
 /// Labels that users' tools look for.
@@ -13,9 +14,11 @@ const FAILED: &str = "agent-failed";
 /// Says that the task is being worked.
 pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Outcome) {
     let Some(issue) = reported_issue(services, order) else { return };
-    let comment = render::started_comment(&services.settings.agent_name, &order.task.id, &now());
+    let marker = Marker::Started(&order.task.id).to_string();
+    let comment =
+        render::started_comment(&order.task.id, &services.settings.agent_name, jiff::Timestamp::now());
     let result = async {
-        services.forge.comment_once(issue, &comment.marker, &comment.body).await?;
+        services.forge.comment_once(issue, &marker, &comment).await?;
         services.forge.change_labels(issue, &[RUNNING], &[FAILED]).await
     };
     note_failure(services, outcome, result.await);
@@ -24,20 +27,17 @@ pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Ou
 /// Says how the task ended.
 pub(super) async fn finished(services: &Services, order: &Order, outcome: &mut Outcome) {
     let Some(issue) = reported_issue(services, order) else { return };
-    let failed = match &outcome.conclusion {
-        Conclusion::Verified | Conclusion::NoChange => false,
-        Conclusion::Unverified | Conclusion::BudgetRanOut { .. } => outcome.pull_request.is_none(),
-        Conclusion::Failed { .. } => true,
+    let marker = Marker::of(outcome).to_string();
+    let failed = match Marker::of(outcome) {
+        Marker::Started(_) | Marker::Completed(_) => false,
+        Marker::Failed(_) | Marker::Rejected { .. } => true,
     };
     let result = services.stage(Stage::Report, async {
         if failed && !services.settings.publish.comment_on_failure {
             return Ok(services.forge.change_labels(issue, &[FAILED], &[RUNNING]).await?);
         }
-        let comment = match failed {
-            true => render::failed_comment(&order.task.id, outcome),
-            false => render::completed_comment(&services.settings.agent_name, &order.task.id, outcome),
-        };
-        services.forge.comment_once(issue, &comment.marker, &comment.body).await?;
+        let comment = render::finished_comment(&services.settings.agent_name, outcome);
+        services.forge.comment_once(issue, &marker, &comment).await?;
         let (add, remove) = if failed { (FAILED, PROCESSED) } else { (PROCESSED, FAILED) };
         services.forge.change_labels(issue, &[add], &[RUNNING, remove]).await?;
         if services.settings.publish.close_issues && !failed {
@@ -62,9 +62,4 @@ fn note_failure(services: &Services, outcome: &mut Outcome, result: Result<(), F
         services.events.note(&note);
         outcome.notes.push(note);
     }
-}
-
-/// Now, in UTC, to the second.
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
