@@ -1,1 +1,332 @@
 //! Outcome -> text for people. Pure.
+//!
+//! Whatever comes from a user, a model, a repository or a program goes through [`neutralise`] or [`fenced`]; only our own
+//! words and markers go in as they are. Line 1 of a pull request's body is what completes the task at the dispatcher.
+
+mod harmless;
+
+use crate::outcome::{
+    Budget, ChangeKind, ChangedFile, Conclusion, Outcome, Stage, StopReason, TestEnding, TestRun, Usage, Verdict,
+};
+use crate::task::{Rejection, Task, TaskId};
+
+use harmless::{code, line, quoted, shortened};
+pub use harmless::{fenced, neutralise};
+
+/// GitHub's limit is 256 characters.
+const LONGEST_TITLE: usize = 250;
+/// Each of plan and summary; all parts together stay below GitHub's 65,536 characters.
+const LONGEST_PROSE: usize = 6_000;
+const LONGEST_LINE: usize = 1_000;
+const LONGEST_NOTE: usize = 500;
+const LONGEST_EXCERPT: usize = 2_500;
+const LONGEST_PATH: usize = 120;
+const LONGEST_SUBJECT: usize = 72;
+const MOST_FILES: usize = 50;
+const MOST_NOTES: usize = 10;
+
+/// The hidden line of a comment, by which it is found before it is made a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker<'a> {
+    Started(&'a TaskId),
+    Completed(&'a TaskId),
+    Failed(&'a TaskId),
+    /// A text that is no task has no id: the issue's number stands for it.
+    Rejected {
+        issue: u64,
+    },
+}
+
+impl<'a> Marker<'a> {
+    /// The marker of the comment that reports this outcome.
+    pub fn of(outcome: &'a Outcome) -> Self {
+        match &outcome.conclusion {
+            Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange => Marker::Completed(&outcome.task_id),
+            Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } => Marker::Failed(&outcome.task_id),
+        }
+    }
+}
+
+impl std::fmt::Display for Marker<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Marker::Started(id) => write!(formatter, "<!-- patchwright:started task={id} -->"),
+            Marker::Completed(id) => write!(formatter, "<!-- patchwright:completed task={id} -->"),
+            Marker::Failed(id) => write!(formatter, "<!-- patchwright:failed task={id} -->"),
+            Marker::Rejected { issue } => write!(formatter, "<!-- patchwright:rejected issue={issue} -->"),
+        }
+    }
+}
+
+/// The first line of a pull request's body: the dispatcher reads the task's id from it, and we find our own by it.
+pub fn metadata_line(id: &TaskId) -> String {
+    format!("<!-- agent_task_metadata {{\"task_id\": \"{id}\"}} -->")
+}
+
+/// `Agent task: <title>`, on one line.
+pub fn pull_request_title(task: &Task) -> String {
+    line(&format!("Agent task: {}", task.title), LONGEST_TITLE)
+}
+
+/// The body of the task's pull request, complete from the start: edits of it count for nothing at the dispatcher.
+///
+/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. evidence; 6. how it was made;
+/// 7. notes; 8. where it comes from.
+pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
+    let mut parts = vec![metadata_line(&task.id), verdict_in_words(outcome)];
+    parts.extend(prose("Summary", outcome.summary.as_deref()));
+    parts.extend(prose("Plan", outcome.plan.as_deref()));
+    parts.push(changed_files(&outcome.changed_files));
+    parts.push(evidence(outcome));
+    parts.push(how_it_was_made(outcome));
+    parts.extend(notes(&outcome.notes));
+    parts.push(origin(task));
+    parts.join("\n\n")
+}
+
+/// The commit's message: the runner's customary first lines, and trailers.
+pub fn commit_message(task: &Task, verdict: Option<&Verdict>) -> String {
+    let subject = match &task.issue {
+        Some(issue) => format!("Process agent task from dispatch issue #{}", issue.number),
+        None => line(&format!("Process agent task: {}", task.title), LONGEST_SUBJECT),
+    };
+    let verdict = verdict.map(|verdict| format!("Patchwright-Verdict: {}\n", verdict.name())).unwrap_or_default();
+    format!("{subject}\n\nTask ID: {id}\n\nTask-Id: {id}\n{verdict}", id = task.id)
+}
+
+/// The comment at a task's start.
+pub fn started_comment(id: &TaskId, agent: &str, at: jiff::Timestamp) -> String {
+    let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("🤖 {} started processing this task at {at}\n\n{}", agent_name(agent), Marker::Started(id))
+}
+
+/// The comment at a task's end, be it good or bad.
+pub fn finished_comment(agent: &str, outcome: &Outcome) -> String {
+    let id = &outcome.task_id;
+    let parts = match &outcome.conclusion {
+        Conclusion::Verified | Conclusion::Unverified => completed(agent, verdict_in_words(outcome)),
+        Conclusion::NoChange => completed(agent, "Nothing had to be changed: no pull request was opened.".into()),
+        Conclusion::BudgetRanOut { budget } => failed(
+            id,
+            Stage::Solve,
+            &format!("the {} ran out before the task was done", budget_name(*budget)),
+            "Raise this budget, or split the task.",
+        ),
+        Conclusion::Failed { stage, cause, remedy } => failed(id, *stage, cause, remedy),
+    };
+    let link = outcome.pull_request.as_ref().map(|pull_request| {
+        let draft = if pull_request.draft { " (draft)" } else { "" };
+        format!("Pull request: {}{draft}", own_address(&pull_request.url))
+    });
+    let summary = match &outcome.conclusion {
+        Conclusion::NoChange => outcome.summary.as_deref().filter(|summary| !summary.trim().is_empty()),
+        Conclusion::Verified | Conclusion::Unverified | Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } => {
+            None
+        }
+    };
+    let summary = summary.map(|summary| quoted(summary, LONGEST_PROSE));
+    let marker = Marker::of(outcome).to_string();
+    parts.into_iter().chain(link).chain(summary).chain([marker]).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The comment on an issue that cannot be read as a task.
+pub fn rejection_comment(issue: u64, rejection: &Rejection) -> String {
+    let reason = line(&rejection.to_string(), LONGEST_LINE);
+    format!(
+        "❌ Task processing failed: {reason}\n\nDetails:\n- Step: {}\n- Error: the issue is not a task that can be read\n\
+         - Logs: none; nothing was started\n\n{}",
+        Stage::Intake.name(),
+        Marker::Rejected { issue }
+    )
+}
+
+fn completed(agent: &str, words: String) -> Vec<String> {
+    vec![format!("✅ {} completed processing this task.", agent_name(agent)), words]
+}
+
+fn failed(id: &TaskId, stage: Stage, cause: &str, remedy: &str) -> Vec<String> {
+    let cause = line(cause, LONGEST_LINE);
+    let remedy = line(remedy, LONGEST_LINE);
+    let remedy = if remedy.is_empty() { remedy } else { format!("\n- Remedy: {remedy}") };
+    vec![
+        format!("❌ Task processing failed: {cause}"),
+        format!(
+            "Details:\n- Step: {}\n- Error: {cause}{remedy}\n- Logs: in the runner's log, under task `{id}`",
+            stage.name()
+        ),
+    ]
+}
+
+fn agent_name(agent: &str) -> String {
+    let name = line(agent, 100);
+    if name.is_empty() { "Patchwright".into() } else { name }
+}
+
+/// An address from the forge as it is, if it is made of what its addresses are made of.
+fn own_address(url: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-._~:/%".contains(character);
+    if url.len() <= LONGEST_LINE && url.chars().all(is_plain) { url.to_owned() } else { line(url, LONGEST_LINE) }
+}
+
+/// What the tests say, in a sentence that claims no more than they do.
+fn verdict_in_words(outcome: &Outcome) -> String {
+    let base_failed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Failed { .. }));
+    let base_passed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Passed));
+    match &outcome.verdict {
+        Some(Verdict::Verified) if base_failed => {
+            "**Verified**: the tests pass on exactly this tree; on the base they failed.".into()
+        }
+        Some(Verdict::Verified) => "**Verified**: the tests pass on exactly this tree.".into(),
+        Some(Verdict::Broken) if base_passed => {
+            "**Not verified**: the tests fail with this change; on the base they passed.".into()
+        }
+        Some(Verdict::Broken) => {
+            "**Not verified**: the tests fail with this change; on the base there was nothing to fail.".into()
+        }
+        Some(Verdict::StillRed) => {
+            "**Not verified**: the tests fail, and they failed on the base already, so they do not \
+                                    tell whether this change is right."
+                .into()
+        }
+        Some(Verdict::Untested { reason }) => format!("**Not tested**: {}.", line(reason, LONGEST_LINE)),
+        Some(Verdict::Inconclusive { reason }) => {
+            format!("**Not verified**: the tests did not get to say: {}.", line(reason, LONGEST_LINE))
+        }
+        None => "**Not tested**: no verdict was reached.".into(),
+    }
+}
+
+fn prose(heading: &str, text: Option<&str>) -> Option<String> {
+    let text = text.filter(|text| !text.trim().is_empty())?;
+    Some(format!("## {heading}\n\n{}", quoted(text, LONGEST_PROSE)))
+}
+
+fn changed_files(files: &[ChangedFile]) -> String {
+    let mut rows: Vec<String> = files
+        .iter()
+        .take(MOST_FILES)
+        .map(|file| {
+            let kind = match file.kind {
+                ChangeKind::Added => "added",
+                ChangeKind::Modified => "modified",
+                ChangeKind::Deleted => "deleted",
+                ChangeKind::Renamed => "renamed",
+            };
+            let path = code(&file.path, LONGEST_PATH);
+            format!("| {path} | {kind} | +{} | -{} |", file.added_lines, file.removed_lines)
+        })
+        .collect();
+    if rows.is_empty() {
+        return "## Changed files\n\nNone.".into();
+    }
+    if files.len() > MOST_FILES {
+        rows.push(format!("| and {} more | | | |", files.len() - MOST_FILES));
+    }
+    format!("## Changed files\n\n| file | | lines added | lines removed |\n|---|---|---|---|\n{}", rows.join("\n"))
+}
+
+/// The runs side by side, why this command, and what a run that did not pass printed.
+fn evidence(outcome: &Outcome) -> String {
+    let runs = [("base", outcome.baseline.as_ref()), ("this tree", outcome.result.as_ref())];
+    let mut text = String::from("## Evidence\n\n| tests on | command | ended | time |\n|---|---|---|---|");
+    for (tree, run) in runs {
+        text.push_str(&match run {
+            Some(run) => format!(
+                "\n| {tree} | {} | {} | {} |",
+                code(&run.command, LONGEST_LINE),
+                ended(&run.ending),
+                seconds(run.milliseconds)
+            ),
+            None => format!("\n| {tree} | none | not run | |"),
+        });
+    }
+    if let Some(command) = &outcome.test_command {
+        text.push_str(&format!("\n\nWhy this command: {}", line(&command.reason, LONGEST_LINE)));
+    }
+    for (tree, run) in runs {
+        if let Some(run) = run.filter(|run| run.ending != TestEnding::Passed && !run.excerpt.trim().is_empty()) {
+            text.push_str(&format!("\n\nPrinted on {tree}, in part:\n\n{}", excerpt(run)));
+        }
+    }
+    text
+}
+
+fn excerpt(run: &TestRun) -> String {
+    fenced(&shortened(run.excerpt.clone(), LONGEST_EXCERPT), "text")
+}
+
+fn ended(ending: &TestEnding) -> String {
+    match ending {
+        TestEnding::Passed => "passed (exit code 0)".into(),
+        TestEnding::NothingToRun { .. }
+        | TestEnding::Failed { .. }
+        | TestEnding::NotFound { .. }
+        | TestEnding::Killed { .. }
+        | TestEnding::TimedOut { .. }
+        | TestEnding::OutOfMemory => ending.describe(),
+    }
+}
+
+fn how_it_was_made(outcome: &Outcome) -> String {
+    let unknown = || "unknown".to_owned();
+    let made = match &outcome.model {
+        Some(model) => format!(
+            "- Model: {}\n- Steps: {}\n- Tokens: {}",
+            code(model, LONGEST_PATH),
+            outcome.steps,
+            tokens(outcome.usage)
+        ),
+        None => "- Model: none was asked".into(),
+    };
+    let stop = outcome.stop.as_ref().map_or_else(unknown, stop_in_words);
+    let sandbox = outcome.sandbox.as_ref().map_or_else(unknown, |sandbox| line(sandbox, LONGEST_LINE));
+    let time = seconds(outcome.milliseconds);
+    format!("## How it was made\n\n{made}\n- Stopped because {stop}\n- Sandbox: {sandbox}\n- Time: {time}")
+}
+
+fn stop_in_words(stop: &StopReason) -> String {
+    match stop {
+        StopReason::Finished => "the model said that it had finished".into(),
+        StopReason::Patched => "the patches of the instruction were applied as they are".into(),
+        StopReason::BudgetRanOut { budget } => format!("the {} ran out", budget_name(*budget)),
+        StopReason::Stuck { reason } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
+    }
+}
+
+fn budget_name(budget: Budget) -> &'static str {
+    match budget {
+        Budget::Steps => "budget of steps",
+        Budget::Tokens => "budget of tokens",
+        Budget::Time => "time",
+    }
+}
+
+fn tokens(usage: Usage) -> String {
+    let count = |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
+    let cached = usage.cached_tokens.map(|cached| format!(" ({cached} of them cached)")).unwrap_or_default();
+    format!("{} in{cached}, {} out", count(usage.prompt_tokens), count(usage.completion_tokens))
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+fn notes(notes: &[String]) -> Option<String> {
+    let mut lines: Vec<String> =
+        notes.iter().take(MOST_NOTES).map(|note| format!("- {}", line(note, LONGEST_NOTE))).collect();
+    if notes.len() > MOST_NOTES {
+        lines.push(format!("- and {} more", notes.len() - MOST_NOTES));
+    }
+    (!lines.is_empty()).then(|| format!("## Notes\n\n{}", lines.join("\n")))
+}
+
+/// Names the dispatch issue without a reference: that would link, and after some words even close it.
+fn origin(task: &Task) -> String {
+    match &task.issue {
+        Some(issue) => format!(
+            "Task `{}`, dispatched by issue {} of `{}`. Made by Patchwright.",
+            task.id, issue.number, issue.repository
+        ),
+        None => format!("Task `{}`, from the command line. Made by Patchwright.", task.id),
+    }
+}

@@ -123,8 +123,8 @@ fn backend(body: &str) -> Result<Parts, Rejection> {
 fn guide(body: &str) -> Result<Parts, Rejection> {
     let metadata = first_metadata(body).ok_or_else(|| {
         Rejection::Malformed(
-            "There is no metadata comment with a task id. Add a line \
-             `<!-- agent_task_metadata {\"task_id\": \"an-id-of-your-own\"} -->` and the section `## Instructions`."
+            "There is no metadata comment with a task id. Add an HTML comment that holds `agent_task_metadata`, a space \
+             and `{\"task_id\": \"an-id-of-your-own\"}`, and a section `## Instructions`."
                 .into(),
         )
     })?;
