@@ -55,13 +55,13 @@ pub fn fenced(text: &str, info: &str) -> String {
 
 /// A block quote: headings, tables and open fences in it stay in it, and nobody takes them for ours.
 pub(super) fn quoted(text: &str, limit: usize) -> String {
-    let text = shortened(neutralise(text.trim()), limit);
+    let text = shortened(neutralise(beginning(text.trim(), limit)), limit);
     text.lines().map(|line| format!("> {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// One line of at most `limit` characters.
 pub(super) fn line(text: &str, limit: usize) -> String {
-    let spaced = printable(&text.replace(['\n', '\r', '\t'], " "));
+    let spaced = printable(&beginning(text, limit).replace(['\n', '\r', '\t'], " "));
     let single = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
     shortened(neutralise(&single), limit)
 }
@@ -84,6 +84,11 @@ pub(super) fn shortened(text: String, limit: usize) -> String {
         None => text,
         Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),
     }
+}
+
+/// As much of a text as can matter for its first `limit` shown characters: what follows need not be looked at.
+fn beginning(text: &str, limit: usize) -> &str {
+    text.char_indices().nth(limit.saturating_mul(16)).map_or(text, |(cut, _)| &text[..cut])
 }
 
 /// The length of the longest run of backticks.
