@@ -22,12 +22,12 @@ fn client(lab: &Lab, token: &str) -> Octocrab {
     tls();
     let retry = octocrab::service::middleware::retry::RetryConfig::None;
     let builder = Octocrab::builder().base_uri(lab.github.api_url()).unwrap().add_retry_config(retry);
-    builder.personal_token(token.to_owned()).build().unwrap()
+    builder.personal_token(token.to_owned()).build_with_reqwest(reqwest::Client::new()).unwrap()
 }
 
 fn http() -> reqwest::Client {
     tls();
-    reqwest::Client::builder().user_agent("patchwright-test").build().unwrap()
+    reqwest::Client::builder().user_agent("patchwright-test").build_with_reqwest(reqwest::Client::new()).unwrap()
 }
 
 async fn widgets() -> Lab {
