@@ -97,7 +97,10 @@ impl Engine {
                 });
             }
             Ok(Err(error)) => {
-                return Err(SandboxError::Broken(format!("the engine cannot look at {image}: {}", engine::explain(&error))));
+                return Err(SandboxError::Broken(format!(
+                    "the engine cannot look at {image}: {}",
+                    engine::explain(&error)
+                )));
             }
             Err(_) => return Err(SandboxError::Broken(format!("the engine did not answer about {image}"))),
         }
@@ -147,9 +150,10 @@ impl Engine {
         };
         Err(SandboxError::Unavailable {
             reason,
-            remedy: "The image needs /bin/sh and sleep, and the engine must see this machine's temporary folder at the \
+            remedy:
+                "The image needs /bin/sh and sleep, and the engine must see this machine's temporary folder at the \
                      same path; or use `--sandbox namespace`"
-                .into(),
+                    .into(),
         })
     }
 
@@ -199,9 +203,8 @@ impl Inner {
     }
 
     fn body(&self, tree: &Path, user: User) -> Result<ContainerCreateBody, SandboxError> {
-        let source = tree.to_str().ok_or_else(|| {
-            SandboxError::Broken(format!("the path {} is not UTF-8", tree.display()))
-        })?;
+        let source =
+            tree.to_str().ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", tree.display())))?;
         let bind = |source: &str, target: &str, read_only: bool| Mount {
             typ: Some(MountType::BIND),
             source: Some(source.to_owned()),
@@ -276,8 +279,12 @@ impl ContainerSandbox {
     /// Starts the container and waits until its keeper keeps.
     async fn begin(&self) -> Result<(), SandboxError> {
         let docker = &self.engine.docker;
-        ask("start the container", ANSWER_LIMIT, docker.start_container(&self.container, None::<StartContainerOptions>))
-            .await?;
+        ask(
+            "start the container",
+            ANSWER_LIMIT,
+            docker.start_container(&self.container, None::<StartContainerOptions>),
+        )
+        .await?;
         let observed = self.look().await?;
         self.state.lock().await.observed = observed;
         Ok(())
@@ -380,13 +387,11 @@ impl ContainerSandbox {
     async fn ran_out_of_memory(&self, state: &State, before: u64) -> bool {
         match &state.observed {
             Some(observed) => observed.memory_kills() > before,
-            None => ask(
-                "describe the container",
-                ANSWER_LIMIT,
-                self.engine.docker.inspect_container(&self.container, None),
-            )
-            .await
-            .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true)),
+            None => {
+                ask("describe the container", ANSWER_LIMIT, self.engine.docker.inspect_container(&self.container, None))
+                    .await
+                    .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true))
+            }
         }
     }
 
@@ -441,7 +446,8 @@ impl ContainerSandbox {
     async fn exit_code(&self, exec: &str) -> Result<i32, SandboxError> {
         let deadline = Instant::now() + ANSWER_LIMIT;
         loop {
-            let details = ask("tell how the command ended", ANSWER_LIMIT, self.engine.docker.inspect_exec(exec)).await?;
+            let details =
+                ask("tell how the command ended", ANSWER_LIMIT, self.engine.docker.inspect_exec(exec)).await?;
             match (details.running, details.exit_code) {
                 (Some(false) | None, Some(code)) => return Ok(i32::try_from(code).unwrap_or(i32::MAX)),
                 _ if Instant::now() > deadline => {
@@ -470,7 +476,8 @@ impl Sandbox for ContainerSandbox {
         self.hand_over(self.user).await?;
         let start = Instant::now();
         let kills = state.observed.as_ref().map_or(0, Observed::memory_kills);
-        let mut guard = Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
+        let mut guard =
+            Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
         let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
         let (exec, started) = self.start_line(line, &command.environment).await?;
         let mut captured = Capture::new(self.engine.limits.output_bytes);

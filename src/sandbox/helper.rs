@@ -9,7 +9,7 @@
 //! as the caller wants the command alive: at its end init ends. Standard output is the command's output. Standard error
 //! carries one [`Report`] as a line of JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -39,6 +39,8 @@ const USER: u32 = 1000;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BoxSpec {
     pub entries: BTreeMap<String, Entry>,
+    /// Host paths.
+    pub hidden: BTreeSet<String>,
     pub helper: String,
     pub data_bytes: Option<u64>,
     pub processes: Option<u64>,
@@ -87,6 +89,8 @@ fn outer() -> Result<()> {
     let spec: BoxSpec = read_frame(rustix::stdio::stdin())?;
     leave_host()?;
     let room = make_room()?;
+    hide(&spec, &room)?;
+    freeze(&spec)?;
     let container = build(&spec, &room)?;
     let mut command = container.command(INIT_PATH);
     command.args([super::namespace::HELPER_ARGUMENT, INIT_ARGUMENT]);
@@ -176,6 +180,55 @@ fn make_room() -> Result<Room> {
     Ok(Room { base, overlays: std::cell::Cell::new(0) })
 }
 
+/// Covers what must not be seen where it is on the host, in our own view of it; what is shown later shows the cover.
+fn hide(spec: &BoxSpec, room: &Room) -> Result<()> {
+    for path in &spec.hidden {
+        let cover = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => format!("{}/empty", room.base),
+            Ok(_) => format!("{}/nothing", room.base),
+            // It went away since it was listed.
+            Err(_) => continue,
+        };
+        nix::mount::mount(Some(cover.as_str()), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("cannot hide {path}"))?;
+        remount_read_only(path)?;
+    }
+    Ok(())
+}
+
+/// Makes the mounts below what is shown read-only, each on its own: a read-only bind does not reach into them.
+fn freeze(spec: &BoxSpec) -> Result<()> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let shown: Vec<&String> = spec
+        .entries
+        .values()
+        .filter_map(|entry| if let Entry::ReadOnly { source } = entry { Some(source) } else { None })
+        .collect();
+    for point in mountinfo.lines().filter_map(|line| line.split(' ').nth(4)) {
+        let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+        let below = |source: &&String| point != **source && Path::new(&point).starts_with(source.as_str());
+        // One that is covered by another is out of reach, here as inside.
+        if shown.iter().any(below) && Path::new(&point).exists() {
+            remount_read_only(&point)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets a mount read-only and keeps the flags it has: those that the host set cannot be taken off.
+fn remount_read_only(point: &str) -> Result<()> {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let given = rustix::fs::statvfs(point).with_context(|| format!("cannot look at {point}"))?.f_flag;
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (flag, kept) in
+        [(Flags::NOSUID, MsFlags::MS_NOSUID), (Flags::NODEV, MsFlags::MS_NODEV), (Flags::NOEXEC, MsFlags::MS_NOEXEC)]
+    {
+        flags.set(kept, given.contains(flag));
+    }
+    nix::mount::mount(None::<&str>, point, None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("cannot make {point} read-only"))
+}
+
 fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     let mut container = Container::empty();
     for namespace in
@@ -216,12 +269,6 @@ fn place(container: &mut Container, room: &Room, target: &str, entry: &Entry) ->
         Entry::ReadWrite { source } => bind(container, source, target, MountOptions::NODEV)?,
         Entry::Device { source } => bind(container, source, target, MountOptions::empty())?,
         Entry::Terminals => bind(container, &format!("{}/terminals", room.base), target, MountOptions::empty())?,
-        Entry::HiddenFile => {
-            bind(container, &format!("{}/nothing", room.base), target, MountOptions::RDONLY | MountOptions::NODEV)?;
-        }
-        Entry::HiddenFolder => {
-            bind(container, &format!("{}/empty", room.base), target, MountOptions::RDONLY | MountOptions::NODEV)?;
-        }
         Entry::Overlay { lower } => {
             let number = room.overlays.get();
             room.overlays.set(number + 1);
@@ -279,8 +326,6 @@ fn needs_parent(entry: &Entry) -> bool {
         | Entry::Memory { .. }
         | Entry::Device { .. }
         | Entry::Terminals
-        | Entry::HiddenFile
-        | Entry::HiddenFolder
         | Entry::Folder => false,
     }
 }
