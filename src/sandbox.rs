@@ -12,6 +12,7 @@ pub mod namespace;
 mod open;
 mod ownership;
 mod plan;
+mod shape;
 mod toolchains;
 mod watch;
 

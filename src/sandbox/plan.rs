@@ -157,7 +157,7 @@ fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
         plan.entries.insert(format!("{HOME}/{inside}"), entry);
     }
     for (name, folder) in HOME_VARIABLES {
-        if let Some(value) = text(&home.join(folder)).filter(|value| Path::new(value).is_dir()) {
+        if let Some(value) = text(home.join(folder)).filter(|value| Path::new(value).is_dir()) {
             plan.environment.insert((*name).to_owned(), value);
         }
     }
