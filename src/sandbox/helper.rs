@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use hakoniwa::{Container, MountOptions, Namespace, Rlimit};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use rustix::fs::Access;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 use rustix::process::{DumpableBehavior, WaitOptions};
 use serde::{Deserialize, Serialize};
@@ -183,10 +184,10 @@ fn make_room() -> Result<Room> {
 /// Covers what must not be seen where it is on the host, in our own view of it; what is shown later shows the cover.
 fn hide(spec: &BoxSpec, room: &Room) -> Result<()> {
     for path in &spec.hidden {
+        // What is out of our own reach is out of the command's.
         let cover = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => format!("{}/empty", room.base),
             Ok(_) => format!("{}/nothing", room.base),
-            // It went away since it was listed.
             Err(_) => continue,
         };
         nix::mount::mount(Some(cover.as_str()), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
@@ -239,7 +240,20 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     container.uidmap(USER).gidmap(USER).hostname("sandbox");
     container.rootdir(Path::new(room.base).join("root"));
     for (target, entry) in &spec.entries {
-        place(&mut container, room, target, entry)?;
+        // As root in a user namespace we may less than root: what another user keeps to itself is not shown.
+        let source = match entry {
+            Entry::ReadOnly { source } | Entry::Overlay { lower: source } => Some(source),
+            Entry::ReadWrite { .. }
+            | Entry::Memory { .. }
+            | Entry::Device { .. }
+            | Entry::Terminals
+            | Entry::Symlink { .. }
+            | Entry::File { .. }
+            | Entry::Folder => None,
+        };
+        if source.is_none_or(|source| rustix::fs::access(source, Access::READ_OK).is_ok()) {
+            place(&mut container, room, target, entry)?;
+        }
     }
     bind(&mut container, &spec.helper, INIT_PATH, MountOptions::RDONLY | MountOptions::NODEV)?;
     for target in spec.entries.iter().filter(|(_, entry)| needs_parent(entry)).map(|(target, _)| target) {
