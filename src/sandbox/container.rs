@@ -22,7 +22,7 @@ use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable};
 
 /// Processes of the keeper.
 const KEEPERS: usize = 2;
@@ -320,7 +320,7 @@ impl ContainerSandbox {
     }
 
     async fn hand_over(&self, to: User) -> Result<(), SandboxError> {
-        if !self.user.needs_ownership {
+        if !self.user.needs_ownership || !self.tree.exists() {
             return Ok(());
         }
         let tree = self.tree.clone();
@@ -392,6 +392,9 @@ impl Sandbox for ContainerSandbox {
             let shown = command.directory.display();
             return Err(SandboxError::Broken(format!("the command's folder {shown} is not below the tree")));
         };
+        if let Some(answer) = unrunnable(&command.line) {
+            return Ok(answer);
+        }
         let mut state = self.state.lock().await;
         let _use = self.open.begin();
         if self.open.is_stopped() {

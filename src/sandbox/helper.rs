@@ -374,22 +374,19 @@ fn init() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot protect init")?;
     let spec: CommandSpec = read_frame(rustix::stdio::stdin())?;
     let output = rustix::stdio::stdout().as_fd().try_clone_to_owned().context("cannot duplicate the output")?;
-    let line = if spec.line.contains('\0') { None } else { Some(&spec.line) };
-    let started = match line {
-        None => Err("the line holds a zero byte".to_owned()),
-        Some(_) if !Path::new(&spec.directory).is_dir() => {
-            let below = Path::new(&spec.directory).strip_prefix(WORKSPACE).unwrap_or(Path::new(""));
-            Err(format!("there is no folder {}", below.display()))
-        }
-        Some(line) => std::process::Command::new("/bin/sh")
-            .args(["-c", line])
+    let started = if Path::new(&spec.directory).is_dir() {
+        std::process::Command::new("/bin/sh")
+            .args(["-c", &spec.line])
             .current_dir(&spec.directory)
             .env_clear()
             .envs(&spec.environment)
             .stdin(Stdio::null())
             .stderr(Stdio::from(output))
             .spawn()
-            .map_err(|error| format!("the shell could not be started: {error}")),
+            .map_err(|error| format!("the shell could not be started: {error}"))
+    } else {
+        let below = Path::new(&spec.directory).strip_prefix(WORKSPACE).unwrap_or(Path::new(""));
+        Err(format!("there is no folder {}", below.display()))
     };
     let child = match started {
         Ok(child) => child.id(),

@@ -17,7 +17,7 @@ use super::cgroup::{Controllers, Group};
 use super::helper::{BoxSpec, CommandSpec, Report};
 use super::open::Open;
 use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, watch};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable, watch};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -136,6 +136,9 @@ impl Sandbox for NamespaceSandbox {
         let _use = self.open.begin();
         if self.open.is_stopped() {
             return Err(closed());
+        }
+        if let Some(answer) = unrunnable(&command.line) {
+            return Ok(answer);
         }
         let started = Instant::now();
         let frames = [frame(&self.launcher.box_spec(&self.tree)?)?, frame(&self.launcher.command_spec(command)?)?];
@@ -267,6 +270,10 @@ impl Running<'_> {
             }
             None => false,
         };
+        if !sent {
+            // It will not come to life; without its pipe it ends.
+            control.take();
+        }
         let mut cause = None;
         let ended = {
             let work =

@@ -240,6 +240,11 @@ async fn tree_is_shared(sandbox: &dyn patchwright::sandbox::Sandbox, tree: &Path
     let outside = sandbox.run(&Command { directory: "../..".into(), ..command("true") }).await;
     assert!(matches!(outside, Err(SandboxError::Broken(_))));
 
+    for line in ["echo a\0b".to_owned(), format!("echo {}", "x".repeat(200_000))] {
+        let output = sandbox.run(&command(&line)).await.unwrap();
+        assert_eq!(output.ending, Ending::Exited(126), "{}", text(&output));
+    }
+
     let mut order = command("echo \"$GIVEN\"");
     order.environment.insert("GIVEN".into(), "with 'quotes' and\nlines".into());
     assert_eq!(text(&sandbox.run(&order).await.unwrap()), "with 'quotes' and\nlines\n");
