@@ -78,6 +78,27 @@ fn alive(marker: &str) -> Vec<u32> {
     found
 }
 
+/// Control groups that process `pid` made for its commands.
+fn groups_of(pid: u32) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for line in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
+        let own = line.rsplit(':').next().unwrap().trim_start_matches('/');
+        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] {
+            let own = Path::new(root).join(own);
+            for folder in [Some(own.as_path()), own.parent()].into_iter().flatten() {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+                let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+                found.extend(
+                    entries.map(|entry| entry.path()).filter(|path| {
+                        name(path).starts_with("patchwright-") && name(path).contains(&format!("-{pid}-"))
+                    }),
+                );
+            }
+        }
+    }
+    found
+}
+
 /// Awaits a condition, with a bound.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -244,6 +265,7 @@ async fn a_killed_process_takes_its_boxes_with_it() {
         let marker = marker();
         let line = format!("setsid sleep {marker} & sleep {marker}");
         let mut process = child_process(choice, tree.path(), &line, &[]).spawn().unwrap();
+        let pid = process.id().unwrap();
         until("the command runs", || alive(&marker).len() >= 2).await;
         // As the kernel or an operator would: no chance to tidy up.
         process.start_kill().unwrap();
@@ -252,7 +274,12 @@ async fn a_killed_process_takes_its_boxes_with_it() {
             // It ends by itself; what is left of it is at most an empty control group.
             Choice::Namespace => {
                 until("the command is gone", || alive(&marker).is_empty()).await;
-                backend.sweep().await.unwrap();
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while !groups_of(pid).is_empty() {
+                    assert!(Instant::now() < deadline, "control groups are left: {:?}", groups_of(pid));
+                    backend.sweep().await.unwrap();
+                    tokio::task::yield_now().await;
+                }
             }
             Choice::Container => assert_eq!(backend.sweep().await.unwrap(), 1),
             Choice::Auto => unreachable!(),

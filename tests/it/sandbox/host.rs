@@ -171,19 +171,11 @@ async fn nothing_is_left_on_the_host() {
     assert!(!new.iter().any(|line| line.contains("/sys ") || line.contains("/workspace")), "{new:?}");
     assert!(!new.iter().any(|line| line.contains(folder.path().to_str().unwrap())), "{new:?}");
     assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 0);
-    let groups = format!("-{}-", std::process::id());
-    for line in std::fs::read_to_string("/proc/self/cgroup").unwrap().lines() {
-        let Some(path) = line.rsplit(':').next() else { continue };
-        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] {
-            // Other tests of this process have commands running: theirs go with them.
-            let folder = format!("{root}{path}");
-            let left = || {
-                std::fs::read_dir(&folder).into_iter().flatten().flatten().any(|entry| {
-                    entry.file_name().to_string_lossy().contains(&groups)
-                        && std::fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|text| text.is_empty())
-                })
-            };
-            until("empty control groups are gone", || !left()).await;
-        }
-    }
+    // Other tests of this process have commands running: their groups go with them.
+    let left = || {
+        let empty =
+            |path: &PathBuf| std::fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|text| text.is_empty());
+        groups_of(std::process::id()).iter().any(empty)
+    };
+    until("empty control groups are gone", || !left()).await;
 }
