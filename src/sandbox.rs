@@ -12,6 +12,8 @@ pub mod namespace;
 mod open;
 mod ownership;
 mod plan;
+mod shape;
+mod toolchains;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -161,6 +163,27 @@ impl Backend {
             Self::Namespace(launcher) => launcher.close_all(limit).await,
         }
     }
+}
+
+/// Linux's limit on one argument of a program, with its zero at the end.
+const LONGEST_LINE: usize = 128 * 1024 - 1;
+
+/// The answer to a line that no shell can be started with: as a shell answers to what it cannot execute.
+fn unrunnable(line: &str) -> Option<Output> {
+    let reason = if line.contains('\0') {
+        "the line holds a zero byte"
+    } else if line.len() > LONGEST_LINE {
+        "the line is longer than 128 KiB: put it into a file and run that"
+    } else {
+        return None;
+    };
+    Some(Output {
+        ending: Ending::Exited(126),
+        head: format!("sandbox: {reason}\n").into_bytes(),
+        tail: Vec::new(),
+        omitted_bytes: 0,
+        duration: Duration::ZERO,
+    })
 }
 
 /// One error of two: why there is no container and why there are no namespaces, and what to do about either.

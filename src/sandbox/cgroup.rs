@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Numbers the groups of this process.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Folders in which groups for commands can be made.
 #[derive(Debug, Clone)]
@@ -15,7 +17,6 @@ pub struct Controllers {
     memory: Hierarchy,
     /// Version 1 has one hierarchy for each controller; `None` where the memory hierarchy has `pids` too, or none has.
     processes: Option<PathBuf>,
-    counter: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,15 +36,12 @@ pub struct Group {
 impl Controllers {
     /// Finds a place for groups by making one and setting its limits; `None` where we may not.
     pub fn find() -> Option<Self> {
-        let places = places(
-            &fs::read_to_string("/proc/self/cgroup").ok()?,
-            &fs::read_to_string("/proc/self/mountinfo").ok()?,
-        );
+        let places =
+            places(&fs::read_to_string("/proc/self/cgroup").ok()?, &fs::read_to_string("/proc/self/mountinfo").ok()?);
         for memory in places.memory {
             let processes = places.processes.clone().filter(|_| matches!(memory, Hierarchy::One(_)));
-            let counter = Arc::new(AtomicU64::new(0));
             for processes in [processes, None] {
-                let controllers = Self { memory: memory.clone(), processes, counter: counter.clone() };
+                let controllers = Self { memory: memory.clone(), processes };
                 if controllers.create(64 << 20, 64).is_ok() {
                     return Some(controllers);
                 }
@@ -63,8 +61,8 @@ impl Controllers {
 
     /// Makes an empty group with these limits.
     pub fn create(&self, memory_bytes: u64, processes: u64) -> io::Result<Group> {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let name = format!("patchwright-{}-{number}", std::process::id());
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}{}-{number}", prefix(), std::process::id());
         let (parent, version_two) = match &self.memory {
             Hierarchy::One(path) => (path, false),
             Hierarchy::Two(path) => (path, true),
@@ -93,11 +91,12 @@ impl Controllers {
     /// Removes groups of processes that are gone. Returns how many.
     pub fn sweep(&self) -> usize {
         let (Hierarchy::One(memory) | Hierarchy::Two(memory)) = &self.memory;
+        let prefix = prefix();
         let mut removed = 0;
         for folder in [Some(memory), self.processes.as_ref()].into_iter().flatten() {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let Some(owner) = name.strip_prefix("patchwright-").and_then(|rest| rest.split('-').next()) else {
+                let Some(owner) = name.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()) else {
                     continue;
                 };
                 let alive = owner.parse::<u32>().is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
@@ -268,6 +267,13 @@ fn mounted(mountinfo: &str, kind: &str, controller: &str, path: &str) -> Option<
         let below = if root == "/" { path } else { path.strip_prefix(root)? };
         Some(Path::new(point).join(below.trim_start_matches('/')))
     })
+}
+
+/// What the names of groups of our process namespace start with: elsewhere the same number is another process.
+fn prefix() -> String {
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let number: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("patchwright-{number}-")
 }
 
 fn write_if_there(file: &Path, text: &str) -> io::Result<()> {

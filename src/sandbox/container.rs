@@ -3,7 +3,7 @@
 //! Two users share a container, neither of them root: the keeper, which is process 1 and only waits, and the user of
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,23 +12,17 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, ResourcesUlimits};
 use bollard::query_parameters::{CreateContainerOptions, RestartContainerOptionsBuilder, StartContainerOptions};
 use futures_util::StreamExt;
 
 use super::capture::Capture;
 use super::cgroup::Observed;
-use super::engine::{self, ANSWER_LIMIT, OWNER_LABEL, PROCESS_LABEL, ask};
+use super::engine::{self, ANSWER_LIMIT, ask};
 use super::open::Open;
 use super::ownership::{self, User};
-use super::plan::{HOME, WORKSPACE};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings};
-
-/// The user of process 1: nobody's.
-const KEEPER: &str = "65533:65533";
-
-/// Waits for ever and reaps what commands leave behind.
-const KEEPER_LINE: &str = "while :; do sleep 86400 & wait $!; done";
+use super::plan::WORKSPACE;
+use super::shape::{self, Shape};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable};
 
 /// Processes of the keeper.
 const KEEPERS: usize = 2;
@@ -97,7 +91,10 @@ impl Engine {
                 });
             }
             Ok(Err(error)) => {
-                return Err(SandboxError::Broken(format!("the engine cannot look at {image}: {}", engine::explain(&error))));
+                return Err(SandboxError::Broken(format!(
+                    "the engine cannot look at {image}: {}",
+                    engine::explain(&error)
+                )));
             }
             Err(_) => return Err(SandboxError::Broken(format!("the engine did not answer about {image}"))),
         }
@@ -147,9 +144,10 @@ impl Engine {
         };
         Err(SandboxError::Unavailable {
             reason,
-            remedy: "The image needs /bin/sh and sleep, and the engine must see this machine's temporary folder at the \
+            remedy:
+                "The image needs /bin/sh and sleep, and the engine must see this machine's temporary folder at the \
                      same path; or use `--sandbox namespace`"
-                .into(),
+                    .into(),
         })
     }
 
@@ -161,7 +159,9 @@ impl Engine {
             .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
         let user = ownership::user_for(&tree)
             .map_err(|error| SandboxError::Broken(format!("cannot look at the tree {}: {error}", tree.display())))?;
-        let body = inner.body(&tree, user)?;
+        let shape =
+            Shape { image: &inner.image, owner: &inner.owner, limits: &inner.limits, keep_user: inner.keep_user };
+        let body = shape::body(&shape, &tree, user)?;
         let created = ask("create a container", ANSWER_LIMIT, async {
             inner.docker.create_container(None::<CreateContainerOptions>, body).await
         })
@@ -197,87 +197,18 @@ impl Inner {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn body(&self, tree: &Path, user: User) -> Result<ContainerCreateBody, SandboxError> {
-        let source = tree.to_str().ok_or_else(|| {
-            SandboxError::Broken(format!("the path {} is not UTF-8", tree.display()))
-        })?;
-        let bind = |source: &str, target: &str, read_only: bool| Mount {
-            typ: Some(MountType::BIND),
-            source: Some(source.to_owned()),
-            target: Some(target.to_owned()),
-            read_only: Some(read_only),
-            ..Mount::default()
-        };
-        let half = (self.limits.memory_bytes / 2).max(16 << 20);
-        // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
-        let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
-        let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone()), (HOME.to_owned(), owned)]);
-        let mut mounts = vec![bind(source, WORKSPACE, false)];
-        if let Ok(metadata) = std::fs::symlink_metadata(tree.join(".git")) {
-            let target = format!("{WORKSPACE}/.git");
-            if metadata.is_file() {
-                mounts.push(bind("/dev/null", &target, true));
-            } else if metadata.is_dir() {
-                memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
-            }
-        }
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let ulimit = |name: &str, value: u64| ResourcesUlimits {
-            name: Some(name.to_owned()),
-            soft: Some(number(value)),
-            hard: Some(number(value)),
-        };
-        let host_config = HostConfig {
-            mounts: Some(mounts),
-            tmpfs: Some(memory_folders),
-            network_mode: Some("none".into()),
-            memory: Some(number(self.limits.memory_bytes)),
-            memory_swap: Some(number(self.limits.memory_bytes)),
-            pids_limit: Some(number(self.limits.processes.saturating_add(4))),
-            // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
-            ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", self.limits.file_size_bytes)]),
-            shm_size: Some(number(half.min(256 << 20))),
-            readonly_rootfs: Some(true),
-            cap_drop: Some(vec!["ALL".into()]),
-            security_opt: Some(vec!["no-new-privileges".into()]),
-            ipc_mode: Some("private".into()),
-            userns_mode: self.keep_user.then(|| "keep-id".to_owned()),
-            auto_remove: Some(true),
-            ..HostConfig::default()
-        };
-        Ok(ContainerCreateBody {
-            image: Some(self.image.clone()),
-            entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
-            cmd: Some(Vec::new()),
-            user: Some(KEEPER.into()),
-            working_dir: Some("/".into()),
-            hostname: Some("sandbox".into()),
-            env: Some(
-                ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
-                    .into_iter()
-                    .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
-                    .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
-                    .map(str::to_owned)
-                    .chain([format!("HOME={HOME}")])
-                    .collect(),
-            ),
-            labels: Some(HashMap::from([
-                (OWNER_LABEL.to_owned(), self.owner.clone()),
-                (PROCESS_LABEL.to_owned(), engine::own_process()),
-            ])),
-            host_config: Some(host_config),
-            ..ContainerCreateBody::default()
-        })
-    }
 }
 
 impl ContainerSandbox {
     /// Starts the container and waits until its keeper keeps.
     async fn begin(&self) -> Result<(), SandboxError> {
         let docker = &self.engine.docker;
-        ask("start the container", ANSWER_LIMIT, docker.start_container(&self.container, None::<StartContainerOptions>))
-            .await?;
+        ask(
+            "start the container",
+            ANSWER_LIMIT,
+            docker.start_container(&self.container, None::<StartContainerOptions>),
+        )
+        .await?;
         let observed = self.look().await?;
         self.state.lock().await.observed = observed;
         Ok(())
@@ -380,18 +311,16 @@ impl ContainerSandbox {
     async fn ran_out_of_memory(&self, state: &State, before: u64) -> bool {
         match &state.observed {
             Some(observed) => observed.memory_kills() > before,
-            None => ask(
-                "describe the container",
-                ANSWER_LIMIT,
-                self.engine.docker.inspect_container(&self.container, None),
-            )
-            .await
-            .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true)),
+            None => {
+                ask("describe the container", ANSWER_LIMIT, self.engine.docker.inspect_container(&self.container, None))
+                    .await
+                    .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true))
+            }
         }
     }
 
     async fn hand_over(&self, to: User) -> Result<(), SandboxError> {
-        if !self.user.needs_ownership {
+        if !self.user.needs_ownership || !self.tree.exists() {
             return Ok(());
         }
         let tree = self.tree.clone();
@@ -441,7 +370,8 @@ impl ContainerSandbox {
     async fn exit_code(&self, exec: &str) -> Result<i32, SandboxError> {
         let deadline = Instant::now() + ANSWER_LIMIT;
         loop {
-            let details = ask("tell how the command ended", ANSWER_LIMIT, self.engine.docker.inspect_exec(exec)).await?;
+            let details =
+                ask("tell how the command ended", ANSWER_LIMIT, self.engine.docker.inspect_exec(exec)).await?;
             match (details.running, details.exit_code) {
                 (Some(false) | None, Some(code)) => return Ok(i32::try_from(code).unwrap_or(i32::MAX)),
                 _ if Instant::now() > deadline => {
@@ -462,6 +392,9 @@ impl Sandbox for ContainerSandbox {
             let shown = command.directory.display();
             return Err(SandboxError::Broken(format!("the command's folder {shown} is not below the tree")));
         };
+        if let Some(answer) = unrunnable(&command.line) {
+            return Ok(answer);
+        }
         let mut state = self.state.lock().await;
         let _use = self.open.begin();
         if self.open.is_stopped() {
@@ -470,7 +403,8 @@ impl Sandbox for ContainerSandbox {
         self.hand_over(self.user).await?;
         let start = Instant::now();
         let kills = state.observed.as_ref().map_or(0, Observed::memory_kills);
-        let mut guard = Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
+        let mut guard =
+            Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
         let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
         let (exec, started) = self.start_line(line, &command.environment).await?;
         let mut captured = Capture::new(self.engine.limits.output_bytes);

@@ -73,9 +73,12 @@ pub async fn ask<T>(
 pub async fn remove(docker: &Docker, container: &str) -> Result<(), SandboxError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     match tokio::time::timeout(ANSWER_LIMIT, docker.remove_container(container, Some(options))).await {
-        Ok(Ok(()))
-        | Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. })) => Ok(()),
-        Ok(Err(error)) => Err(SandboxError::Broken(format!("the engine cannot remove {container}: {}", explain(&error)))),
+        Ok(Ok(())) | Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {
+            Ok(())
+        }
+        Ok(Err(error)) => {
+            Err(SandboxError::Broken(format!("the engine cannot remove {container}: {}", explain(&error))))
+        }
         Err(_) => Err(SandboxError::Broken(format!("the engine did not answer to removing {container}"))),
     }
 }

@@ -9,7 +9,7 @@
 //! as the caller wants the command alive: at its end init ends. Standard output is the command's output. Standard error
 //! carries one [`Report`] as a line of JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use hakoniwa::{Container, MountOptions, Namespace, Rlimit};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
+use rustix::fs::Access;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 use rustix::process::{DumpableBehavior, WaitOptions};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ const USER: u32 = 1000;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BoxSpec {
     pub entries: BTreeMap<String, Entry>,
+    /// Host paths.
+    pub hidden: BTreeSet<String>,
     pub helper: String,
     pub data_bytes: Option<u64>,
     pub processes: Option<u64>,
@@ -87,6 +90,8 @@ fn outer() -> Result<()> {
     let spec: BoxSpec = read_frame(rustix::stdio::stdin())?;
     leave_host()?;
     let room = make_room()?;
+    hide(&spec, &room)?;
+    freeze(&spec)?;
     let container = build(&spec, &room)?;
     let mut command = container.command(INIT_PATH);
     command.args([super::namespace::HELPER_ARGUMENT, INIT_ARGUMENT]);
@@ -176,6 +181,55 @@ fn make_room() -> Result<Room> {
     Ok(Room { base, overlays: std::cell::Cell::new(0) })
 }
 
+/// Covers what must not be seen where it is on the host, in our own view of it; what is shown later shows the cover.
+fn hide(spec: &BoxSpec, room: &Room) -> Result<()> {
+    for path in &spec.hidden {
+        // What is out of our own reach is out of the command's.
+        let cover = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => format!("{}/empty", room.base),
+            Ok(_) => format!("{}/nothing", room.base),
+            Err(_) => continue,
+        };
+        nix::mount::mount(Some(cover.as_str()), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("cannot hide {path}"))?;
+        remount_read_only(path)?;
+    }
+    Ok(())
+}
+
+/// Makes the mounts below what is shown read-only, each on its own: a read-only bind does not reach into them.
+fn freeze(spec: &BoxSpec) -> Result<()> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let shown: Vec<&String> = spec
+        .entries
+        .values()
+        .filter_map(|entry| if let Entry::ReadOnly { source } = entry { Some(source) } else { None })
+        .collect();
+    for point in mountinfo.lines().filter_map(|line| line.split(' ').nth(4)) {
+        let point = point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+        let below = |source: &&String| point != **source && Path::new(&point).starts_with(source.as_str());
+        // One that is covered by another is out of reach, here as inside.
+        if shown.iter().any(below) && Path::new(&point).exists() {
+            remount_read_only(&point)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets a mount read-only and keeps the flags it has: those that the host set cannot be taken off.
+fn remount_read_only(point: &str) -> Result<()> {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let given = rustix::fs::statvfs(point).with_context(|| format!("cannot look at {point}"))?.f_flag;
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (flag, kept) in
+        [(Flags::NOSUID, MsFlags::MS_NOSUID), (Flags::NODEV, MsFlags::MS_NODEV), (Flags::NOEXEC, MsFlags::MS_NOEXEC)]
+    {
+        flags.set(kept, given.contains(flag));
+    }
+    nix::mount::mount(None::<&str>, point, None::<&str>, flags, None::<&str>)
+        .with_context(|| format!("cannot make {point} read-only"))
+}
+
 fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     let mut container = Container::empty();
     for namespace in
@@ -186,7 +240,20 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     container.uidmap(USER).gidmap(USER).hostname("sandbox");
     container.rootdir(Path::new(room.base).join("root"));
     for (target, entry) in &spec.entries {
-        place(&mut container, room, target, entry)?;
+        // As root in a user namespace we may less than root: what another user keeps to itself is not shown.
+        let source = match entry {
+            Entry::ReadOnly { source } | Entry::Overlay { lower: source } => Some(source),
+            Entry::ReadWrite { .. }
+            | Entry::Memory { .. }
+            | Entry::Device { .. }
+            | Entry::Terminals
+            | Entry::Symlink { .. }
+            | Entry::File { .. }
+            | Entry::Folder => None,
+        };
+        if source.is_none_or(|source| rustix::fs::access(source, Access::READ_OK).is_ok()) {
+            place(&mut container, room, target, entry)?;
+        }
     }
     bind(&mut container, &spec.helper, INIT_PATH, MountOptions::RDONLY | MountOptions::NODEV)?;
     for target in spec.entries.iter().filter(|(_, entry)| needs_parent(entry)).map(|(target, _)| target) {
@@ -216,12 +283,6 @@ fn place(container: &mut Container, room: &Room, target: &str, entry: &Entry) ->
         Entry::ReadWrite { source } => bind(container, source, target, MountOptions::NODEV)?,
         Entry::Device { source } => bind(container, source, target, MountOptions::empty())?,
         Entry::Terminals => bind(container, &format!("{}/terminals", room.base), target, MountOptions::empty())?,
-        Entry::HiddenFile => {
-            bind(container, &format!("{}/nothing", room.base), target, MountOptions::RDONLY | MountOptions::NODEV)?;
-        }
-        Entry::HiddenFolder => {
-            bind(container, &format!("{}/empty", room.base), target, MountOptions::RDONLY | MountOptions::NODEV)?;
-        }
         Entry::Overlay { lower } => {
             let number = room.overlays.get();
             room.overlays.set(number + 1);
@@ -279,8 +340,6 @@ fn needs_parent(entry: &Entry) -> bool {
         | Entry::Memory { .. }
         | Entry::Device { .. }
         | Entry::Terminals
-        | Entry::HiddenFile
-        | Entry::HiddenFolder
         | Entry::Folder => false,
     }
 }
@@ -315,22 +374,19 @@ fn init() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot protect init")?;
     let spec: CommandSpec = read_frame(rustix::stdio::stdin())?;
     let output = rustix::stdio::stdout().as_fd().try_clone_to_owned().context("cannot duplicate the output")?;
-    let line = if spec.line.contains('\0') { None } else { Some(&spec.line) };
-    let started = match line {
-        None => Err("the line holds a zero byte".to_owned()),
-        Some(_) if !Path::new(&spec.directory).is_dir() => {
-            let below = Path::new(&spec.directory).strip_prefix(WORKSPACE).unwrap_or(Path::new(""));
-            Err(format!("there is no folder {}", below.display()))
-        }
-        Some(line) => std::process::Command::new("/bin/sh")
-            .args(["-c", line])
+    let started = if Path::new(&spec.directory).is_dir() {
+        std::process::Command::new("/bin/sh")
+            .args(["-c", &spec.line])
             .current_dir(&spec.directory)
             .env_clear()
             .envs(&spec.environment)
             .stdin(Stdio::null())
             .stderr(Stdio::from(output))
             .spawn()
-            .map_err(|error| format!("the shell could not be started: {error}")),
+            .map_err(|error| format!("the shell could not be started: {error}"))
+    } else {
+        let below = Path::new(&spec.directory).strip_prefix(WORKSPACE).unwrap_or(Path::new(""));
+        Err(format!("there is no folder {}", below.display()))
     };
     let child = match started {
         Ok(child) => child.id(),

@@ -17,7 +17,7 @@ use super::cgroup::{Controllers, Group};
 use super::helper::{BoxSpec, CommandSpec, Report};
 use super::open::Open;
 use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, watch};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable, watch};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -69,11 +69,10 @@ impl Launcher {
         let home = settings.home.clone();
         let memory = settings.limits.memory_bytes;
         let draw = move |caches| plan::draw(path.as_deref(), home.as_deref(), memory, caches);
-        let (plans, groups) = tokio::task::spawn_blocking(move || {
-            ([draw(Caches::Overlay), draw(Caches::ReadOnly)], Controllers::find())
-        })
-        .await
-        .map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))?;
+        let (plans, groups) =
+            tokio::task::spawn_blocking(move || ([draw(Caches::Overlay), draw(Caches::ReadOnly)], Controllers::find()))
+                .await
+                .map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))?;
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
         let mut reason = String::new();
@@ -138,6 +137,9 @@ impl Sandbox for NamespaceSandbox {
         if self.open.is_stopped() {
             return Err(closed());
         }
+        if let Some(answer) = unrunnable(&command.line) {
+            return Ok(answer);
+        }
         let started = Instant::now();
         let frames = [frame(&self.launcher.box_spec(&self.tree)?)?, frame(&self.launcher.command_spec(command)?)?];
         let group = match &self.launcher.groups {
@@ -178,22 +180,20 @@ impl Inner {
         let source = utf8(tree)?;
         let mut entries = self.plan.entries.clone();
         entries.insert(WORKSPACE.to_owned(), Entry::ReadWrite { source });
-        let repository = std::fs::symlink_metadata(tree.join(".git"));
-        if let Ok(metadata) = repository.as_ref().map(std::fs::Metadata::file_type) {
-            // Git's data of ours is not the command's business. A symlink is none of ours.
-            let hidden = match (metadata.is_dir(), metadata.is_file()) {
-                (true, _) => Some(Entry::HiddenFolder),
-                (_, true) => Some(Entry::HiddenFile),
-                (false, false) => None,
-            };
-            entries.extend(hidden.map(|entry| (format!("{WORKSPACE}/.git"), entry)));
+        let mut hidden = self.plan.hidden.clone();
+        let repository = tree.join(".git");
+        // Git's data of ours is not the command's business. A symlink is none of ours.
+        if std::fs::symlink_metadata(&repository).is_ok_and(|metadata| !metadata.is_symlink()) {
+            hidden.insert(utf8(&repository)?);
         }
         let watched = self.groups.is_none();
         Ok(BoxSpec {
             entries,
+            hidden,
             helper: utf8(&self.helper)?,
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
-            data_bytes: watched.then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
+            data_bytes: watched
+                .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
             processes: counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
             file_size_bytes: self.limits.file_size_bytes,
         })
@@ -228,9 +228,7 @@ impl Inner {
             .spawn()
             .map_err(|error| SandboxError::Broken(format!("cannot start {}: {error}", self.helper.display())))?;
         if let (Some(group), Some(pid)) = (group, child.id()) {
-            group
-                .add(pid)
-                .map_err(|error| SandboxError::Broken(format!("cannot use the control group: {error}")))?;
+            group.add(pid).map_err(|error| SandboxError::Broken(format!("cannot use the control group: {error}")))?;
         }
         Ok(child)
     }
@@ -267,14 +265,19 @@ impl Running<'_> {
         let reported = Mutex::new(Capture::new(64 * 1024));
 
         let sent = match control.as_mut() {
-            Some(pipe) => tokio::time::timeout(BUILD_LIMIT, pipe.write_all(&orders)).await.is_ok_and(|sent| sent.is_ok()),
+            Some(pipe) => {
+                tokio::time::timeout(BUILD_LIMIT, pipe.write_all(&orders)).await.is_ok_and(|sent| sent.is_ok())
+            }
             None => false,
         };
+        if !sent {
+            // It will not come to life; without its pipe it ends.
+            control.take();
+        }
         let mut cause = None;
         let ended = {
-            let work = async {
-                tokio::join!(pump(output, &captured), pump(errors, &reported), self.child.wait()).2.is_ok()
-            };
+            let work =
+                async { tokio::join!(pump(output, &captured), pump(errors, &reported), self.child.wait()).2.is_ok() };
             tokio::pin!(work);
             let early = tokio::select! {
                 _ = &mut work => true,
@@ -334,7 +337,9 @@ async fn interrupted(
                     let usage = tokio::task::spawn_blocking(move || watch::tree_usage(pid, limit)).await;
                     match usage {
                         Ok(usage) if usage.memory_bytes > limit => return Cause::Memory,
-                        Ok(usage) if usage.processes > limits.processes.saturating_add(OURS) => return Cause::Processes,
+                        Ok(usage) if usage.processes > limits.processes.saturating_add(OURS) => {
+                            return Cause::Processes;
+                        }
                         Ok(_) | Err(_) => {}
                     }
                 }

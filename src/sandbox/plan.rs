@@ -11,6 +11,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::toolchains::{
+    CREDENTIAL_FILES, ETC, HOME_CACHES, HOME_TOOLS, HOME_VARIABLES, PACKAGE_FOLDERS, PREFIX_PARTS,
+};
+
 /// The home folder inside.
 pub const HOME: &str = "/home/agent";
 
@@ -21,23 +25,33 @@ pub const WORKSPACE: &str = "/workspace";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// A folder or file of the host, read-only.
-    ReadOnly { source: String },
+    ReadOnly {
+        source: String,
+    },
     /// A folder of the host, read-write.
-    ReadWrite { source: String },
+    ReadWrite {
+        source: String,
+    },
     /// A private, writable view of a folder of the host; what is written is lost with the command.
-    Overlay { lower: String },
+    Overlay {
+        lower: String,
+    },
     /// An empty, private, writable folder in memory.
-    Memory { bytes: u64 },
+    Memory {
+        bytes: u64,
+    },
     /// A device node of the host.
-    Device { source: String },
+    Device {
+        source: String,
+    },
     /// Pseudo-terminals of its own.
     Terminals,
-    /// An empty read-only file in the place of one that the command must not see.
-    HiddenFile,
-    /// An empty read-only folder in the place of one that the command must not see.
-    HiddenFolder,
-    Symlink { to: String },
-    File { text: String },
+    Symlink {
+        to: String,
+    },
+    File {
+        text: String,
+    },
     Folder,
 }
 
@@ -45,6 +59,8 @@ pub enum Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     pub entries: BTreeMap<String, Entry>,
+    /// Files and folders of the host that are seen empty, though what they are in is shown.
+    pub hidden: BTreeSet<String>,
     pub environment: BTreeMap<String, String>,
 }
 
@@ -57,185 +73,12 @@ pub enum Caches {
     ReadOnly,
 }
 
-/// Below the home folder: programs and packages, shown at the same path.
-const HOME_TOOLS: &[&str] = &[
-    ".asdf/asdf.sh",
-    ".asdf/bin",
-    ".asdf/installs",
-    ".asdf/internal",
-    ".asdf/lib",
-    ".asdf/libexec",
-    ".asdf/plugins",
-    ".asdf/shims",
-    ".bun/bin",
-    ".cargo/bin",
-    ".deno/bin",
-    ".dotnet/dotnet",
-    ".dotnet/host",
-    ".dotnet/packs",
-    ".dotnet/sdk",
-    ".dotnet/sdk-manifests",
-    ".dotnet/shared",
-    ".dotnet/templates",
-    ".dotnet/tools",
-    ".elan/bin",
-    ".elan/toolchains",
-    ".gem/ruby",
-    ".ghcup/bin",
-    ".ghcup/ghc",
-    ".jabba/jdk",
-    ".jenv/bin",
-    ".jenv/libexec",
-    ".jenv/shims",
-    ".jenv/version",
-    ".jenv/versions",
-    ".juliaup/bin",
-    ".local/bin",
-    ".local/lib",
-    ".local/pipx/venvs",
-    ".local/share/fnm/aliases",
-    ".local/share/fnm/node-versions",
-    ".local/share/mise/installs",
-    ".local/share/mise/shims",
-    ".local/share/pipx/venvs",
-    ".local/share/pnpm/nodejs",
-    ".local/share/uv/python",
-    ".local/share/uv/tools",
-    ".nodenv/bin",
-    ".nodenv/libexec",
-    ".nodenv/shims",
-    ".nodenv/version",
-    ".nodenv/versions",
-    ".nvm/alias",
-    ".nvm/nvm-exec",
-    ".nvm/nvm.sh",
-    ".nvm/versions",
-    ".pyenv/bin",
-    ".pyenv/completions",
-    ".pyenv/libexec",
-    ".pyenv/plugins",
-    ".pyenv/pyenv.d",
-    ".pyenv/shims",
-    ".pyenv/version",
-    ".pyenv/versions",
-    ".rbenv/bin",
-    ".rbenv/libexec",
-    ".rbenv/plugins",
-    ".rbenv/shims",
-    ".rbenv/version",
-    ".rbenv/versions",
-    ".rustup/toolchains",
-    ".rvm/bin",
-    ".rvm/gems",
-    ".rvm/rubies",
-    ".rvm/wrappers",
-    ".sdkman/candidates",
-    ".volta/bin",
-    ".volta/tools",
-    "go/bin",
-];
-
-/// Package caches below the home folder, and where tools look for them below the home inside.
-const HOME_CACHES: &[(&str, &str)] = &[
-    (".cargo/git", ".cargo/git"),
-    (".cargo/registry", ".cargo/registry"),
-    (".cache/pip", ".cache/pip"),
-    (".gradle/caches", ".gradle/caches"),
-    (".gradle/wrapper", ".gradle/wrapper"),
-    (".ivy2/cache", ".ivy2/cache"),
-    (".m2/repository", ".m2/repository"),
-    (".m2/wrapper", ".m2/wrapper"),
-    (".npm/_cacache", ".npm/_cacache"),
-    (".nuget/packages", ".nuget/packages"),
-    ("go/pkg/mod", "go/pkg/mod"),
-];
-
-/// Variables that tools are found by, and the folder below the operator's home that each names.
-const HOME_VARIABLES: &[(&str, &str)] = &[
-    ("ASDF_DATA_DIR", ".asdf"),
-    ("DOTNET_ROOT", ".dotnet"),
-    ("JENV_ROOT", ".jenv"),
-    ("NODENV_ROOT", ".nodenv"),
-    ("NVM_DIR", ".nvm"),
-    ("PYENV_ROOT", ".pyenv"),
-    ("RBENV_ROOT", ".rbenv"),
-    ("SDKMAN_DIR", ".sdkman"),
-    ("VOLTA_HOME", ".volta"),
-];
-
-/// What builds need of `/etc`. Everything else there stays out: shadow, keys, sudoers, configuration of services.
-const ETC: &[&str] = &[
-    "alternatives",
-    "bindresvport.blacklist",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "debian_version",
-    "fonts",
-    "gai.conf",
-    "host.conf",
-    "inputrc",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "localtime",
-    "magic",
-    "magic.mime",
-    "mime.types",
-    "os-release",
-    "perl",
-    "pki/ca-trust/extracted",
-    "pki/java",
-    "pki/tls/cert.pem",
-    "pki/tls/certs",
-    "pki/tls/openssl.cnf",
-    "protocols",
-    "python3",
-    "rpc",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-    "xml",
-];
-
-/// Folders in an installation's prefix that make up the installation.
-const PREFIX_PARTS: &[&str] =
-    &["bin", "include", "jmods", "lib", "lib64", "libexec", "pkg", "release", "share", "src", "VERSION", "go.env"];
-
-/// Names of files that hold logins, hidden wherever a toolchain's folder has one.
-const CREDENTIAL_FILES: &[&str] = &[
-    ".condarc",
-    ".env",
-    ".git-credentials",
-    ".netrc",
-    ".npmrc",
-    ".pypirc",
-    ".yarnrc",
-    ".yarnrc.yml",
-    "auth.json",
-    "credentials",
-    "credentials.toml",
-    "gradle.properties",
-    "npmrc",
-    "nuget.config",
-    "NuGet.Config",
-    "pip.conf",
-    "settings-security.xml",
-    "settings.xml",
-];
-
-/// Folders in which no tool keeps a login, but tens of thousands of files.
-const PACKAGE_FOLDERS: &[&str] = &["include", "lib", "lib64", "node_modules", "share", "site-packages", "src"];
-
 /// Draws up the plan for this host.
 ///
 /// 1. a root of our own making: devices, `/tmp`, the home, accounts, names;
 /// 2. the system's folders, read-only;
 /// 3. the toolchains and caches below the operator's home, and those that `path` leads to;
-/// 4. masks over files that can hold a login;
-/// 5. mounts inside of what is shown, each on its own, since a read-only bind does not reach into them.
+/// 4. masks over files that can hold a login.
 pub fn draw(path: Option<&OsStr>, home: Option<&Path>, memory_bytes: u64, caches: Caches) -> Plan {
     let mut plan = Plan::default();
     own_root(&mut plan, memory_bytes);
@@ -246,7 +89,6 @@ pub fn draw(path: Option<&OsStr>, home: Option<&Path>, memory_bytes: u64, caches
     let path = search_path(&mut plan, path, home);
     environment(&mut plan, &path);
     hide_credentials(&mut plan);
-    split_mounts(&mut plan, &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     plan
 }
 
@@ -286,7 +128,7 @@ fn system(plan: &mut Plan) {
     }
     for folder in ["/usr/local/etc", "/usr/etc"] {
         if Path::new(folder).is_dir() {
-            plan.entries.insert(folder.to_owned(), Entry::HiddenFolder);
+            plan.hidden.insert(folder.to_owned());
         }
     }
     for name in ETC {
@@ -315,7 +157,7 @@ fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
         plan.entries.insert(format!("{HOME}/{inside}"), entry);
     }
     for (name, folder) in HOME_VARIABLES {
-        if let Some(value) = text(&home.join(folder)).filter(|value| Path::new(value).is_dir()) {
+        if let Some(value) = text(home.join(folder)).filter(|value| Path::new(value).is_dir()) {
             plan.environment.insert((*name).to_owned(), value);
         }
     }
@@ -360,8 +202,10 @@ fn search_path(plan: &mut Plan, path: Option<&OsStr>, home: Option<&Path>) -> St
 /// that make up the installation are shown too; never the parent itself, which can be anything.
 fn show_installation(plan: &mut Plan, folder: &Path, home: Option<&Path>) {
     let home = home.and_then(|home| home.canonicalize().ok());
-    let never = ["/", "/etc", "/home", "/root", "/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/boot", "/srv", "/mnt"];
-    if never.iter().any(|path| folder == Path::new(path)) || home.as_deref().is_some_and(|home| home.starts_with(folder))
+    let never =
+        ["/", "/etc", "/home", "/root", "/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/boot", "/srv", "/mnt"];
+    if never.iter().any(|path| folder == Path::new(path))
+        || home.as_deref().is_some_and(|home| home.starts_with(folder))
     {
         return;
     }
@@ -431,16 +275,14 @@ fn show(plan: &mut Plan, path: &Path) {
 
 /// Whether a path of the host is seen inside at the same path.
 fn is_shown(plan: &Plan, path: &Path) -> bool {
-    path.ancestors().filter_map(text).find_map(|ancestor| plan.entries.get(&ancestor)).is_some_and(|entry| match entry {
-        Entry::ReadOnly { .. } | Entry::ReadWrite { .. } | Entry::Overlay { .. } | Entry::Symlink { .. } => true,
-        Entry::Memory { .. }
-        | Entry::Device { .. }
-        | Entry::Terminals
-        | Entry::HiddenFile
-        | Entry::HiddenFolder
-        | Entry::File { .. }
-        | Entry::Folder => false,
-    })
+    path.ancestors().filter_map(text).find_map(|ancestor| plan.entries.get(&ancestor)).is_some_and(
+        |entry| match entry {
+            Entry::ReadOnly { .. } | Entry::ReadWrite { .. } | Entry::Overlay { .. } | Entry::Symlink { .. } => true,
+            Entry::Memory { .. } | Entry::Device { .. } | Entry::Terminals | Entry::File { .. } | Entry::Folder => {
+                false
+            }
+        },
+    )
 }
 
 /// Puts masks over files with logins in all that is shown outside the system's own packages.
@@ -455,8 +297,6 @@ fn hide_credentials(plan: &mut Plan) {
             | Entry::Memory { .. }
             | Entry::Device { .. }
             | Entry::Terminals
-            | Entry::HiddenFile
-            | Entry::HiddenFolder
             | Entry::Symlink { .. }
             | Entry::File { .. }
             | Entry::Folder => None,
@@ -467,12 +307,7 @@ fn hide_credentials(plan: &mut Plan) {
     for folder in &shown {
         credentials_below(folder, 4, &mut found);
     }
-    for file in found {
-        // Entries whose target is not their source are not masked: none of them can hold a login.
-        if let Some(target) = text(&file).filter(|_| is_shown(plan, &file)) {
-            plan.entries.insert(target, Entry::HiddenFile);
-        }
-    }
+    plan.hidden.extend(found.iter().filter_map(text));
 }
 
 fn credentials_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
@@ -484,42 +319,6 @@ fn credentials_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             found.push(entry.path());
         } else if kind.is_dir() && depth > 0 && !PACKAGE_FOLDERS.contains(&name) {
             credentials_below(&entry.path(), depth - 1, found);
-        }
-    }
-}
-
-/// Adds each mount below a shown folder as an entry of its own: the read-only flag is set mount by mount.
-fn split_mounts(plan: &mut Plan, mountinfo: &str) {
-    let points: Vec<String> = mountinfo
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
-        .collect();
-    let shown: Vec<(String, String)> = plan
-        .entries
-        .iter()
-        .filter_map(|(target, entry)| match entry {
-            Entry::ReadOnly { source } => Some((target.clone(), source.clone())),
-            Entry::ReadWrite { .. }
-            | Entry::Overlay { .. }
-            | Entry::Memory { .. }
-            | Entry::Device { .. }
-            | Entry::Terminals
-            | Entry::HiddenFile
-            | Entry::HiddenFolder
-            | Entry::Symlink { .. }
-            | Entry::File { .. }
-            | Entry::Folder => None,
-        })
-        .collect();
-    for (target, source) in shown {
-        for point in &points {
-            let Ok(below) = Path::new(point).strip_prefix(&source) else { continue };
-            let Some(inside) = text(&Path::new(&target).join(below)) else { continue };
-            if below.as_os_str().is_empty() || !Path::new(point).exists() {
-                continue;
-            }
-            plan.entries.entry(inside).or_insert_with(|| Entry::ReadOnly { source: point.clone() });
         }
     }
 }
@@ -544,7 +343,7 @@ fn cargo_sources(home: &Path) -> Option<String> {
                     lines.push_str(&format!("{key} = {}\n", serde_json::Value::from(value)));
                 }
             }
-            
+
             // A JSON string is a TOML string.
             if !lines.is_empty() {
                 kept.push_str(&format!("[{section}.{}]\n{lines}", serde_json::Value::from(name.as_str())));

@@ -1,0 +1,99 @@
+//! What a container is made with: mounts, limits, and nothing it could gain power by.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, ResourcesUlimits};
+
+use super::engine::{self, OWNER_LABEL, PROCESS_LABEL};
+use super::ownership::User;
+use super::plan::{HOME, WORKSPACE};
+use super::{Limits, SandboxError};
+
+/// The user of process 1: nobody's.
+const KEEPER: &str = "65533:65533";
+
+/// Waits for ever and reaps what commands leave behind.
+const KEEPER_LINE: &str = "while :; do sleep 86400 & wait $!; done";
+
+/// What differs between installations.
+pub struct Shape<'a> {
+    pub image: &'a str,
+    pub owner: &'a str,
+    pub limits: &'a Limits,
+    /// Podman without root maps our user to itself only if asked.
+    pub keep_user: bool,
+}
+
+/// The order for a container around `tree` whose commands run as `user`.
+pub fn body(shape: &Shape<'_>, tree: &Path, user: User) -> Result<ContainerCreateBody, SandboxError> {
+    let source =
+        tree.to_str().ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", tree.display())))?;
+    let bind = |source: &str, target: &str, read_only: bool| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    };
+    let half = (shape.limits.memory_bytes / 2).max(16 << 20);
+    // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
+    let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
+    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone()), (HOME.to_owned(), owned)]);
+    let mut mounts = vec![bind(source, WORKSPACE, false)];
+    if let Ok(metadata) = std::fs::symlink_metadata(tree.join(".git")) {
+        let target = format!("{WORKSPACE}/.git");
+        if metadata.is_file() {
+            mounts.push(bind("/dev/null", &target, true));
+        } else if metadata.is_dir() {
+            memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
+        }
+    }
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let ulimit = |name: &str, value: u64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(number(value)),
+        hard: Some(number(value)),
+    };
+    let host_config = HostConfig {
+        mounts: Some(mounts),
+        tmpfs: Some(memory_folders),
+        network_mode: Some("none".into()),
+        memory: Some(number(shape.limits.memory_bytes)),
+        memory_swap: Some(number(shape.limits.memory_bytes)),
+        pids_limit: Some(number(shape.limits.processes.saturating_add(4))),
+        // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
+        ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
+        shm_size: Some(number(half.min(256 << 20))),
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        ipc_mode: Some("private".into()),
+        userns_mode: shape.keep_user.then(|| "keep-id".to_owned()),
+        auto_remove: Some(true),
+        ..HostConfig::default()
+    };
+    Ok(ContainerCreateBody {
+        image: Some(shape.image.to_owned()),
+        entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
+        cmd: Some(Vec::new()),
+        user: Some(KEEPER.into()),
+        working_dir: Some("/".into()),
+        hostname: Some("sandbox".into()),
+        env: Some(
+            ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
+                .into_iter()
+                .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
+                .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
+                .map(str::to_owned)
+                .chain([format!("HOME={HOME}")])
+                .collect(),
+        ),
+        labels: Some(HashMap::from([
+            (OWNER_LABEL.to_owned(), shape.owner.to_owned()),
+            (PROCESS_LABEL.to_owned(), engine::own_process()),
+        ])),
+        host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    })
+}
