@@ -266,7 +266,8 @@ fn resolve_source(run: &RunFlags) -> anyhow::Result<Source> {
         .transpose()?;
     match (&run.issue, &run.task) {
         (Some(issue), _) => {
-            let issue = IssueReference::parse(issue).with_context(|| format!("--issue `{issue}` is not OWNER/REPO#N"))?;
+            let issue =
+                IssueReference::parse(issue).with_context(|| format!("--issue `{issue}` is not OWNER/REPO#N"))?;
             Ok(Source::Issue(issue))
         }
         (None, Some(text)) if text == "-" => Ok(Source::CommandLine { text: None, id }),
@@ -280,15 +281,23 @@ fn resolve_destination(run: &RunFlags, repository: Option<&RepositoryArgument>) 
     let local = matches!(repository, Some(RepositoryArgument::Local(_)));
     match (&run.branch, repository) {
         (Some(name), Some(RepositoryArgument::Local(_))) => Ok(Destination::LocalBranch(name.clone())),
-        (Some(_), _) => bail!("--branch needs a local folder as --repo; elsewhere the branch's name follows the task's id"),
+        (Some(_), _) => {
+            bail!("--branch needs a local folder as --repo; elsewhere the branch's name follows the task's id")
+        }
         (None, _) if run.dry_run || (local && run.issue.is_none()) => Ok(Destination::Diff),
         (None, Some(RepositoryArgument::Url(_) | RepositoryArgument::Local(_))) if run.issue.is_some() => {
-            bail!("--issue with a repository that is not on the forge needs --dry-run: there is nowhere to open a pull request")
+            bail!(
+                "--issue with a repository that is not on the forge needs --dry-run: there is nowhere to open a pull request"
+            )
         }
         (None, Some(RepositoryArgument::Url(url))) => {
-            bail!("{url} is not on the forge (GITHUB_SERVER_URL), so no pull request can be opened. Add --dry-run for the diff")
+            bail!(
+                "{url} is not on the forge (GITHUB_SERVER_URL), so no pull request can be opened. Add --dry-run for the diff"
+            )
         }
-        (None, Some(RepositoryArgument::Local(_) | RepositoryArgument::Forge(_)) | None) => Ok(Destination::PullRequest),
+        (None, Some(RepositoryArgument::Local(_) | RepositoryArgument::Forge(_)) | None) => {
+            Ok(Destination::PullRequest)
+        }
     }
 }
 
@@ -314,7 +323,12 @@ fn resolve_limits(file: &ConfigFile, run: &RunFlags, environment: &Environment) 
         tokens: run.max_tokens.or(section.tokens).unwrap_or(1_000_000),
         verify_rounds: section.verify_rounds.unwrap_or(3),
     };
-    if limits.task.is_zero() || limits.tests.is_zero() || limits.command.is_zero() || limits.steps == 0 || limits.tokens == 0 {
+    if limits.task.is_zero()
+        || limits.tests.is_zero()
+        || limits.command.is_zero()
+        || limits.steps == 0
+        || limits.tokens == 0
+    {
         bail!("a limit is zero; limits are at least 1");
     }
     Ok(limits)

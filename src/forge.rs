@@ -103,7 +103,9 @@ pub struct NewPullRequest {
 /// Why the forge did not do it. Each text names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgeError {
-    #[error("{what} was not found: it does not exist, or the token may not see it. Check the name and the token's access")]
+    #[error(
+        "{what} was not found: it does not exist, or the token may not see it. Check the name and the token's access"
+    )]
     NotFound { what: String },
     #[error("the forge refused the token. Check that GITHUB_TOKEN is valid and not expired")]
     Unauthorized,
@@ -133,8 +135,9 @@ impl Forge {
                 .build()
         };
         let octocrab = |client: reqwest::Client, retries: RetryConfig| -> anyhow::Result<Octocrab> {
-            let builder =
-                Octocrab::builder().base_uri(settings.api_url.as_str().trim_end_matches('/'))?.add_retry_config(retries);
+            let builder = Octocrab::builder()
+                .base_uri(settings.api_url.as_str().trim_end_matches('/'))?
+                .add_retry_config(retries);
             let builder = match &settings.token {
                 Some(token) => builder.personal_token(token.expose_secret()),
                 None => builder,
@@ -171,8 +174,11 @@ impl Forge {
 
     /// Reads an issue.
     pub async fn issue(&self, issue: &IssueReference) -> Result<Issue, ForgeError> {
-        self.read(&format!("{}/issues/{}", repository_route(&issue.repository), issue.number), &format!("issue {issue}"))
-            .await
+        self.read(
+            &format!("{}/issues/{}", repository_route(&issue.repository), issue.number),
+            &format!("issue {issue}"),
+        )
+        .await
     }
 
     /// Reads a repository: its default branch, and what we may do there.

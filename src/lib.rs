@@ -18,7 +18,7 @@ pub mod forge;
 pub mod model;
 pub mod outcome;
 pub mod pipeline;
+pub mod progress;
 pub mod sandbox;
 pub mod task;
 pub mod workspace;
-pub mod progress;

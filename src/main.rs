@@ -124,7 +124,9 @@ async fn prepare(
     let events = progress::events(Arc::clone(progress), config.record.as_deref())?;
     let forge = Forge::new(&config.forge)?;
     if config.destination == Destination::PullRequest && !forge.has_token() {
-        anyhow::bail!("GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff");
+        anyhow::bail!(
+            "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
+        );
     }
     let order = match take_order(&config, &forge).await? {
         Ok(order) => order,

@@ -111,7 +111,9 @@ fn line_of(event: &Event) -> Option<String> {
         Event::StageStarted { .. } | Event::Message { .. } | Event::Reply { .. } => None,
         Event::StageDone { stage, milliseconds } => Some(format!("✓ {} ({})", stage.name(), seconds(milliseconds))),
         Event::Note { text } => Some(format!("  note: {text}")),
-        Event::Call { step, tool, arguments } => Some(format!("  step {step}: {tool} {}", shorten(&summary_of(arguments)))),
+        Event::Call { step, tool, arguments } => {
+            Some(format!("  step {step}: {tool} {}", shorten(&summary_of(arguments))))
+        }
         Event::CallResult { ok: true, .. } => None,
         Event::CallResult { tool, result, .. } => {
             Some(format!("    {tool}: {}", shorten(result.lines().next().unwrap_or_default())))

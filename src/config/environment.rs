@@ -12,7 +12,8 @@ pub struct Environment(HashMap<String, String>);
 impl Environment {
     /// Reads the process's environment. Values that are not UTF-8 count as absent.
     pub fn read() -> Self {
-        let text = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let text =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self(text.collect())
     }
 

@@ -36,8 +36,8 @@ where
         };
         let pause = pause_after(&error, attempt);
         // GitHub refuses a duplicate with 422: then our own earlier attempt may have gone through.
-        let maybe_made = pause.is_some()
-            || matches!(error, ForgeError::Unprocessable { .. } | ForgeError::Unexpected { .. });
+        let maybe_made =
+            pause.is_some() || matches!(error, ForgeError::Unprocessable { .. } | ForgeError::Unexpected { .. });
         tokio::time::sleep(pause.unwrap_or_default()).await;
         if maybe_made && let Some(found) = look().await? {
             return Ok((found, false));

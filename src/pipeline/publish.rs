@@ -95,7 +95,10 @@ pub(super) async fn open(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let Some(base) = checkout.base_branch() else {
-        bail!("the base `{}` is no branch, so there is nothing to merge into. Give a branch as --base", order.base.as_deref().unwrap_or("HEAD"));
+        bail!(
+            "the base `{}` is no branch, so there is nothing to merge into. Give a branch as --base",
+            order.base.as_deref().unwrap_or("HEAD")
+        );
     };
     outcome.conclusion = conclusion.clone();
     let new = NewPullRequest {
@@ -131,5 +134,8 @@ async fn choose_branch(
             Some(_) => {}
         }
     }
-    bail!("both branches that this task could use belong to others in {repository}. Delete one of {}", branch_names(task).join(", "))
+    bail!(
+        "both branches that this task could use belong to others in {repository}. Delete one of {}",
+        branch_names(task).join(", ")
+    )
 }

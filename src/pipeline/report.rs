@@ -15,8 +15,7 @@ const FAILED: &str = "agent-failed";
 pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Outcome) {
     let Some(issue) = reported_issue(services, order) else { return };
     let marker = Marker::Started(&order.task.id).to_string();
-    let comment =
-        render::started_comment(&order.task.id, &services.settings.agent_name, jiff::Timestamp::now());
+    let comment = render::started_comment(&order.task.id, &services.settings.agent_name, jiff::Timestamp::now());
     let result = async {
         services.forge.comment_once(issue, &marker, &comment).await?;
         services.forge.change_labels(issue, &[RUNNING], &[FAILED]).await

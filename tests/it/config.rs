@@ -63,7 +63,9 @@ fn what_repo_means() {
     };
     assert_eq!(repository(path), RepositoryArgument::Local(Path::new(path).canonicalize().unwrap()));
     assert_eq!(repository("acme/widgets").to_string(), "acme/widgets");
-    for on_forge in ["https://github.com/acme/widgets", "https://github.com/acme/widgets.git", "https://github.com/acme/widgets/"] {
+    for on_forge in
+        ["https://github.com/acme/widgets", "https://github.com/acme/widgets.git", "https://github.com/acme/widgets/"]
+    {
         assert!(matches!(repository(on_forge), RepositoryArgument::Forge(_)), "{on_forge}");
     }
     for elsewhere in ["https://git.example.org/acme/widgets.git", "https://github.com/acme", "file:///srv/git/x.git"] {
@@ -77,7 +79,10 @@ fn a_local_folder_without_an_issue_implies_a_dry_run() {
     let path = folder.path().to_str().unwrap();
     let destination = |arguments: &[&str]| resolve(arguments, &[], None).unwrap().destination;
     assert_eq!(destination(&["run", "--repo", path, "--task", "x"]), Destination::Diff);
-    assert_eq!(destination(&["run", "--repo", path, "--task", "x", "--branch", "b"]), Destination::LocalBranch("b".into()));
+    assert_eq!(
+        destination(&["run", "--repo", path, "--task", "x", "--branch", "b"]),
+        Destination::LocalBranch("b".into())
+    );
     assert_eq!(destination(REMOTE), Destination::PullRequest);
     assert_eq!(destination(&["run", "--issue", "acme/dispatch#7"]), Destination::PullRequest);
     assert_eq!(destination(&["run", "--issue", "acme/dispatch#7", "--dry-run"]), Destination::Diff);
@@ -89,7 +94,12 @@ fn each_refusal_names_its_cause() {
         (REMOTE, &[], Some("colour = 1"), "unknown field `colour`"),
         (REMOTE, &[], Some("[limits]\nstep = 1"), "unknown field `step`"),
         (REMOTE, &[], Some("[limits]\nsteps = 0"), "a limit is zero"),
-        (REMOTE, &[("TASK_TIMEOUT_SECONDS", "soon")], None, "TASK_TIMEOUT_SECONDS=`soon` is not a whole number above zero"),
+        (
+            REMOTE,
+            &[("TASK_TIMEOUT_SECONDS", "soon")],
+            None,
+            "TASK_TIMEOUT_SECONDS=`soon` is not a whole number above zero",
+        ),
         (REMOTE, &[("CLOSE_ISSUES_ON_SUCCESS", "perhaps")], None, "is neither true nor false"),
         (REMOTE, &[("GITHUB_API_URL", "ftp://x")], None, "it must begin with https://"),
         (REMOTE, &[("GITHUB_API_URL", "https://user:pass@host")], None, "no user name and no password"),
@@ -100,7 +110,12 @@ fn each_refusal_names_its_cause() {
         (&["run", "--repo", "ssh://host/a/b", "--task", "x"], &[], None, "ssh:// addresses are not supported"),
         (&["run", "--repo", "https://u:secret@host/a", "--task", "x"], &[], None, "no user name and no password"),
         (&["run", "--repo", "https://elsewhere.example/a/b", "--task", "x"], &[], None, "Add --dry-run"),
-        (&["run", "--repo", "acme/widgets", "--task", "x", "--branch", "b"], &[], None, "--branch needs a local folder"),
+        (
+            &["run", "--repo", "acme/widgets", "--task", "x", "--branch", "b"],
+            &[],
+            None,
+            "--branch needs a local folder",
+        ),
         (&["run", "--issue", "acme/widgets"], &[], None, "is not OWNER/REPO#N"),
         (&["run", "--repo", "acme/widgets", "--task", "x", "--task-id", "a b"], &[], None, "4 to 64 of"),
         (&["run", "--repo", "acme/widgets"], &[], None, "required arguments were not provided"),

@@ -27,7 +27,7 @@ fn client(lab: &Lab, token: &str) -> Octocrab {
 
 fn http() -> reqwest::Client {
     tls();
-    reqwest::Client::builder().user_agent("patchwright-test").build_with_reqwest(reqwest::Client::new()).unwrap()
+    reqwest::Client::builder().user_agent("patchwright-test").build().unwrap()
 }
 
 async fn widgets() -> Lab {

@@ -7,8 +7,8 @@ use patchwright::forge::render::{
     rejection_comment, started_comment,
 };
 use patchwright::outcome::{
-    Budget, ChangeKind, ChangedFile, Conclusion, Outcome, PullRequest, Stage, StopReason, TestCommand, TestEnding,
-    TestRun, Usage, Verdict,
+    Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Stage, StopReason, TestCommand,
+    TestEnding, TestRun, Usage, Verdict,
 };
 use patchwright::task::{IssueReference, Rejection, RepositoryName, Task, TaskId};
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ fn outcome(text: &str) -> Outcome {
         baseline: Some(TestRun { command: text.into(), ..run(TestEnding::OutOfMemory, text) }),
         result: Some(run(TestEnding::Failed { exit_code: 101 }, text)),
         changed_files: vec![file(text, ChangeKind::Added), file("src/a.rs", ChangeKind::Modified)],
-        diff: some(),
+        diff: Some(Diff(text.as_bytes().to_vec())),
         plan: some(),
         summary: some(),
         model: some(),
