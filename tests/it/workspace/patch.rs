@@ -95,7 +95,7 @@ async fn patches_that_do_not_apply_change_nothing_and_say_why() {
         ("--- a/a.txt\n+++ b/a.txt\n", Some("a.txt"), "no hunk"),
         ("diff --git a/n b/n\nnew file mode 100644\n--- /dev/null\n+++ b/n\n", Some("n"), "no hunk"),
         ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n", None, "corrupt patch"),
-        ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n-one\n+one\n two\n three\n", Some("a.txt"), "changes nothing"),
+        ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n-one\n+one\n TWO\n three\n", Some("a.txt"), "changes nothing"),
         ("nothing here", None, "No valid patches"),
         ("", None, ""),
     ] {
