@@ -221,7 +221,11 @@ async fn clone(git: &Git, git_dir: &Path, access: Access<'_>) -> Result<(), Work
         fs::rename(git_dir, &old.0).map_err(WorkspaceError::io("move away", git_dir))?;
     }
     fs::rename(&fresh.0, git_dir).map_err(WorkspaceError::io("move into place", git_dir))?;
-    blocking("remove the old mirror", move || Ok::<_, WorkspaceError>(drop((fresh, old)))).await
+    blocking("remove the old mirror", move || {
+        drop((fresh, old));
+        Ok(())
+    })
+    .await
 }
 
 async fn fetch(git: &Git, git_dir: &Path, access: Access<'_>, what: &[&str]) -> Result<(), WorkspaceError> {
