@@ -277,7 +277,7 @@ impl SmallDisk {
         fs::create_dir_all(&path).unwrap();
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=512k,mode=777", "none"]).arg(&path);
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Self(path))
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(path.clone()))
     }
 }
 
