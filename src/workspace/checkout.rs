@@ -109,7 +109,7 @@ impl Checkout {
         &self.base_tree
     }
 
-    /// The branch that the base is: the one named, or the default branch. `None` for a tag, a commit, a detached `HEAD`.
+    /// The branch that the base is, named or by default; `None` for a tag, a commit, a detached `HEAD`.
     pub fn base_branch(&self) -> Option<&str> {
         self.base.branch.as_deref()
     }

@@ -245,7 +245,7 @@ async fn fetch(git: &Git, git_dir: &Path, access: Access<'_>, what: &[&str]) -> 
     git.check(Call { action: "fetch from the remote", arguments, index: None, access: Some(access) }).await.map(|_| ())
 }
 
-/// Each fetch adds a pack, and many packs are slow to search. Nothing is dropped, since tasks may use what no branch does.
+/// Each fetch adds a pack, and many packs are slow to search. Nothing is dropped: tasks may use what no branch does.
 async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
     let packs = fs::read_dir(git_dir.join("objects/pack")).into_iter().flatten().flatten();
     let count = packs.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pack")).count();
