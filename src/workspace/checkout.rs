@@ -75,7 +75,8 @@ impl Checkout {
                 check_url(url)?;
                 let access = Access { url, token: token.as_ref() };
                 match Self::from_mirror(&workspace, remote, access, base, false).await {
-                    Err(WorkspaceError::Git { action, reason }) => {
+                    // A path that git refuses to check out is in the repository itself.
+                    Err(WorkspaceError::Git { action, reason }) if !reason.contains("invalid path") => {
                         tracing::warn!(action, reason, "the mirror seems to be damaged; making it anew");
                         Self::from_mirror(&workspace, remote, access, base, true).await
                     }
@@ -108,7 +109,7 @@ impl Checkout {
         &self.base_tree
     }
 
-    /// The branch that the base is: the one named, or the default branch. `None` for a tag, a commit, a detached `HEAD`.
+    /// The branch that the base is, named or by default; `None` for a tag, a commit, a detached `HEAD`.
     pub fn base_branch(&self) -> Option<&str> {
         self.base.branch.as_deref()
     }
@@ -370,7 +371,15 @@ async fn read_tree(
     work_tree.push(place);
     arguments.push(work_tree);
     arguments.extend(["read-tree", "--reset", "-u", &tree.to_string()].map(OsString::from));
-    workspace.0.git.check(Call { action, arguments, index: Some(index), access }).await.map(|_| ())
+    let filled = workspace.0.git.check(Call { action, arguments, index: Some(index), access }).await;
+    match filled {
+        Ok(_) => Ok(()),
+        // git tells why it cannot create a file, but not why it cannot write one.
+        Err(WorkspaceError::Git { reason, .. }) if reason.contains("unable to write file") => {
+            Err(WorkspaceError::DiskFull { path: place.display().to_string() })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A branch name by git's rules that no command could take for an option.

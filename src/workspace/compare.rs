@@ -92,7 +92,8 @@ impl Baseline {
     }
 
     /// Tells `visit` of each difference until it answers `false`. Special files count as not there; submodules of the
-    /// index and everything in them are left alone. Ignored folders are entered where something tracked or in `wanted` lies.
+    /// index and everything in them are left alone. Ignored folders are entered where something tracked or in `wanted`
+    /// lies.
     pub(super) fn compare(
         &self,
         files: &Files,

@@ -133,8 +133,8 @@ impl PushError {
 /// Why patches were not applied; nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
-    /// `number` counts from 1; `file` is empty where the patch as a whole is meant.
-    #[error("patch {number} does not apply{}: {reason}", file.as_ref().map(|file| format!(" to `{file}`")).unwrap_or_default())]
+    /// `number` counts from 1; `file` is `None` where the patch as a whole is meant.
+    #[error("patch {number} does not apply{}: {reason}", to_file(file))]
     Rejected { number: usize, file: Option<String>, reason: String },
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
@@ -148,6 +148,10 @@ impl PatchError {
             Self::Workspace(error) => error.remedy(),
         }
     }
+}
+
+fn to_file(file: &Option<String>) -> String {
+    file.as_ref().map(|file| format!(" to `{file}`")).unwrap_or_default()
 }
 
 /// The path of a temporary file or folder for error texts.

@@ -2,8 +2,8 @@
 //!
 //! `openat2` with `RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS` and `RESOLVE_NO_MAGICLINKS` does the resolving; on a kernel
 //! without it (before 5.6, or behind an old seccomp filter) each component is opened by itself with `O_NOFOLLOW`.
-//! Between a check and a use a path may change, so no operation uses a path twice: it opens the parent once and works on
-//! that descriptor. All calls block; callers on an async thread wrap the big ones in `spawn_blocking`.
+//! Between a check and a use a path may change, so no operation uses a path twice: it opens the parent once and works
+//! on that descriptor. All calls block; callers on an async thread wrap the big ones in `spawn_blocking`.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! Temporary folders that are removed on drop, and swept at the next start if the process died first.
 //!
-//! A folder is `TEMPORARY/patchwright-XXXX/` with the file `lock` in it, which its process holds with `flock` as long as
-//! it lives. A lock that can be had therefore marks a folder that nobody uses.
+//! A folder is `TEMPORARY/patchwright-XXXX/` with the file `lock` in it, which its process holds with `flock` as long
+//! as it lives. A lock that can be had therefore marks a folder that nobody uses.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

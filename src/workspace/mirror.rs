@@ -221,7 +221,11 @@ async fn clone(git: &Git, git_dir: &Path, access: Access<'_>) -> Result<(), Work
         fs::rename(git_dir, &old.0).map_err(WorkspaceError::io("move away", git_dir))?;
     }
     fs::rename(&fresh.0, git_dir).map_err(WorkspaceError::io("move into place", git_dir))?;
-    blocking("remove the old mirror", move || Ok::<_, WorkspaceError>(drop((fresh, old)))).await
+    blocking("remove the old mirror", move || {
+        drop((fresh, old));
+        Ok(())
+    })
+    .await
 }
 
 async fn fetch(git: &Git, git_dir: &Path, access: Access<'_>, what: &[&str]) -> Result<(), WorkspaceError> {
@@ -241,7 +245,7 @@ async fn fetch(git: &Git, git_dir: &Path, access: Access<'_>, what: &[&str]) -> 
     git.check(Call { action: "fetch from the remote", arguments, index: None, access: Some(access) }).await.map(|_| ())
 }
 
-/// Each fetch adds a pack, and many packs are slow to search. Nothing is dropped, since tasks may use what no branch does.
+/// Each fetch adds a pack, and many packs are slow to search. Nothing is dropped: tasks may use what no branch does.
 async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
     let packs = fs::read_dir(git_dir.join("objects/pack")).into_iter().flatten().flatten();
     let count = packs.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "pack")).count();

@@ -2,8 +2,8 @@
 //!
 //! The junk of common tools is ignored besides, as if the repository had named it:
 //! `__pycache__`, `.pytest_cache`, `.mypy_cache`, `.ruff_cache`, `.tox`, `.nox`, `.hypothesis`, `.eggs`, `*.pyc`,
-//! `*.egg-info`, `node_modules`, `.gradle`, `.DS_Store`; `target` beside a `Cargo.toml` or `pom.xml`, and `.venv`, `venv`
-//! with a `pyvenv.cfg` in them.
+//! `*.egg-info`, `node_modules`, `.gradle`, `.DS_Store`; `target` beside a `Cargo.toml` or `pom.xml`, and `.venv`,
+//! `venv` with a `pyvenv.cfg` in them.
 
 use std::ffi::CString;
 use std::io::Read;

@@ -3,6 +3,7 @@
 mod checkout;
 mod files;
 mod hostile;
+mod http;
 mod local;
 mod patch;
 mod publish;

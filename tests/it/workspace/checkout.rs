@@ -268,3 +268,66 @@ fn what_a_dead_process_left_is_swept() {
     assert!(!dead.exists() && young.exists() && foreign.exists());
     assert_eq!(fingerprint(&foreign, true), before);
 }
+
+/// A small file system of its own, unmounted on drop.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Option<Self> {
+        fs::create_dir_all(&path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k,mode=777", "none"]).arg(&path);
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(path.clone()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_as_such() {
+    let ground = Ground::new();
+    let source = ground.repository("source");
+    source.write("small.txt", "x");
+    let small = source.commit("small");
+    let noise = |seed: u64, length: u64| -> Vec<u8> {
+        (0..length)
+            .scan(seed, |state, _| {
+                *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                Some((*state >> 56) as u8)
+            })
+            .collect()
+    };
+    source.write("big.bin", noise(1, 1 << 20));
+    source.commit("big");
+    let Some(disk) = SmallDisk::mount(ground.path("disk")) else {
+        eprintln!("SKIPPED: a full disk needs the right to mount a tmpfs");
+        assert!(std::env::var_os("PATCHWRIGHT_TEST_REQUIRE_ALL").is_none(), "cannot mount a tmpfs here");
+        return;
+    };
+    let workspace = Workspace::new(Settings {
+        git: which::which("git").unwrap(),
+        cache: ground.path("cache"),
+        temporary: disk.0.clone(),
+        git_timeout: Duration::from_secs(60),
+        environment: Vec::new(),
+    })
+    .unwrap();
+    for remote in [source.url(), source.local()] {
+        let error = workspace.checkout(&remote, None).await.unwrap_err();
+        assert!(matches!(error, WorkspaceError::DiskFull { .. }), "{error}");
+        assert!(error.remedy().contains("Free space"));
+        let checkout = workspace.checkout(&remote, Some(&small)).await.unwrap();
+        let error = checkout.files().write(&path("new.bin"), &noise(2, 1 << 20)).unwrap_err();
+        assert!(matches!(error, patchwright::workspace::FileError::DiskFull(_)), "{error}");
+        assert_eq!(fs::read_dir(checkout.tree_path()).unwrap().count(), 1, "no half a file stays");
+        checkout.files().write(&path("new.bin"), &noise(3, 300 << 10)).unwrap();
+        let error = checkout.snapshot(&Default::default()).await.unwrap_err();
+        assert!(matches!(error, WorkspaceError::DiskFull { .. }), "{error}");
+    }
+    drop(workspace);
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+}

@@ -240,7 +240,7 @@ fn walking_respects_ignore_files_and_skips_what_is_no_source() {
             "sub/file",
         ];
         assert_eq!(names(None, 99), (all.map(str::to_owned).to_vec(), false));
-        assert_eq!(names(None, 8).1, false);
+        assert!(!names(None, 8).1);
         assert_eq!(names(None, 7), (all[..7].iter().map(|name| (*name).to_owned()).collect(), true));
         assert_eq!(names(Some(&path("src/generated")), 9).0, ["src/generated/keep.rs"], "rules from above hold");
         assert!(names(Some(&path("logs")), 9).0.is_empty());

@@ -170,7 +170,33 @@ async fn a_folder_without_permissions_goes_with_its_checkout() {
     let locked = checkout.tree_path().join("locked/inner");
     fs::create_dir_all(&locked).unwrap();
     fs::write(locked.join("file"), "x").unwrap();
-    fs::set_permissions(locked.parent().unwrap(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(locked.parent().unwrap(), fs::Permissions::from_mode(0o000)).unwrap();
     drop(checkout);
+    assert!(ground.task_folders().is_empty());
+}
+
+#[tokio::test]
+async fn a_base_with_paths_into_git_data_is_refused() {
+    let ground = Ground::new();
+    let source = ground.repository("source");
+    source.write("x", "1\n");
+    source.commit("first");
+    let blob = source.git(&["rev-parse", "HEAD:x"]);
+    let mktree = |line: String| {
+        let file = ground.path("entries");
+        fs::write(&file, line).unwrap();
+        let output = super::support::git(&source.path).arg("mktree").stdin(fs::File::open(&file).unwrap()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    for name in [".git", ".GIT", "git~1", ".gi\u{200c}t", ".."] {
+        let inner = mktree(format!("100755 blob {blob}\tconfig\n"));
+        let tree = mktree(format!("040000 tree {inner}\t{name}\n"));
+        let commit = source.git(&["commit-tree", "-m", "evil", &tree]);
+        source.git(&["branch", "-f", "evil", &commit]);
+        for remote in [source.local(), source.url()] {
+            let error = ground.checkout(&remote, Some("evil")).await.unwrap_err();
+            assert!(error.to_string().contains("invalid path"), "{name}: {error}");
+        }
+    }
     assert!(ground.task_folders().is_empty());
 }

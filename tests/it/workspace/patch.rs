@@ -33,7 +33,7 @@ async fn patches_of_all_kinds_are_applied_in_order() {
         "diff --git a/run.sh b/run.sh\nnew file mode 100755\n--- /dev/null\n+++ b/run.sh\n@@ -0,0 +1 @@\n+#!/bin/sh\n",
         "diff --git a/dir/b.txt b/c.txt\nsimilarity index 100%\nrename from dir/b.txt\nrename to c.txt\n",
         "diff --git a/c.txt b/c.txt\nold mode 100644\nnew mode 100755\n",
-        "diff --git a/link b/link\ndeleted file mode 120000\n--- a/link\n+++ /dev/null\n@@ -1 +0,0 @@\n-dir\n\\ No newline at end of file\n",
+        "diff --git a/link b/link\ndeleted file mode 120000\n--- a/link\n+++ /dev/null\n@@ -1 +0,0 @@\n-dir\n\\ No newline\n",
         // The line ends were lost on the way.
         "--- a/crlf.txt\n+++ b/crlf.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+zwei\n three\n",
     ];
@@ -95,7 +95,7 @@ async fn patches_that_do_not_apply_change_nothing_and_say_why() {
         ("--- a/a.txt\n+++ b/a.txt\n", Some("a.txt"), "no hunk"),
         ("diff --git a/n b/n\nnew file mode 100644\n--- /dev/null\n+++ b/n\n", Some("n"), "no hunk"),
         ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n", None, "corrupt patch"),
-        ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n-one\n+one\n two\n three\n", Some("a.txt"), "changes nothing"),
+        ("--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n-one\n+one\n TWO\n three\n", Some("a.txt"), "changes nothing"),
         ("nothing here", None, "No valid patches"),
         ("", None, ""),
     ] {
