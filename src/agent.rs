@@ -121,6 +121,18 @@ pub struct Agent<'a> {
     written: BTreeSet<String>,
     fingerprint: u64,
     told_of_no_change: bool,
+    since_finish: SinceFinish,
+}
+
+/// What happened since the last `finish` was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SinceFinish {
+    /// There was none, or an edit or a command came after it.
+    Work,
+    /// Nothing that could change a file.
+    Nothing,
+    /// Nothing, and the model was told so.
+    NothingAndTold,
 }
 
 /// A `finish` that has no answer yet.
@@ -173,6 +185,7 @@ impl<'a> Agent<'a> {
             written: BTreeSet::new(),
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
+            since_finish: SinceFinish::Work,
         })
     }
 
@@ -327,6 +340,7 @@ impl<'a> Agent<'a> {
 
     fn finish(&mut self, arguments: FinishArguments) -> Pause {
         self.unusable = 0;
+        self.since_finish = SinceFinish::Nothing;
         let summary = clip(arguments.summary.trim(), MOST_SUMMARY_BYTES);
         self.summary = Some(summary.clone());
         Pause::Finish { summary, no_change_needed: arguments.no_change_needed.unwrap_or(false) }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::stuck::Sign;
 use super::text::clip;
 use super::tools::{self, Action, Answer, FinishArguments, PlanArguments};
-use super::{Agent, AgentError, MOST_COMPARED_FILES, MOST_PLAN_BYTES};
+use super::{Agent, AgentError, MOST_COMPARED_FILES, MOST_PLAN_BYTES, SinceFinish};
 use crate::event::Event;
 use crate::outcome::StopReason;
 use crate::workspace::Walk;
@@ -81,8 +81,15 @@ impl Agent<'_> {
     async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
         let answer = match action {
             Action::Plan(plan) => self.take_plan(&plan),
-            Action::Run(arguments) => tools::run(self.sandbox, &arguments, self.budgets.deadline).await?,
+            Action::Run(arguments) => {
+                self.since_finish = SinceFinish::Work;
+                tools::run(self.sandbox, &arguments, self.budgets.deadline).await?
+            }
             Action::Finish(arguments) => {
+                if self.since_finish == SinceFinish::Nothing {
+                    self.since_finish = SinceFinish::NothingAndTold;
+                    return Ok(Acted::Answered(Answer::error(self.prompts.unchanged()?)));
+                }
                 let claims_no_change = arguments.no_change_needed.unwrap_or(false);
                 if claims_no_change || self.told_of_no_change || self.has_changed().await? {
                     return Ok(Acted::Finished(arguments));
@@ -115,6 +122,7 @@ impl Agent<'_> {
             .map_err(|error| AgentError::Broken(error.to_string()))??;
         if let Some(path) = edits.filter(|_| answer.changed) {
             self.written.insert(path);
+            self.since_finish = SinceFinish::Work;
         }
         Ok(answer)
     }

@@ -50,7 +50,9 @@ async fn a_plan_an_edit_a_command_and_finish() {
     insta::assert_snapshot!(setup.told().join("\n---\n"), @r"
     The plan is noted. Now do its first step with another tool.
     ---
-    Replaced in `a.txt` at line 2.
+    Replaced in `a.txt` at line 2. It now reads:
+       1  one
+       2  three
     ---
     The command succeeded (exit code 0).
     one
@@ -128,6 +130,7 @@ async fn calls_written_as_text_are_acted_on_and_answered_as_text() {
         says("```json\n{\"name\": \"plan\", \"arguments\": {\"steps\": [\"edit\"]}}\n```"),
         says("{\"name\": \"write\", \"arguments\": {\"path\": \"b.py\", \"content\": \"print(\\\"x\\\")\\n\"}}"),
         says("<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>"),
+        says("{\"name\": \"write\", \"arguments\": {\"path\": \"b.py\", \"content\": \"print()\\n\"}}"),
         says("{\"name\": \"finish\", \"arguments\": {\"summary\": \"Really.\"}}"),
     ]);
     let mut agent = setup.agent();
@@ -136,7 +139,7 @@ async fn calls_written_as_text_are_acted_on_and_answered_as_text() {
     agent.observe("The tests fail: E".into());
     agent.run().await.unwrap();
     setup.assert_used();
-    assert_eq!(setup.told().last().unwrap(), "Result of finish:\nThe tests fail: E");
+    assert_eq!(setup.told()[2], "Result of finish:\nThe tests fail: E");
     assert_eq!(agent.report().summary.as_deref(), Some("Really."));
 }
 
@@ -171,17 +174,19 @@ async fn parallel_calls_are_all_answered_in_order() {
             ("finish", json!({ "summary": "Two is three." })),
             ("run", json!({ "command": "never run" })),
         ]),
+        call("run", json!({ "command": "true" })),
         finish(),
-    ]);
+    ])
+    .commands([("true", 0, "")]);
     let mut agent = setup.agent();
     assert_eq!(agent.run().await.unwrap(), finished());
     agent.observe("Red.".into());
     agent.run().await.unwrap();
     setup.assert_used();
     let told = setup.told();
-    assert_eq!(told.len(), 6);
+    assert_eq!(told.len(), 7);
     assert!(told[2].contains("there is no tool `nonsense`"), "{told:?}");
-    assert_eq!(told[4..], ["Red.", "Not executed: finish came before it."]);
+    assert_eq!(told[4..6], ["Red.", "Not executed: finish came before it."]);
 }
 
 #[tokio::test]
@@ -204,7 +209,7 @@ async fn a_missing_plan_is_asked_for_twice_and_then_done_without() {
     assert_eq!((pause.unwrap(), report.plan), (finished(), None));
     let told = setup.told();
     assert_eq!(told[0], "Error: Not executed: call plan first, with the steps you intend. Then make this call again.");
-    assert_eq!((told[1] == told[0], told[2].as_str()), (true, "Replaced in `a.txt` at line 2."));
+    assert!(told[1] == told[0] && told[2].starts_with("Replaced in `a.txt` at line 2."), "{told:?}");
     let prose = "I will read the file first and then change the word.";
     let text = format!(
         "{prose}\n{{\"name\": \"replace\", \"arguments\": {{\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}}}"
@@ -376,4 +381,15 @@ async fn a_model_that_fails_ends_the_run_with_its_error() {
     let (pause, report) = setup.run().await;
     insta::assert_snapshot!(pause.unwrap_err(), @"the model's answer was cut off: the stream ended after 3 bytes");
     assert_eq!(report.steps, 1);
+}
+
+#[tokio::test]
+async fn finishing_again_without_any_work_is_questioned_once() {
+    let setup = Setup::new([plan(), edit(), finish(), finish(), finish()]);
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    agent.observe("The tests fail: E".into());
+    assert_eq!(agent.run().await.unwrap(), finished());
+    setup.assert_used();
+    assert!(setup.told()[3].starts_with("Error: Nothing has changed since that result"), "{:?}", setup.told());
 }

@@ -139,7 +139,13 @@ fn search_finds_lines() {
 fn replace_changes_the_one_place() {
     let tree = Tree::new();
     let answer = tree.act("replace", json!({ "path": "src/calc.py", "old": "def add(a, b):\n    return a - b", "new": "def add(a, b):\n    return a + b" }));
-    assert_eq!((answer.text.as_str(), answer.changed), ("Replaced in `src/calc.py` at line 1.", true));
+    assert_eq!(
+        (answer.text.as_str(), answer.changed),
+        (
+            "Replaced in `src/calc.py` at line 1. It now reads:\n   1  def add(a, b):\n   2      return a + b\n   3  ",
+            true
+        )
+    );
     assert_eq!(tree.read("src/calc.py"), b"def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n");
     tree.say("replace", json!({ "path": "crlf.txt", "old": "two\nthree", "new": "2\n3" }));
     assert_eq!(tree.read("crlf.txt"), b"one\r\n2\r\n3\r\n");
@@ -151,8 +157,22 @@ fn replace_changes_the_one_place() {
 fn replace_forgives_white_space_only_where_it_is_no_guess() {
     let tree = Tree::new();
     fs::write(tree.path().join("a.py"), "class A:\n    def f(self):  \n        return 1\n    x = 2\n").unwrap();
-    insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "    def f(self):\n        return 1\n", "new": "    def f(self):\n        return 2\n" })), @"Replaced in `a.py` at line 2. (White space at line ends differed.)");
-    insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "def f(self):\n    return 2", "new": "def f(self):\n    y = 1\n\n    return y" })), @"Replaced in `a.py` at line 2. (The indentation differed; the new text was moved along.)");
+    insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "    def f(self):\n        return 1\n", "new": "    def f(self):\n        return 2\n" })), @r"
+    Replaced in `a.py` at line 2. (White space at line ends differed.) It now reads:
+       1  class A:
+       2      def f(self):
+       3          return 2
+       4      x = 2
+    ");
+    insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "def f(self):\n    return 2", "new": "def f(self):\n    y = 1\n\n    return y" })), @r"
+    Replaced in `a.py` at line 2. (The indentation differed; the new text was moved along.) It now reads:
+       1  class A:
+       2      def f(self):
+       3          y = 1
+       4  
+       5          return y
+       6      x = 2
+    ");
     assert_eq!(tree.read("a.py"), b"class A:\n    def f(self):\n        y = 1\n\n        return y\n    x = 2\n");
     fs::write(tree.path().join("b.py"), "if a:\n    x()\n    y()\nif b:\n        x()\n        y()\n").unwrap();
     insta::assert_snapshot!(tree.say("replace", json!({ "path": "b.py", "old": "x()\ny()", "new": "z()" })), @"Error: the text stands 2 times in `b.py`, at lines 2, 5; nothing was changed. Give more lines around it in old, so that it is unique.");
