@@ -1,6 +1,7 @@
 //! What the model is told: the templates in `prompts/`, and the repository's overview.
 //!
-//! Whatever comes from a task or a repository is a value of a template, never a template. A missing variable is an error.
+//! Whatever comes from a task or a repository is a value of a template, never a template. A missing variable is an
+//! error.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
