@@ -43,6 +43,8 @@ const MOST_PLAN_REFUSALS: u32 = 2;
 /// Prose beside a first call that is at least this long counts as the plan.
 const SHORTEST_PLAN_BYTES: usize = 40;
 const MOST_PLAN_BYTES: usize = 4_000;
+/// How much of the instruction a reminder repeats.
+const MOST_REMINDER_BYTES: usize = 300;
 const MOST_SUMMARY_BYTES: usize = 8_000;
 /// The longest answer to `finish` that the model reads.
 const MOST_OBSERVATION_BYTES: usize = 12_000;
@@ -108,6 +110,8 @@ pub struct Agent<'a> {
     budgets: Budgets,
     events: Events,
     prompts: Prompts,
+    /// The beginning of the instruction, for reminders.
+    task: String,
     tools: Vec<ToolSpec>,
     tool_bytes: usize,
     history: History,
@@ -172,6 +176,7 @@ impl<'a> Agent<'a> {
             budgets,
             events,
             prompts,
+            task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
             tools,
             tool_bytes,
             history,

@@ -56,7 +56,7 @@ impl Agent<'_> {
                 match self.circles.observe(fingerprint, &answer.text) {
                     Sign::Progress => {}
                     Sign::Nudge(what) => {
-                        let nudge = self.prompts.repeated(what)?;
+                        let nudge = self.prompts.repeated(what, &self.task)?;
                         answer.text = format!("{}\n\n{nudge}", answer.text);
                     }
                     Sign::Stuck(what) => {
@@ -80,7 +80,7 @@ impl Agent<'_> {
 
     async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
         let answer = match action {
-            Action::Plan(plan) => self.take_plan(&plan),
+            Action::Plan(plan) => self.take_plan(&plan)?,
             Action::Run(arguments) => {
                 self.since_finish = SinceFinish::Work;
                 tools::run(self.sandbox, &arguments, self.budgets.deadline).await?
@@ -105,14 +105,15 @@ impl Agent<'_> {
         Ok(Acted::Answered(answer))
     }
 
-    fn take_plan(&mut self, plan: &PlanArguments) -> Answer {
+    fn take_plan(&mut self, plan: &PlanArguments) -> Result<Answer, AgentError> {
         let steps = plan.steps.iter().map(|step| step.trim()).filter(|step| !step.is_empty());
         let numbered: Vec<String> = steps.enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
         if numbered.is_empty() {
-            return Answer::error("the plan has no steps; name at least one");
+            return Ok(Answer::error("the plan has no steps; name at least one"));
         }
-        self.plan = Some(clip(&numbered.join("\n"), MOST_PLAN_BYTES));
-        Answer::ok("The plan is noted. Now do its first step with another tool.")
+        let is_first = self.plan.replace(clip(&numbered.join("\n"), MOST_PLAN_BYTES)).is_none();
+        let answer = if is_first { self.prompts.planned(&self.task)? } else { self.prompts.replanned(&self.task)? };
+        Ok(Answer { ok: is_first, text: answer, changed: false })
     }
 
     async fn on_files(&mut self, action: Action, edits: Option<String>) -> Result<Answer, AgentError> {

@@ -24,7 +24,10 @@ const MOST_COMPARED_LINES: usize = 20_000;
 pub(super) fn replace(files: &Files, arguments: &ReplaceArguments) -> Result<Answer, FileError> {
     let path = path(&arguments.path)?;
     if arguments.old.is_empty() {
-        return Ok(Answer::error("old is empty; to create a file or rewrite it, call write"));
+        return Ok(Answer::error(
+            "old is empty. To add lines, copy a line of the file into old, and that line with the new ones into new; \
+             to create a file or rewrite it, call write",
+        ));
     }
     if arguments.old == arguments.new {
         return Ok(Answer::error("old and new are the same; nothing was changed"));

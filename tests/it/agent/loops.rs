@@ -48,7 +48,9 @@ async fn a_plan_an_edit_a_command_and_finish() {
     assert_eq!(report.plan.as_deref(), Some("1. look\n2. change"));
     assert_eq!((report.steps, report.written_paths), (4, vec!["a.txt".to_owned()]));
     insta::assert_snapshot!(setup.told().join("\n---\n"), @r"
-    The plan is noted. Now do its first step with another tool.
+    The plan is noted. The task: Change two to three.
+
+    Now do it: create each new file with write; to change a file that is there, read it and call replace.
     ---
     Replaced in `a.txt` at line 2. It now reads:
        1  one
@@ -251,10 +253,10 @@ async fn repetition_is_told_once_and_then_ends_the_run() {
     assert!(!told[2].contains("same call") && !told[4].contains("same call"), "{told:?}");
 
     let list = || call("list", json!({}));
-    let six = || [look(), list(), look(), list(), look(), list()];
-    let setup = Setup::new([plan()].into_iter().chain(six()).chain(six()));
+    let pairs = || [look(), list(), look(), list()];
+    let setup = Setup::new([plan()].into_iter().chain(pairs()).chain(pairs()));
     let (pause, _) = setup.run().await;
-    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list in turns with another one, 3 times and did not stop when told");
+    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list twice, in turns with another one, and did not stop when told");
 }
 
 #[tokio::test]
