@@ -233,7 +233,8 @@ impl Checkout {
         arguments.push(format!("{commit}:{reference}").into());
         let call = Call { action: "push", arguments, index: None, access: Some(access) };
         let finished = self.workspace.0.git.run(call).await?;
-        if finished.success {
+        // An answer that got lost makes git, or us, push again, and that attempt is refused.
+        if finished.success || self.remote_branch(branch).await.is_ok_and(|at| at.as_ref() == Some(commit)) {
             return Ok(());
         }
         let branch = branch.to_owned();
