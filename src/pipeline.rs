@@ -150,7 +150,7 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
 
 async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
     if let Some(published) = services.stage(Stage::Intake, publish::find(services, order)).await? {
-        return Ok(publish::conclude_from(published, outcome));
+        return Ok(publish::conclude_from(services, published, outcome));
     }
     report::started(services, order, outcome).await;
     let checkout = services.stage(Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
