@@ -139,7 +139,7 @@ struct Failure {
 pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     let started = Instant::now();
     let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
-    outcome.conclusion = match work(services, order, &mut outcome).await {
+    outcome.conclusion = match work(services, order, started, &mut outcome).await {
         Ok(conclusion) => conclusion,
         Err(failure) => failure.into_conclusion(),
     };
@@ -148,7 +148,12 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     outcome
 }
 
-async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
+async fn work(
+    services: &Services,
+    order: &Order,
+    started: Instant,
+    outcome: &mut Outcome,
+) -> Result<Conclusion, Failure> {
     if let Some(published) = services.stage(Stage::Intake, publish::find(services, order)).await? {
         return Ok(publish::conclude_from(services, published, outcome));
     }
@@ -172,6 +177,8 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
             let commit = services.stage(Stage::Commit, commit).await?;
             let push = publish::push(services, order, repository, &checkout, commit, outcome);
             let branch = services.stage(Stage::Push, push).await?;
+            // The pull request tells of the time, and nothing of it is changed later.
+            outcome.milliseconds = elapsed_milliseconds(started);
             let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
             services.stage(Stage::PullRequest, open).await?;
         }
