@@ -263,10 +263,11 @@ fn print_result(config: &RunConfig, progress: &Progress, outcome: &Outcome) -> a
         match (&config.destination, &outcome.diff, &outcome.pull_request) {
             (Destination::Diff, Some(diff), _) => output.write_all(&diff.0),
             (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url),
-            (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
-                writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())
-            }
-            (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => Ok(()),
+            (Destination::LocalBranch(_), _, _) => match &outcome.branch {
+                Some(branch) => writeln!(output, "{branch}"),
+                None => Ok(()),
+            },
+            (Destination::Diff | Destination::PullRequest, _, _) => Ok(()),
         }
     };
     written.and_then(|()| output.flush()).context("cannot write the result to standard output")?;

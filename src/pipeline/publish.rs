@@ -21,8 +21,10 @@ pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<O
 }
 
 /// What an earlier run's pull request says of the task: a draft was not verified.
-pub(super) fn conclude_from(found: PullRequest, outcome: &mut Outcome) -> Conclusion {
-    outcome.notes.push(format!("pull request {} of this task exists already; nothing was done", found.number));
+pub(super) fn conclude_from(services: &Services, found: PullRequest, outcome: &mut Outcome) -> Conclusion {
+    let note = format!("pull request {} of this task exists already; nothing was done", found.number);
+    services.events.note(&note);
+    outcome.notes.push(note);
     let draft = found.draft;
     outcome.pull_request = Some(found);
     if draft { Conclusion::Unverified } else { Conclusion::Verified }
