@@ -430,7 +430,7 @@ impl<'a> Agent<'a> {
     async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
         let answer = match action {
             Action::Plan(plan) => self.take_plan(&plan),
-            Action::Run(arguments) => tools::run(self.sandbox, &arguments, self.budgets.deadline).await?,
+            Action::Run(arguments) => tools::run(self.sandbox, &arguments, &self.budgets).await?,
             Action::Finish(arguments) => {
                 let claims_no_change = arguments.no_change_needed.unwrap_or(false);
                 if claims_no_change || self.told_of_no_change || self.has_changed().await? {
