@@ -379,6 +379,7 @@ fn resolve_sandbox(
         helper: std::env::current_exe().context("cannot find our own program, which the sandbox is started with")?,
         path: environment.get("PATH").map(Into::into),
         home: environment.home(),
+        tool_homes: environment.tool_homes(),
         docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
         owner: environment.owner(),
     })

@@ -101,6 +101,8 @@ pub struct Settings {
     /// `PATH`, `HOME` and `DOCKER_HOST` of the operator: where toolchains and the engine are looked for.
     pub path: Option<std::ffi::OsString>,
     pub home: Option<PathBuf>,
+    /// Folders of tools that stand elsewhere than in `home`, by their usual name below it: `.cargo`, `.rustup`, ...
+    pub tool_homes: BTreeMap<String, PathBuf>,
     pub docker_host: Option<String>,
     /// Identifies this installation's containers, for the sweep at start.
     pub owner: String,

@@ -1,6 +1,6 @@
 //! The process's environment, read once at start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -54,6 +54,26 @@ impl Environment {
     /// The user's home folder.
     pub fn home(&self) -> Option<PathBuf> {
         self.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+    }
+
+    /// Folders of tools that the user has moved, by their usual name below the home folder.
+    pub fn tool_homes(&self) -> BTreeMap<String, PathBuf> {
+        let moved = [
+            ("CARGO_HOME", ".cargo"),
+            ("RUSTUP_HOME", ".rustup"),
+            ("PYENV_ROOT", ".pyenv"),
+            ("NVM_DIR", ".nvm"),
+            ("SDKMAN_DIR", ".sdkman"),
+            ("VOLTA_HOME", ".volta"),
+            ("RBENV_ROOT", ".rbenv"),
+            ("ASDF_DATA_DIR", ".asdf"),
+            ("GOPATH", "go"),
+        ];
+        let folder = |(name, usual): (&str, &str)| {
+            let path = self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())?;
+            Some((usual.to_owned(), path))
+        };
+        moved.into_iter().filter_map(folder).collect()
     }
 
     /// `$XDG_CONFIG_HOME/patchwright`, or `~/.config/patchwright`.

@@ -66,9 +66,9 @@ impl Launcher {
     /// overlays over package caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let path = settings.path.clone();
-        let home = settings.home.clone();
+        let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
         let memory = settings.limits.memory_bytes;
-        let draw = move |caches| plan::draw(path.as_deref(), home.as_deref(), memory, caches);
+        let draw = move |caches| plan::draw(path.as_deref(), homes.as_ref(), memory, caches);
         let (plans, groups) =
             tokio::task::spawn_blocking(move || ([draw(Caches::Overlay), draw(Caches::ReadOnly)], Controllers::find()))
                 .await

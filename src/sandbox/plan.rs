@@ -73,20 +73,45 @@ pub enum Caches {
     ReadOnly,
 }
 
+/// The operator's home folder, and the tools' folders that stand elsewhere than in it.
+pub struct Homes {
+    folder: PathBuf,
+    moved: BTreeMap<String, PathBuf>,
+}
+
+impl Homes {
+    /// `moved`: by the folder's usual name below the home, such as `.cargo`. `None`: there is no home folder.
+    pub fn new(home: Option<&Path>, moved: &BTreeMap<String, PathBuf>) -> Option<Self> {
+        let folder = home?.canonicalize().ok()?;
+        let moved = moved.iter().filter_map(|(name, path)| Some((name.clone(), path.canonicalize().ok()?)));
+        Some(Self { moved: moved.collect(), folder })
+    }
+
+    /// Where a path below the home really is.
+    fn place(&self, name: &str) -> PathBuf {
+        let (first, rest) = name.split_once('/').unwrap_or((name, ""));
+        match self.moved.get(first) {
+            Some(folder) if rest.is_empty() => folder.clone(),
+            Some(folder) => folder.join(rest),
+            None => self.folder.join(name),
+        }
+    }
+}
+
 /// Draws up the plan for this host.
 ///
 /// 1. a root of our own making: devices, `/tmp`, the home, accounts, names;
 /// 2. the system's folders, read-only;
 /// 3. the toolchains and caches below the operator's home, and those that `path` leads to;
 /// 4. masks over files that can hold a login.
-pub fn draw(path: Option<&OsStr>, home: Option<&Path>, memory_bytes: u64, caches: Caches) -> Plan {
+pub fn draw(path: Option<&OsStr>, homes: Option<&Homes>, memory_bytes: u64, caches: Caches) -> Plan {
     let mut plan = Plan::default();
     own_root(&mut plan, memory_bytes);
     system(&mut plan);
-    if let Some(home) = home.and_then(|home| home.canonicalize().ok()) {
-        home_tools(&mut plan, &home, caches);
+    if let Some(homes) = homes {
+        home_tools(&mut plan, homes, caches);
     }
-    let path = search_path(&mut plan, path, home);
+    let path = search_path(&mut plan, path, homes.map(|homes| homes.folder.as_path()));
     environment(&mut plan, &path);
     hide_credentials(&mut plan);
     plan
@@ -144,12 +169,12 @@ fn system(plan: &mut Plan) {
     }
 }
 
-fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
+fn home_tools(plan: &mut Plan, homes: &Homes, caches: Caches) {
     for name in HOME_TOOLS {
-        show(plan, &home.join(name));
+        show(plan, &homes.place(name));
     }
     for (name, inside) in HOME_CACHES {
-        let source = home.join(name);
+        let source = homes.place(name);
         let Some(source) = source.canonicalize().ok().filter(|source| source.is_dir()) else { continue };
         let Some(source) = text(&source) else { continue };
         let overlay = caches == Caches::Overlay && !source.contains([':', ',', '\\']);
@@ -157,16 +182,16 @@ fn home_tools(plan: &mut Plan, home: &Path, caches: Caches) {
         plan.entries.insert(format!("{HOME}/{inside}"), entry);
     }
     for (name, folder) in HOME_VARIABLES {
-        if let Some(value) = text(home.join(folder)).filter(|value| Path::new(value).is_dir()) {
+        if let Some(value) = text(homes.place(folder)).filter(|value| Path::new(value).is_dir()) {
             plan.environment.insert((*name).to_owned(), value);
         }
     }
     // rustup writes beside its toolchains: it gets a home of its own with the same toolchains in it.
     for name in ["settings.toml", "toolchains"] {
-        let Some(source) = home.join(".rustup").join(name).canonicalize().ok().and_then(text) else { continue };
+        let Some(source) = homes.place(".rustup").join(name).canonicalize().ok().and_then(text) else { continue };
         plan.entries.insert(format!("{HOME}/.rustup/{name}"), Entry::ReadOnly { source });
     }
-    if let Some(sources) = cargo_sources(home) {
+    if let Some(sources) = cargo_sources(&homes.place(".cargo")) {
         plan.entries.insert(format!("{HOME}/.cargo/config.toml"), Entry::File { text: sources });
     }
 }
@@ -325,10 +350,10 @@ fn credentials_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 
 /// The part of the operator's cargo configuration that says where packages come from: without it, cargo does not find
 /// what it downloaded from a mirror. Tokens, logins in addresses and everything else are left out.
-fn cargo_sources(home: &Path) -> Option<String> {
+fn cargo_sources(cargo_home: &Path) -> Option<String> {
     let text = ["config.toml", "config"]
         .iter()
-        .find_map(|name| fs::read_to_string(home.join(".cargo").join(name)).ok())
+        .find_map(|name| fs::read_to_string(cargo_home.join(name)).ok())
         .filter(|text| text.len() < 1 << 20)?;
     let given: toml::Table = text.parse().ok()?;
     let mut kept = String::new();

@@ -418,6 +418,7 @@ async fn the_model_streams_calls_in_pieces() {
     let (status, explained) = ask(&model, &chat(messages)).await;
     assert!(status == 500 && explained.unwrap().contains("beyond the script"));
     assert_eq!(model.finish().len(), 4);
+    model.until_asked(6, Duration::from_secs(5)).await.unwrap();
     assert_eq!(model.requests().len(), 6);
 }
 

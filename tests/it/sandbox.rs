@@ -28,6 +28,7 @@ fn settings(choice: Choice) -> Settings {
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_patchwright")), PathBuf::from),
         path: std::env::var_os("PATH"),
         home: std::env::var_os("HOME").map(PathBuf::from),
+        tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
         owner: "patchwright-tests".into(),
     }

@@ -177,15 +177,12 @@ async fn watch(
     screen: &Screen,
 ) -> anyhow::Result<(Option<i32>, String)> {
     let root = lab.folder().join("run");
-    let scratch = root.join("tmp");
-    for folder in ["tmp", "home", "cache"] {
-        std::fs::create_dir_all(root.join(folder))?;
-    }
+    let environment = environment(&root)?;
     let mut command = Command::new(binary);
     command
         .args(arguments)
         .env_clear()
-        .envs(environment(&root, &scratch))
+        .envs(environment)
         .env("GITHUB_API_URL", lab.github.api_url())
         .env("GITHUB_SERVER_URL", lab.github.web_url())
         .env("GITHUB_TOKEN", lab.github.token())

@@ -9,9 +9,11 @@ mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
 
@@ -26,6 +28,8 @@ pub struct Model {
 struct Shared {
     script: Script,
     book: Mutex<Book>,
+    /// How many chat requests came, for those who wait.
+    asked: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -43,7 +47,7 @@ impl Model {
     /// Starts on a free port of the loopback interface.
     pub async fn start(script: Script) -> anyhow::Result<Self> {
         let book = Mutex::new(Book { given: vec![0; script.replies.len()], ..Book::default() });
-        let shared = Arc::new(Shared { script, book });
+        let shared = Arc::new(Shared { script, book, asked: watch::channel(0).0 });
         let handler = shared.clone();
         let server = Server::start(move |request| {
             let shared = handler.clone();
@@ -66,6 +70,14 @@ impl Model {
     /// The bodies of the chat requests so far.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.book().requests.clone()
+    }
+
+    /// Waits until `count` chat requests came; an error after `limit`.
+    pub async fn until_asked(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
+        let mut asked = self.shared.asked.subscribe();
+        let waited = tokio::time::timeout(limit, asked.wait_for(|asked| *asked >= count)).await;
+        anyhow::ensure!(waited.is_ok(), "the model was not asked {count} times within {} s", limit.as_secs());
+        Ok(())
     }
 
     /// From now on, `secret` anywhere in a request is a violation.
@@ -105,7 +117,8 @@ impl Shared {
                 let body = whole(body).await.map_err(|_| Hangup)?;
                 self.chat(&body).await
             }
-            ("GET", _) => Ok(error(404, 404.into(), "Not Found")),
+            // What clients ask to learn which server this is; this one is none that they know.
+            ("GET", _) | ("POST", "/api/show") => Ok(error(404, 404.into(), "Not Found")),
             (method, path) => {
                 self.book().violations.push(format!("the model server was asked for {method} {path}"));
                 Ok(error(404, 404.into(), "Not Found"))
@@ -127,6 +140,7 @@ impl Shared {
             return Ok(error(400, 400.into(), "The body is no JSON."));
         };
         self.book().requests.push(request.clone());
+        self.asked.send_modify(|count| *count += 1);
         if request["model"] != self.script.model.as_str() {
             let message = format!("The model `{}` does not exist.", request["model"].as_str().unwrap_or_default());
             return Ok(error(404, 404.into(), &message));

@@ -182,6 +182,31 @@ pub fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Runs scenarios one after the other and prints what does not fit; `true` if all fits. Without folders: all of the
+/// repository's.
+pub async fn run_folders(binary: &Path, mut folders: Vec<PathBuf>) -> anyhow::Result<bool> {
+    if folders.is_empty() {
+        folders = list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"))?;
+    }
+    let binary = binary.canonicalize().with_context(|| format!("cannot find {}", binary.display()))?;
+    let mut all_fit = true;
+    for folder in folders {
+        let scenario = Scenario::load(&folder)?;
+        if let Some(program) = scenario.missing_program() {
+            println!("SKIPPED {}: there is no {program}", scenario.name);
+            continue;
+        }
+        let report = run(&binary, &scenario).await?;
+        let mut wrong = check(&report, &scenario);
+        wrong.extend(compare(&report, &scenario)?);
+        all_fit &= wrong.is_empty();
+        let word = if wrong.is_empty() { "ok" } else { "FAILED" };
+        println!("{word} {} ({:.1} s)", scenario.name, report.elapsed.as_secs_f64());
+        wrong.iter().for_each(|wrong| println!("  - {}", wrong.replace('\n', "\n    ")));
+    }
+    Ok(all_fit)
+}
+
 impl Scenario {
     /// Reads a scenario's folder.
     pub fn load(folder: &Path) -> anyhow::Result<Self> {

@@ -74,9 +74,7 @@ pub async fn run(binary: &Path, scenario: &Scenario) -> anyhow::Result<Report> {
     let root = tempfile::Builder::new().prefix("patchwright-run-").tempdir()?;
     let base = root.path().canonicalize()?;
     let places = Places { scratch: base.join("tmp"), local: base.join("repository"), root };
-    for folder in ["tmp", "home", "cache"] {
-        std::fs::create_dir_all(base.join(folder))?;
-    }
+    environment(&base)?;
     let issue = seed(&lab, scenario, &places).await?;
     let model = match &scenario.script {
         Some(script) => {
@@ -171,7 +169,7 @@ async fn run_once(
     command
         .args(scenario.settings.args.iter().map(|argument| fill(argument)))
         .env_clear()
-        .envs(environment(places.root.path(), &places.scratch))
+        .envs(environment(places.root.path())?)
         .env("GITHUB_API_URL", lab.github.api_url())
         .env("GITHUB_SERVER_URL", lab.github.web_url())
         .env("GITHUB_TOKEN", lab.github.token())
@@ -203,28 +201,51 @@ async fn run_once(
     Ok(())
 }
 
-/// What a program finds around it on a clean machine: its own folders, the PATH, and where toolchains live.
-pub fn environment(root: &Path, scratch: &Path) -> Vec<(String, OsString)> {
+/// Where toolchains live below a home folder, and the variables that say so where they live elsewhere.
+const TOOLCHAINS: [(&str, Option<&str>); 6] = [
+    (".cargo", Some("CARGO_HOME")),
+    (".rustup", Some("RUSTUP_HOME")),
+    (".pyenv", Some("PYENV_ROOT")),
+    (".nvm", Some("NVM_DIR")),
+    (".sdkman", None),
+    ("go", Some("GOPATH")),
+];
+
+/// Makes the folders of a clean machine below `root`, and returns the environment that goes with them: a home with
+/// nothing in it but links to the toolchains, a cache, a temporary folder (`tmp`), and the PATH.
+pub fn environment(root: &Path) -> anyhow::Result<Vec<(String, OsString)>> {
+    for folder in ["home", "cache", "tmp"] {
+        std::fs::create_dir_all(root.join(folder))?;
+    }
     let mut environment: Vec<(String, OsString)> = vec![
         ("HOME".into(), root.join("home").into()),
         ("XDG_CACHE_HOME".into(), root.join("cache").into()),
-        ("TMPDIR".into(), scratch.into()),
+        ("TMPDIR".into(), root.join("tmp").into()),
         ("LANG".into(), "C.UTF-8".into()),
         ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
     ];
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    for (name, usual) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv")] {
-        let folder = std::env::var_os(name).map(PathBuf::from).unwrap_or_else(|| home.join(usual));
-        if folder.is_dir() {
-            environment.push((name.into(), folder.into()));
+    for (usual, variable) in TOOLCHAINS {
+        let told = variable.and_then(std::env::var_os).map(PathBuf::from);
+        let folder = told.unwrap_or_else(|| home.join(usual));
+        let link = root.join("home").join(usual);
+        // A folder that this user may not enter is as good as absent.
+        if std::fs::read_dir(&folder).is_err() {
+            continue;
+        }
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink(&folder, &link)?;
+        }
+        if let Some(variable) = variable.filter(|name| *name != "GOPATH") {
+            environment.push((variable.into(), folder.into()));
         }
     }
-    for name in ["NVM_DIR", "GOROOT", "JAVA_HOME", "SSL_CERT_FILE", "DOCKER_HOST"] {
+    for name in ["GOROOT", "JAVA_HOME", "SSL_CERT_FILE", "DOCKER_HOST"] {
         if let Some(value) = std::env::var_os(name) {
             environment.push((name.into(), value));
         }
     }
-    environment
+    Ok(environment)
 }
 
 async fn look(
@@ -373,12 +394,16 @@ async fn leftovers(lab: &Lab, places: &Places, report: &mut Report) -> anyhow::R
         tokio::time::sleep(Duration::from_millis(20)).await;
         alive = processes_in(root);
     }
-    report.leftovers.extend(alive.into_iter().map(|process| format!("a process lives on: {process}")));
+    for (process, arguments) in alive {
+        report.leftovers.push(format!("a process lives on: {arguments}"));
+        // It belongs to this run alone, and nothing of a run may outlive it.
+        Command::new("kill").args(["-KILL", &process]).status().await?;
+    }
     Ok(())
 }
 
-/// The processes that know of `folder`: in their environment, arguments or working folder.
-fn processes_in(folder: &Path) -> Vec<String> {
+/// The processes that know of `folder`, in their environment, arguments or working folder: id and arguments.
+fn processes_in(folder: &Path) -> Vec<(String, String)> {
     let wanted = folder.to_string_lossy().into_owned();
     let knows = |bytes: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted.as_bytes());
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -393,7 +418,8 @@ fn processes_in(folder: &Path) -> Vec<String> {
             let environment = std::fs::read(path.join("environ")).unwrap_or_default();
             let working = std::fs::read_link(path.join("cwd")).unwrap_or_default();
             let found = knows(&arguments) || knows(&environment) || working.starts_with(folder);
-            found.then(|| String::from_utf8_lossy(&arguments).replace('\0', " "))
+            let process = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.then(|| (process, String::from_utf8_lossy(&arguments).replace('\0', " ")))
         })
         .collect()
 }

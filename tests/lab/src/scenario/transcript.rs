@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Scenario;
 use super::run::Report;
+use crate::github::Exchange;
 
 static CHANGING: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
@@ -36,12 +37,7 @@ pub fn render(report: &Report, scenario: &Scenario) -> String {
     }
     if !report.exchanges.is_empty() {
         text.push_str("\n# GitHub\n");
-        for exchange in &report.exchanges {
-            let query: Vec<String> = exchange.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-            let status = exchange.status.map_or("no answer".into(), |status| status.to_string());
-            text.push_str(&format!("{} {}{query} {status}\n", exchange.method, exchange.path));
-        }
+        render_exchanges(&report.exchanges, &mut text);
     }
     normalise(&text, &report.names)
 }
@@ -64,6 +60,23 @@ pub fn compare(report: &Report, scenario: &Scenario) -> anyhow::Result<Option<St
     }
     let diff = similar::TextDiff::from_lines(&before, &now);
     Ok(Some(diff.unified_diff().header("transcript.snap", "this run").to_string()))
+}
+
+/// How many requests git makes for one command differs with its version: those in a row become one line.
+fn render_exchanges(exchanges: &[Exchange], text: &mut String) {
+    let git = |exchange: &Exchange| exchange.path.contains(".git/");
+    for group in exchanges.chunk_by(|left, right| git(left) && git(right)) {
+        let Some(exchange) = group.first() else { continue };
+        if git(exchange) {
+            let pushes = group.iter().any(|exchange| exchange.path.ends_with("/git-receive-pack"));
+            text.push_str(if pushes { "git push\n" } else { "git fetch\n" });
+            continue;
+        }
+        let query: Vec<String> = exchange.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        let status = exchange.status.map_or("no answer".into(), |status| status.to_string());
+        text.push_str(&format!("{} {}{query} {status}\n", exchange.method, exchange.path));
+    }
 }
 
 fn render_model(requests: &[Value], text: &mut String) {
@@ -110,5 +123,5 @@ fn normalise(text: &str, names: &[(String, &'static str)]) -> String {
     for (pattern, name) in CHANGING.iter() {
         text = pattern.replace_all(&text, *name).into_owned();
     }
-    text
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
