@@ -149,7 +149,8 @@ async fn prepare(
 
 /// Takes the task from the command line or its issue. The inner error is a task that failed at intake.
 async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Conclusion>> {
-    let deadline = Instant::now() + config.pipeline.limits.task;
+    let started = Instant::now();
+    let deadline = started + config.pipeline.limits.task;
     let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
     let (task, target) = match &config.source {
         Source::CommandLine { text, id } => {
@@ -180,7 +181,16 @@ async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<
         (Destination::PullRequest, None) => anyhow::bail!("the repository is not on the forge. Add --dry-run"),
     };
     let test_command = test_command_of(config, name.as_ref());
-    Ok(Ok(Order { task, remote, repository: name, base: config.base.clone(), delivery, test_command, deadline }))
+    Ok(Ok(Order {
+        task,
+        remote,
+        repository: name,
+        base: config.base.clone(),
+        delivery,
+        test_command,
+        started,
+        deadline,
+    }))
 }
 
 async fn take_issue(

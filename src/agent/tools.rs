@@ -119,7 +119,7 @@ pub struct ReadArguments {
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub start: Option<u32>,
-    /// How many lines
+    /// How many lines; at least 60 come
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub lines: Option<u32>,

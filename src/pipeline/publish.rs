@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use super::{Order, Services, UnverifiedPolicy};
+use super::{Order, Services, UnverifiedPolicy, elapsed_milliseconds};
 use crate::forge::{NewPullRequest, render};
 use crate::outcome::{Conclusion, Outcome, PullRequest, Stage, Verdict};
 use crate::pipeline::Delivery;
@@ -101,6 +101,7 @@ pub(super) async fn open(
         );
     };
     outcome.conclusion = conclusion.clone();
+    outcome.milliseconds = elapsed_milliseconds(order.started);
     let new = NewPullRequest {
         title: render::pull_request_title(&order.task),
         body: render::pull_request_body(&order.task, outcome),

@@ -121,7 +121,13 @@ async fn greeting() {
         std::fs::write(folder.join("README.md"), "# Hello\n\nA greeting.\n").unwrap();
     };
     let instruction = "change the greeting in hello.py to 'Hello, Patchwright'";
-    attempt("greeting", instruction, prepare, "test \"$(python3 hello.py)\" = 'Hello, Patchwright'").await;
+    attempt(
+        "greeting",
+        instruction,
+        prepare,
+        "python3 -c \"import hello; assert hello.greet() == 'Hello, Patchwright', 'greet() gives ' + hello.greet()\"",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,11 +135,5 @@ async fn greeting() {
 async fn fizzbuzz() {
     let prepare = |folder: &Path| std::fs::write(folder.join("README.md"), "# Exercises\n").unwrap();
     let instruction = "create fizzbuzz.py with a function and a test";
-    attempt(
-        "fizzbuzz",
-        instruction,
-        prepare,
-        "python3 -m pytest -q -p no:cacheprovider *.py || python3 -m unittest *.py",
-    )
-    .await;
+    attempt("fizzbuzz", instruction, prepare, "test -f fizzbuzz.py && python3 -m unittest *.py").await;
 }
