@@ -156,7 +156,6 @@ fn resolve_pipeline(
         patch_mode: file.publish.patch_mode.unwrap_or_default(),
         publish: resolve_publish(file, environment)?,
         prompts: file.prompts.clone(),
-        context_window: model.context_window,
         max_output_tokens: model.max_output_tokens,
         temperature: model.temperature,
     })

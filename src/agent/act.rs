@@ -83,7 +83,7 @@ impl Agent<'_> {
             Action::Plan(plan) => self.take_plan(&plan)?,
             Action::Run(arguments) => {
                 self.since_finish = SinceFinish::Work;
-                tools::run(self.sandbox, &arguments, self.budgets.deadline).await?
+                tools::run(self.sandbox, &arguments, &self.budgets).await?
             }
             Action::Finish(arguments) => {
                 if self.since_finish == SinceFinish::Nothing {

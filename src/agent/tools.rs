@@ -173,7 +173,7 @@ pub struct DeleteArguments {
 #[serde(deny_unknown_fields)]
 pub struct RunArguments {
     pub command: String,
-    /// Seconds; default 120
+    /// In seconds
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub timeout: Option<u32>,

@@ -221,6 +221,7 @@ pub fn budgets() -> Budgets {
         steps: 20,
         tokens: 100_000,
         deadline: Instant::now() + Duration::from_secs(60),
+        command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
     }

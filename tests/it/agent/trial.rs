@@ -72,6 +72,7 @@ async fn attempt(name: &str, instruction: &str, prepare: impl Fn(&Path), check: 
         steps: 20,
         tokens: 100_000,
         deadline: begun + Duration::from_secs(300),
+        command: Duration::from_secs(120),
         answer_tokens: 1_000,
         temperature: std::env::var("PATCHWRIGHT_TRIAL_TEMPERATURE").ok().map(|text| text.parse().unwrap()),
     };
