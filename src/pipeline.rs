@@ -138,7 +138,7 @@ struct Failure {
 /// 5. the outcome is reported on the issue.
 pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
-    outcome.conclusion = match work(services, order, started, &mut outcome).await {
+    outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
         Err(failure) => failure.into_conclusion(),
     };
@@ -147,12 +147,7 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     outcome
 }
 
-async fn work(
-    services: &Services,
-    order: &Order,
-    started: Instant,
-    outcome: &mut Outcome,
-) -> Result<Conclusion, Failure> {
+async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
     if let Some(published) = services.stage(Stage::Intake, publish::find(services, order)).await? {
         return Ok(publish::conclude_from(services, published, outcome));
     }
@@ -176,8 +171,6 @@ async fn work(
             let commit = services.stage(Stage::Commit, commit).await?;
             let push = publish::push(services, order, repository, &checkout, commit, outcome);
             let branch = services.stage(Stage::Push, push).await?;
-            // The pull request tells of the time, and nothing of it is changed later.
-            outcome.milliseconds = elapsed_milliseconds(started);
             let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
             services.stage(Stage::PullRequest, open).await?;
         }
