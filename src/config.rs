@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::pipeline::{self, Limits, Publish};
@@ -184,6 +184,10 @@ fn resolve_forge(file: &ConfigFile, environment: &Environment) -> anyhow::Result
         Some(token) => Some(token),
         None => read_secret(file.github.token_file.as_deref())?,
     };
+    // octocrab panics on a token that is no header.
+    if token.as_ref().is_some_and(|token| !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())) {
+        bail!("the token (GITHUB_TOKEN or github.token_file) holds characters that no token has. Copy it anew");
+    }
     Ok(forge::Settings {
         api_url: url("GITHUB_API_URL", &file.github.api_url, "https://api.github.com")?,
         server_url: url("GITHUB_SERVER_URL", &file.github.server_url, "https://github.com")?,

@@ -25,6 +25,7 @@ use patchwright::workspace::{Remote, Workspace};
 
 /// Bytes of an instruction on standard input.
 const LONGEST_INSTRUCTION: u64 = 10_000_000;
+const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 /// Cleaning up after a signal takes at most this long.
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
     match start(&flags, &environment) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Standard error may be closed.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
             ExitCode::from(WRONG_USAGE)
         }
     }
@@ -82,11 +84,9 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     let outcome = match ready {
         Ready::Failed(conclusion) => {
             progress.finish();
-            if config.json {
-                println!("{}", serde_json::to_string_pretty(&conclusion)?);
-            }
+            let printed = if config.json { print_json(&mut std::io::stdout(), &conclusion) } else { Ok(()) };
             progress.print(&progress::failure_in_words(&conclusion));
-            return Ok(conclusion.exit_code());
+            return Ok(exit_code(&conclusion, printed, &progress));
         }
         Ready::Work(work) => {
             let (services, order) = *work;
@@ -96,15 +96,25 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
                     progress.finish();
-                    eprintln!("interrupted");
+                    progress.print("interrupted");
                     return Ok(INTERRUPTED);
                 }
             }
         }
     };
     progress.finish();
-    print_result(&config, &progress, &outcome)?;
-    Ok(outcome.conclusion.exit_code())
+    let printed = print_result(&config, &outcome);
+    for line in progress::closing_lines(&outcome) {
+        progress.print(&line);
+    }
+    Ok(exit_code(&outcome.conclusion, printed, &progress))
+}
+
+/// The conclusion's code; a result that could not be handed over is a failure, whatever it was.
+fn exit_code(conclusion: &Conclusion, printed: std::io::Result<()>, progress: &Progress) -> u8 {
+    let Err(error) = printed else { return conclusion.exit_code() };
+    progress.print(&format!("error: cannot write the result to standard output: {error}. Give it a reader with room"));
+    FAILED
 }
 
 /// What preparation comes to: a task to work, or one that failed before its first stage.
@@ -254,27 +264,27 @@ fn read_standard_input() -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Puts the result, and nothing else, on standard output; the closing lines go to standard error.
-fn print_result(config: &RunConfig, progress: &Progress, outcome: &Outcome) -> anyhow::Result<()> {
+/// Puts the result, and nothing else, on standard output.
+fn print_result(config: &RunConfig, outcome: &Outcome) -> std::io::Result<()> {
     let mut output = std::io::stdout().lock();
-    let written = if config.json {
-        serde_json::to_writer_pretty(&mut output, outcome)?;
-        output.write_all(b"\n")
-    } else {
-        match (&config.destination, &outcome.diff, &outcome.pull_request) {
-            (Destination::Diff, Some(diff), _) => output.write_all(&diff.0),
-            (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url),
-            (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
-                writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())
-            }
-            (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => Ok(()),
-        }
-    };
-    written.and_then(|()| output.flush()).context("cannot write the result to standard output")?;
-    for line in progress::closing_lines(outcome) {
-        progress.print(&line);
+    if config.json {
+        return print_json(&mut output, outcome);
     }
-    Ok(())
+    match (&config.destination, &outcome.diff, &outcome.pull_request) {
+        (Destination::Diff, Some(diff), _) => output.write_all(&diff.0)?,
+        (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url)?,
+        (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
+            writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())?;
+        }
+        (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => {}
+    }
+    output.flush()
+}
+
+fn print_json(output: &mut impl Write, value: &impl serde::Serialize) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *output, value)?;
+    output.write_all(b"\n")?;
+    output.flush()
 }
 
 fn start_logging(level: &str) -> anyhow::Result<()> {

@@ -99,6 +99,10 @@ pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), Model
         Ok(known) => known,
         // Some gateways have no list; with a model's name there is no need for one.
         Err(ModelError::Server { status: Some(400..=599), .. }) if settings.model.is_some() => Vec::new(),
+        Err(ModelError::Server { status, message }) => {
+            let message = format!("{message} (at {}; is it an OpenAI-compatible endpoint?)", link.shown);
+            return Err(ModelError::Server { status, message });
+        }
         Err(error) => return Err(error),
     };
     let (mut info, listed) = pick(settings.model.as_deref(), &known, &link, &mut notes)?;
