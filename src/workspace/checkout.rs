@@ -259,6 +259,14 @@ impl Checkout {
         Ok(found.map(CommitId::from))
     }
 
+    /// Fails if [`Checkout::create_local_branch`] could not make this branch, so that nobody works for it in vain.
+    pub async fn check_local_branch(&self, branch: &str) -> Result<(), WorkspaceError> {
+        check_branch(branch)?;
+        let Remote::Local(path) = &self.remote else { return Ok(()) };
+        let (path, branch) = (path.clone(), branch.to_owned());
+        blocking("look for the branch", move || local::check_new_branch(&path, &branch)).await
+    }
+
     /// Brings a commit into the user's local repository as a new branch; index, working tree and `HEAD` stay.
     pub async fn create_local_branch(&self, commit: &CommitId, branch: &str) -> Result<(), WorkspaceError> {
         check_branch(branch)?;
