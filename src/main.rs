@@ -149,7 +149,8 @@ async fn prepare(
 
 /// Takes the task from the command line or its issue. The inner error is a task that failed at intake.
 async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Conclusion>> {
-    let deadline = Instant::now() + config.pipeline.limits.task;
+    let started = Instant::now();
+    let deadline = started + config.pipeline.limits.task;
     let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
     let (task, target) = match &config.source {
         Source::CommandLine { text, id } => {
@@ -180,7 +181,16 @@ async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<
         (Destination::PullRequest, None) => anyhow::bail!("the repository is not on the forge. Add --dry-run"),
     };
     let test_command = test_command_of(config, name.as_ref());
-    Ok(Ok(Order { task, remote, repository: name, base: config.base.clone(), delivery, test_command, deadline }))
+    Ok(Ok(Order {
+        task,
+        remote,
+        repository: name,
+        base: config.base.clone(),
+        delivery,
+        test_command,
+        started,
+        deadline,
+    }))
 }
 
 async fn take_issue(
@@ -253,10 +263,11 @@ fn print_result(config: &RunConfig, progress: &Progress, outcome: &Outcome) -> a
         match (&config.destination, &outcome.diff, &outcome.pull_request) {
             (Destination::Diff, Some(diff), _) => output.write_all(&diff.0),
             (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url),
-            (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
-                writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())
-            }
-            (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => Ok(()),
+            (Destination::LocalBranch(_), _, _) => match &outcome.branch {
+                Some(branch) => writeln!(output, "{branch}"),
+                None => Ok(()),
+            },
+            (Destination::Diff | Destination::PullRequest, _, _) => Ok(()),
         }
     };
     written.and_then(|()| output.flush()).context("cannot write the result to standard output")?;
