@@ -33,6 +33,8 @@ pub struct Order {
     pub delivery: Delivery,
     /// From the operator; `None`: detected.
     pub test_command: Option<TestCommand>,
+    /// When the task was taken; its time counts from here.
+    pub started: Instant,
     pub deadline: Instant,
 }
 
@@ -137,13 +139,12 @@ struct Failure {
 /// 4. exactly the tested tree is delivered;
 /// 5. the outcome is reported on the issue.
 pub async fn run_task(services: &Services, order: &Order) -> Outcome {
-    let started = Instant::now();
     let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
     outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
         Err(failure) => failure.into_conclusion(),
     };
-    outcome.milliseconds = elapsed_milliseconds(started);
+    outcome.milliseconds = elapsed_milliseconds(order.started);
     report::finished(services, order, &mut outcome).await;
     outcome
 }
