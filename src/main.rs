@@ -228,6 +228,7 @@ async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<op
         endpoint: config.model.endpoint.clone(),
         key: config.model.key.clone(),
         model: config.model.name.clone(),
+        window: config.model.context_window,
         silence_timeout: config.model.silence,
         ..openai::Settings::default()
     };

@@ -71,8 +71,6 @@ pub struct Settings {
     pub publish: Publish,
     /// A folder with prompts that replace the built-in ones.
     pub prompts: Option<PathBuf>,
-    /// The model's context window in tokens, if known.
-    pub context_window: Option<u64>,
     /// The longest answer of the model, in tokens.
     pub max_output_tokens: u32,
     pub temperature: Option<f32>,

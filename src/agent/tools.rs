@@ -119,7 +119,7 @@ pub struct ReadArguments {
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub start: Option<u32>,
-    /// How many lines
+    /// How many lines; at least 60 come
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub lines: Option<u32>,
@@ -173,7 +173,7 @@ pub struct DeleteArguments {
 #[serde(deny_unknown_fields)]
 pub struct RunArguments {
     pub command: String,
-    /// Seconds; default 120
+    /// In seconds
     #[serde(default, deserialize_with = "number")]
     #[schemars(with = "Option<u32>")]
     pub timeout: Option<u32>,

@@ -96,7 +96,12 @@ pub(super) async fn open(
     conclusion: &Conclusion,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let base = base_branch(order, checkout)?;
+    let Some(base) = checkout.base_branch() else {
+        bail!(
+            "the base `{}` is no branch, so there is nothing to merge into. Give a branch as --base",
+            order.base.as_deref().unwrap_or("HEAD")
+        );
+    };
     outcome.conclusion = conclusion.clone();
     outcome.milliseconds = elapsed_milliseconds(order.started);
     let new = NewPullRequest {
@@ -108,22 +113,6 @@ pub(super) async fn open(
     };
     outcome.pull_request = Some(services.forge.open_pull_request(&order.task.id, repository, &new).await?);
     Ok(())
-}
-
-/// The branch that a pull request goes into. Asked before any work is done, too: nothing else can be published to.
-pub(super) fn base_branch<'a>(order: &Order, checkout: &'a Checkout) -> anyhow::Result<&'a str> {
-    if checkout.base_commit().is_none() {
-        bail!(
-            "the repository has no commit yet, so there is no branch that a pull request could go into. Push a first \
-             commit (a README will do), or add --dry-run for the diff"
-        );
-    }
-    checkout.base_branch().with_context(|| {
-        format!(
-            "the base `{}` is no branch, so there is nothing to merge into. Give a branch as --base",
-            order.base.as_deref().unwrap_or("HEAD")
-        )
-    })
 }
 
 /// The branches that may be this task's: the short name that tools look for, and one that no other task can share.

@@ -74,6 +74,7 @@ async fn work_with_agent(
         steps: limits.steps,
         tokens: limits.tokens,
         deadline: order.deadline.into(),
+        command: limits.command,
         answer_tokens: services.settings.max_output_tokens,
         temperature: services.settings.temperature,
     };

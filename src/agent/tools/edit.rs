@@ -16,15 +16,18 @@ use crate::workspace::{FileError, Files, RelativePath};
 const MOST_FILE_BYTES: u64 = 8 << 20;
 /// The most places that an answer names.
 const MOST_PLACES: usize = 10;
-/// The most lines of the nearest text that an answer shows.
-const MOST_NEAREST_LINES: usize = 12;
+/// The most lines of a file that an answer shows.
+const MOST_SHOWN_LINES: usize = 12;
 /// Comparing each window of a longer file would take too long.
 const MOST_COMPARED_LINES: usize = 20_000;
 
 pub(super) fn replace(files: &Files, arguments: &ReplaceArguments) -> Result<Answer, FileError> {
     let path = path(&arguments.path)?;
     if arguments.old.is_empty() {
-        return Ok(Answer::error("old is empty; to create a file or rewrite it, call write"));
+        return Ok(Answer::error(
+            "old is empty. To add lines, copy a line of the file into old, and that line with the new ones into new; \
+             to create a file or rewrite it, call write",
+        ));
     }
     if arguments.old == arguments.new {
         return Ok(Answer::error("old and new are the same; nothing was changed"));
@@ -101,7 +104,24 @@ fn put(
     }
     files.write(path, &changed)?;
     let line = line_number(contents, range.start);
-    Ok(Answer::changed(format!("Replaced in `{path}` at line {line}.{note}")))
+    let shown = surroundings(&changed, range.start..range.start + new.len());
+    Ok(Answer::changed(format!("Replaced in `{path}` at line {line}.{note} It now reads:\n{shown}")))
+}
+
+/// The lines of `range` with one before and one after, numbered: what an edit has come to.
+fn surroundings(contents: &[u8], range: Range<usize>) -> String {
+    let text = String::from_utf8_lossy(contents);
+    let first = line_number(contents, range.start).saturating_sub(1).max(1);
+    let last = line_number(contents, range.end) + 1;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    let numbered = |(number, line): (usize, &str)| format!("{number:>4}  {}", clip(line, 200));
+    let mut shown: Vec<String> = lines.filter(|(number, _)| (first..=last).contains(number)).map(numbered).collect();
+    if shown.len() > MOST_SHOWN_LINES {
+        let omitted = shown.len() - MOST_SHOWN_LINES;
+        shown.truncate(MOST_SHOWN_LINES);
+        shown.push(format!("[and {omitted} more lines]"));
+    }
+    shown.join("\n")
 }
 
 enum ByLines {
@@ -206,7 +226,7 @@ fn shift_of<'a>(window: impl Iterator<Item = &'a str>, wanted: &[&str]) -> Optio
 fn nearest(text: &str, old: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let wanted: Vec<&str> = old.lines().map(str::trim).collect();
-    let many = wanted.len().clamp(1, MOST_NEAREST_LINES);
+    let many = wanted.len().clamp(1, MOST_SHOWN_LINES);
     let best = (0..lines.len().min(MOST_COMPARED_LINES))
         .map(|first| {
             let window = lines[first..].iter().zip(wanted.iter().take(many));
