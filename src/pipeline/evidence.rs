@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Services, verify};
-use crate::outcome::{Outcome, TestCommand, TestRun, Verdict};
+use crate::outcome::{Outcome, TestCommand, TestEnding, TestRun, Verdict};
 use crate::workspace::{Export, Files, Kind, RelativePath};
 
 /// Files that are looked at to find the test command.
@@ -76,7 +76,7 @@ pub(super) async fn run_tests_on(
 }
 
 /// What the agent is told of a verdict that it can do something about; `None` where there is nothing to do.
-pub(super) fn feedback(verdict: &Verdict, run: Option<&TestRun>) -> Option<String> {
+pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Option<&TestRun>) -> Option<String> {
     let opening = match verdict {
         Verdict::Verified | Verdict::Untested { .. } => return None,
         Verdict::Broken => "Not accepted: the tests passed before your change and fail with it.",
@@ -84,6 +84,11 @@ pub(super) fn feedback(verdict: &Verdict, run: Option<&TestRun>) -> Option<Strin
         Verdict::Inconclusive { .. } => "Not accepted: the tests could not be run to their end on your change.",
     };
     let run = run?;
+    // A test program that is not on this machine is no matter of the change.
+    let is_missing = |run: &TestRun| matches!(run.ending, TestEnding::NotFound { .. });
+    if is_missing(run) && baseline.is_some_and(is_missing) {
+        return None;
+    }
     Some(format!(
         "{opening}\n`{}` {}. It printed:\n{}\nFix the cause, then finish again. If these failures have nothing to do \
          with the task, say so in the summary and finish again.",

@@ -120,7 +120,9 @@ async fn work_with_agent(
         // An agent that finishes again on the tree that was rejected has said its last word.
         let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
         rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
-        let feedback = judged.as_ref().and_then(|judged| evidence::feedback(&judged.verdict, judged.run.as_ref()));
+        let feedback = judged
+            .as_ref()
+            .and_then(|judged| evidence::feedback(&judged.verdict, tests.baseline.as_ref(), judged.run.as_ref()));
         match feedback {
             Some(feedback) if stop == StopReason::Finished && rounds_left > 0 && !unchanged => {
                 rounds_left -= 1;
