@@ -67,7 +67,8 @@ pub struct Brief {
 /// Why the loop paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pause {
-    /// The model says that it is done. It may still have changed nothing: it was told so once.
+    /// The model says that it is done. It may still have changed nothing: it was told so once. `no_change_needed` only
+    /// if it says so and no file differs.
     Finish { summary: String, no_change_needed: bool },
     /// The loop ended the run.
     Stopped(StopReason),
@@ -133,7 +134,7 @@ pub struct Agent<'a> {
 /// What happened since the last `finish` was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinceFinish {
-    /// There was none, or an edit or a command came after it.
+    /// There was none, or an edit or a command that succeeded came after it.
     Work,
     /// Nothing that could change a file.
     Nothing,

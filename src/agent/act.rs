@@ -82,17 +82,23 @@ impl Agent<'_> {
         let answer = match action {
             Action::Plan(plan) => self.take_plan(&plan)?,
             Action::Run(arguments) => {
-                self.since_finish = SinceFinish::Work;
-                tools::run(self.sandbox, &arguments, &self.budgets).await?
+                let answer = tools::run(self.sandbox, &arguments, &self.budgets).await?;
+                if answer.ok {
+                    self.since_finish = SinceFinish::Work;
+                }
+                answer
             }
             Action::Finish(arguments) => {
                 if self.since_finish == SinceFinish::Nothing {
                     self.since_finish = SinceFinish::NothingAndTold;
                     return Ok(Acted::Answered(Answer::error(self.prompts.unchanged()?)));
                 }
+                let changed = self.has_changed().await?;
                 let claims_no_change = arguments.no_change_needed.unwrap_or(false);
-                if claims_no_change || self.told_of_no_change || self.has_changed().await? {
-                    return Ok(Acted::Finished(arguments));
+                if changed || claims_no_change || self.told_of_no_change {
+                    // A claim that the tree contradicts is none.
+                    let no_change_needed = Some(claims_no_change && !changed);
+                    return Ok(Acted::Finished(FinishArguments { no_change_needed, ..arguments }));
                 }
                 self.told_of_no_change = true;
                 Answer::error(self.prompts.no_change()?)

@@ -287,6 +287,9 @@ async fn finish_without_a_change_is_questioned_once() {
         Setup::new([plan(), call("finish", json!({ "summary": "It is so already.", "no_change_needed": "true" }))]);
     let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
     assert_eq!(setup.run().await.0.unwrap(), expected);
+    let claim = call("finish", json!({ "summary": "Two is three.", "no_change_needed": true }));
+    let setup = Setup::new([plan(), edit(), claim]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
 }
 
 #[tokio::test]
