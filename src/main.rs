@@ -128,12 +128,15 @@ async fn prepare(
             "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
-    let order = match take_order(&config, &forge).await? {
+    let workspace = Workspace::new(config.workspace.clone())?;
+    // Each waits for something else: the forge, a command in the sandbox, git.
+    let (order, backend, ()) =
+        tokio::join!(take_order(&config, &forge), Backend::probe(&config.sandbox), workspace.warm_up());
+    let order = match order? {
         Ok(order) => order,
         Err(failed) => return Ok((config, Ready::Failed(failed))),
     };
-    let workspace = Workspace::new(config.workspace.clone())?;
-    let backend = Backend::probe(&config.sandbox).await?;
+    let backend = backend?;
     let swept = workspace.sweep() + backend.sweep().await?;
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));

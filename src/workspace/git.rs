@@ -95,8 +95,13 @@ impl Git {
 
     /// Runs a call to its end, whatever its exit code.
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Finished, WorkspaceError> {
-        self.version_checked.get_or_try_init(|| self.check_version()).await?;
+        self.check_version_once().await?;
         self.execute(call).await
+    }
+
+    /// Refuses a git that is too old; one that was found to do is not asked again.
+    pub(super) async fn check_version_once(&self) -> Result<(), WorkspaceError> {
+        self.version_checked.get_or_try_init(|| self.check_version()).await.copied()
     }
 
     async fn check_version(&self) -> Result<(), WorkspaceError> {
