@@ -79,7 +79,10 @@ pub(super) async fn push(
     outcome: &mut Outcome,
 ) -> anyhow::Result<String> {
     let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
-    checkout.push(&commit, &branch, &expectation).await?;
+    match base_is_current(services, repository, checkout).await {
+        true => checkout.push_beside_base(&commit, &branch, &expectation).await?,
+        false => checkout.push(&commit, &branch, &expectation).await?,
+    }
     outcome.branch = Some(branch.clone());
     Ok(branch)
 }
@@ -115,6 +118,13 @@ pub(super) async fn open(
 /// The branches that may be this task's: the short name that tools look for, and one that no other task can share.
 fn branch_names(task: &TaskId) -> [String; 2] {
     [crate::task::branch_name(task), format!("patchwright/{task}")]
+}
+
+/// Whether the base is still what its branch holds. Where that cannot be told, it counts as no.
+async fn base_is_current(services: &Services, repository: &RepositoryName, checkout: &Checkout) -> bool {
+    let (Some(branch), Some(base)) = (checkout.base_branch(), checkout.base_commit()) else { return false };
+    let found = services.forge.branch(repository, branch).await;
+    found.is_ok_and(|found| found.is_some_and(|found| found.commit == base.as_str()))
 }
 
 /// Takes the first name that is free, or that an earlier run of this very task has pushed.
