@@ -222,6 +222,8 @@ impl Git {
             ("transfer.unpackLimit", "1"),
             ("fetch.unpackLimit", "1"),
             ("index.version", "2"),
+            // Trees of a hundred files and more are written by as many processes as there are processors.
+            ("checkout.workers", "0"),
             ("http.lowSpeedLimit", "1"),
             ("http.lowSpeedTime", "60"),
             ("protocol.allow", "never"),
