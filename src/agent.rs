@@ -7,6 +7,7 @@
 //! A run ends by itself when a budget runs out, when the model repeats itself although it was told, when three replies
 //! in a row are unusable, or when the context window is full.
 
+mod act;
 mod budget;
 mod history;
 mod prompt;
@@ -16,11 +17,8 @@ mod text;
 pub mod tools;
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Instant;
-
-use serde_json::{Map, Value};
 
 pub use budget::Budgets;
 
@@ -28,14 +26,15 @@ use crate::event::{Event, Events};
 use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
 use crate::outcome::{Budget, StopReason, TestCommand, TestRun, Usage};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::workspace::{FileError, Files, Walk};
+use crate::workspace::{FileError, Files};
+use act::{Acted, Wanted, fingerprint, milliseconds_since};
 use budget::{Spent, context_full};
 use history::History;
 use prompt::Prompts;
 use protocol::{Said, read_text, without_thinking};
-use stuck::{Circles, Sign};
+use stuck::Circles;
 use text::{clip, elide};
-use tools::{Action, Answer, FinishArguments, PlanArguments, Tool};
+use tools::{FinishArguments, Tool};
 
 /// How many replies in a row may hold nothing that can be acted on.
 const MOST_UNUSABLE: u32 = 3;
@@ -44,6 +43,8 @@ const MOST_PLAN_REFUSALS: u32 = 2;
 /// Prose beside a first call that is at least this long counts as the plan.
 const SHORTEST_PLAN_BYTES: usize = 40;
 const MOST_PLAN_BYTES: usize = 4_000;
+/// How much of the instruction a reminder repeats.
+const MOST_REMINDER_BYTES: usize = 300;
 const MOST_SUMMARY_BYTES: usize = 8_000;
 /// The longest answer to `finish` that the model reads.
 const MOST_OBSERVATION_BYTES: usize = 12_000;
@@ -109,6 +110,8 @@ pub struct Agent<'a> {
     budgets: Budgets,
     events: Events,
     prompts: Prompts,
+    /// The beginning of the instruction, for reminders.
+    task: String,
     tools: Vec<ToolSpec>,
     tool_bytes: usize,
     history: History,
@@ -120,8 +123,22 @@ pub struct Agent<'a> {
     unusable: u32,
     summary: Option<String>,
     written: BTreeSet<String>,
+    /// Files that the model has read or written, or that were shown to it.
+    seen: BTreeSet<String>,
     fingerprint: u64,
     told_of_no_change: bool,
+    since_finish: SinceFinish,
+}
+
+/// What happened since the last `finish` was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SinceFinish {
+    /// There was none, or an edit or a command came after it.
+    Work,
+    /// Nothing that could change a file.
+    Nothing,
+    /// Nothing, and the model was told so.
+    NothingAndTold,
 }
 
 /// A `finish` that has no answer yet.
@@ -135,20 +152,6 @@ enum Pending {
         rest: Vec<Call>,
     },
     Text,
-}
-
-/// A call of a reply, before its arguments are known to fit.
-struct Wanted {
-    name: String,
-    /// `Err`: the answer to the model.
-    arguments: Result<Map<String, Value>, String>,
-    repaired: bool,
-}
-
-/// What one call came to.
-enum Acted {
-    Answered(Answer),
-    Finished(FinishArguments),
 }
 
 impl<'a> Agent<'a> {
@@ -175,6 +178,7 @@ impl<'a> Agent<'a> {
             budgets,
             events,
             prompts,
+            task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
             tools,
             tool_bytes,
             history,
@@ -186,8 +190,10 @@ impl<'a> Agent<'a> {
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
+            seen: BTreeSet::new(),
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
+            since_finish: SinceFinish::Work,
         })
     }
 
@@ -342,6 +348,7 @@ impl<'a> Agent<'a> {
 
     fn finish(&mut self, arguments: FinishArguments) -> Pause {
         self.unusable = 0;
+        self.since_finish = SinceFinish::Nothing;
         let summary = clip(arguments.summary.trim(), MOST_SUMMARY_BYTES);
         self.summary = Some(summary.clone());
         Pause::Finish { summary, no_change_needed: arguments.no_change_needed.unwrap_or(false) }
@@ -376,138 +383,10 @@ impl<'a> Agent<'a> {
         self.plan_refusals += 1;
         self.prompts.plan_first().map(Some)
     }
-
-    /// Acts on one call: what it came to, whether it was a proper call, and whether the run goes round in circles.
-    async fn one_call(
-        &mut self,
-        wanted: &Wanted,
-        refusal: Option<&str>,
-    ) -> Result<(Acted, bool, Option<StopReason>), AgentError> {
-        let step = self.spent.steps;
-        let tool = clip(&wanted.name, 60);
-        let arguments = match &wanted.arguments {
-            Ok(arguments) => Value::Object(arguments.clone()),
-            Err(_) => Value::Null,
-        };
-        let fingerprint = format!("{tool} {arguments}");
-        self.events.emit(Event::Call { step, tool: tool.clone(), arguments });
-        let begun = Instant::now();
-        let action = parse(wanted);
-        let fits = action.is_ok();
-        let acted = match (action, refusal) {
-            (Err(reason), _) => Acted::Answered(Answer::error(reason)),
-            (Ok(_), Some(refusal)) => Acted::Answered(Answer::error(refusal)),
-            (Ok(action), None) => self.perform(action).await?,
-        };
-        let mut stop = None;
-        let acted = match acted {
-            Acted::Answered(mut answer) if refusal.is_none() => {
-                match self.circles.observe(fingerprint, &answer.text) {
-                    Sign::Progress => {}
-                    Sign::Nudge(what) => {
-                        let nudge = self.prompts.repeated(what)?;
-                        answer.text = format!("{}\n\n{nudge}", answer.text);
-                    }
-                    Sign::Stuck(what) => {
-                        let reason =
-                            format!("the model made the same call of {tool} {what} and did not stop when told");
-                        stop = Some(StopReason::Stuck { reason });
-                    }
-                }
-                Acted::Answered(answer)
-            }
-            acted => acted,
-        };
-        let (ok, result) = match &acted {
-            Acted::Answered(answer) => (answer.ok, answer.text.clone()),
-            Acted::Finished(_) => (true, String::new()),
-        };
-        let milliseconds = milliseconds_since(begun);
-        self.events.emit(Event::CallResult { step, tool, ok, result, milliseconds });
-        Ok((acted, fits, stop))
-    }
-
-    async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
-        let answer = match action {
-            Action::Plan(plan) => self.take_plan(&plan),
-            Action::Run(arguments) => tools::run(self.sandbox, &arguments, self.budgets.deadline).await?,
-            Action::Finish(arguments) => {
-                let claims_no_change = arguments.no_change_needed.unwrap_or(false);
-                if claims_no_change || self.told_of_no_change || self.has_changed().await? {
-                    return Ok(Acted::Finished(arguments));
-                }
-                self.told_of_no_change = true;
-                Answer::error(self.prompts.no_change()?)
-            }
-            Action::Replace(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Write(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Delete(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Read(_) | Action::List(_) | Action::Search(_) => self.on_files(action, None).await?,
-        };
-        Ok(Acted::Answered(answer))
-    }
-
-    fn take_plan(&mut self, plan: &PlanArguments) -> Answer {
-        let steps = plan.steps.iter().map(|step| step.trim()).filter(|step| !step.is_empty());
-        let numbered: Vec<String> = steps.enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
-        if numbered.is_empty() {
-            return Answer::error("the plan has no steps; name at least one");
-        }
-        self.plan = Some(clip(&numbered.join("\n"), MOST_PLAN_BYTES));
-        Answer::ok("The plan is noted. Now do its first step with another tool.")
-    }
-
-    async fn on_files(&mut self, action: Action, edits: Option<String>) -> Result<Answer, AgentError> {
-        let files = self.files.clone();
-        let answer = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action))
-            .await
-            .map_err(|error| AgentError::Broken(error.to_string()))??;
-        if let Some(path) = edits.filter(|_| answer.changed) {
-            self.written.insert(path);
-        }
-        Ok(answer)
-    }
-
-    /// Whether the tree differs from the one at the beginning, as far as paths and lengths show it.
-    async fn has_changed(&self) -> Result<bool, AgentError> {
-        if !self.written.is_empty() {
-            return Ok(true);
-        }
-        let files = self.files.clone();
-        let walked = tokio::task::spawn_blocking(move || files.walk(None, MOST_COMPARED_FILES)).await;
-        let walk = walked.map_err(|error| AgentError::Broken(error.to_string()))??;
-        Ok(fingerprint(&walk) != self.fingerprint)
-    }
 }
 
 impl std::fmt::Debug for Agent<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Agent").field("steps", &self.spent.steps).finish_non_exhaustive()
     }
-}
-
-/// The action of a call; the error is the answer to the model.
-fn parse(wanted: &Wanted) -> Result<Action, String> {
-    let arguments = wanted.arguments.as_ref().map_err(Clone::clone)?;
-    let action = Action::parse(&wanted.name, arguments)?;
-    if wanted.repaired && action.tool().is_risky() {
-        return Err(format!(
-            "the call of {} is no strict JSON, so nothing was done. Make it again; inside of texts write line ends as \
-             \\n and quotes as \\\", and no comma before a closing bracket.",
-            wanted.name
-        ));
-    }
-    Ok(action)
-}
-
-fn fingerprint(walk: &Walk) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in &walk.files {
-        (file.path.as_str(), file.length).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-fn milliseconds_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

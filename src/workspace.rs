@@ -41,6 +41,9 @@ use error::make_private_folder;
 use folder::Folder;
 use git::Git;
 
+/// The program that is looked for on the `PATH`.
+pub const GIT: &str = "git";
+
 /// What the workspace needs to know; all of it from the operator.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -1,5 +1,7 @@
 //! What a run may spend, what it has spent, and how much the next answer may have. Pure but for the clock.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::outcome::{Budget, StopReason, Usage};
@@ -13,6 +15,8 @@ pub struct Budgets {
     pub tokens: u64,
     /// When the run ends, whatever it does; a request under way is dropped.
     pub deadline: Instant,
+    /// The longest that one command of the model may take.
+    pub command: Duration,
     /// The longest answer, in tokens.
     pub answer_tokens: u32,
     /// `None`: the server's default.

@@ -42,6 +42,8 @@ pub struct Settings {
     pub key: Option<SecretString>,
     /// `None`: the server's only model, else its first.
     pub model: Option<String>,
+    /// The context window in tokens. `None`: what the server tells.
+    pub window: Option<u64>,
     /// For a connection to stand. Default: 10 s.
     pub connect_timeout: Duration,
     /// The longest time without one byte from the server, which includes reading the prompt. Default: 600 s.
@@ -56,6 +58,7 @@ impl Default for Settings {
             endpoint: None,
             key: None,
             model: None,
+            window: None,
             connect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(600),
             retry_delay: Duration::from_millis(500),
@@ -78,7 +81,7 @@ pub struct OpenAi {
 /// 1. without an endpoint, the first local server that answers is taken;
 /// 2. without a model, its only or its first one is;
 /// 3. a model that the server does not list is tried with one token, since some servers take any name;
-/// 4. the context window is read where the server tells.
+/// 4. the context window is read where the server tells, unless the operator does.
 ///
 /// Besides the model, lines for the user: what was picked, and what is amiss.
 pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), ModelError> {
@@ -91,15 +94,24 @@ pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), Model
             candidate.endpoint
         }
     };
-    let link = Link::new(&endpoint, settings)?;
+    // A key is for the server that the operator named, not for whoever listens on this machine.
+    let key = settings.key.clone().filter(|_| settings.endpoint.is_some());
+    let link = Link::new(&endpoint, &Settings { key, ..settings.clone() })?;
     let known = match discover::list(&link).await {
         Ok(known) => known,
         // Some gateways have no list; with a model's name there is no need for one.
         Err(ModelError::Server { status: Some(400..=599), .. }) if settings.model.is_some() => Vec::new(),
+        Err(ModelError::Server { status, message }) => {
+            let message = format!("{message} (at {}; is it an OpenAI-compatible endpoint?)", link.shown);
+            return Err(ModelError::Server { status, message });
+        }
         Err(error) => return Err(error),
     };
     let (mut info, listed) = pick(settings.model.as_deref(), &known, &link, &mut notes)?;
-    discover::read_window(&link, &mut info).await;
+    match settings.window {
+        Some(window) => info.window = Some(window),
+        None => discover::read_window(&link, &mut info).await,
+    }
     let retries = RETRIES.with_min_delay(settings.retry_delay);
     let model = OpenAi { link, info, retries, newer_limit: AtomicBool::new(false) };
     if !listed {

@@ -262,7 +262,8 @@ impl Checkout {
         arguments.push(format!("{commit}:{reference}").into());
         let call = Call { action: "push", arguments, index: None, access: Some(access) };
         let finished = self.workspace.0.git.run(call).await?;
-        if finished.success {
+        // An answer that got lost makes git, or us, push again, and that attempt is refused.
+        if finished.success || self.remote_branch(branch).await.is_ok_and(|at| at.as_ref() == Some(commit)) {
             return Ok(());
         }
         let branch = branch.to_owned();
@@ -285,6 +286,14 @@ impl Checkout {
         check_branch(branch)?;
         let found = mirror::remote_branch(&self.workspace.0.git, self.access()?, branch).await?;
         Ok(found.map(CommitId::from))
+    }
+
+    /// Fails if [`Checkout::create_local_branch`] could not make this branch, so that nobody works for it in vain.
+    pub async fn check_local_branch(&self, branch: &str) -> Result<(), WorkspaceError> {
+        check_branch(branch)?;
+        let Remote::Local(path) = &self.remote else { return Ok(()) };
+        let (path, branch) = (path.clone(), branch.to_owned());
+        blocking("look for the branch", move || local::check_new_branch(&path, &branch)).await
     }
 
     /// Brings a commit into the user's local repository as a new branch; index, working tree and `HEAD` stay.

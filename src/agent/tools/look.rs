@@ -14,6 +14,8 @@ use crate::workspace::{FileError, Files, Kind, RelativePath};
 const MOST_FILE_BYTES: u64 = 4 << 20;
 /// The most lines of one answer.
 const MOST_LINES: usize = 400;
+/// Small models ask for a line at a time and then guess the rest: they get at least these.
+const FEWEST_LINES: usize = 60;
 /// The most bytes of one answer.
 const MOST_ANSWER_BYTES: usize = 16_000;
 /// The longest line that is shown whole.
@@ -45,7 +47,7 @@ pub(super) fn read(files: &Files, arguments: &ReadArguments) -> Result<Answer, F
     if first > lines.len() {
         return Ok(Answer::error(format!("`{path}` has only {} lines", lines.len())));
     }
-    let wanted = arguments.lines.map_or(MOST_LINES, |lines| (lines as usize).clamp(1, MOST_LINES));
+    let wanted = arguments.lines.map_or(MOST_LINES, |lines| (lines as usize).clamp(FEWEST_LINES, MOST_LINES));
     let mut shown = String::new();
     let mut last = first - 1;
     for line in lines.iter().skip(first - 1).take(wanted) {

@@ -6,24 +6,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::budget::Budgets;
 use super::super::text::{elide, plain};
 use super::{Answer, RunArguments};
 use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 
-const DEFAULT_SECONDS: u32 = 120;
-const MOST_SECONDS: u32 = 600;
 /// The most bytes of output that the model reads, half from the head and half from the tail.
 const MOST_OUTPUT_BYTES: usize = 8_000;
 
-/// Runs the command within its own timeout and the run's deadline. The error is fatal.
-pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, deadline: Instant) -> Result<Answer, SandboxError> {
+/// Runs the command within the timeout that the model asks for, the operator's and the run's. The error is fatal.
+pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, budgets: &Budgets) -> Result<Answer, SandboxError> {
     let line = arguments.command.trim();
     if line.is_empty() {
         return Ok(Answer::error("the command is empty; give a shell command"));
     }
-    let asked = arguments.timeout.unwrap_or(DEFAULT_SECONDS).clamp(1, MOST_SECONDS);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Duration::from_secs(asked.into()).min(left);
+    let asked = arguments.timeout.map_or(budgets.command, |seconds| Duration::from_secs(seconds.max(1).into()));
+    let left = budgets.deadline.saturating_duration_since(Instant::now());
+    let timeout = asked.min(budgets.command).min(left);
     let command = Command { line: line.to_owned(), directory: PathBuf::new(), environment: BTreeMap::new(), timeout };
     let output = sandbox.run(&command).await?;
     let shown = render(&output);

@@ -111,12 +111,12 @@ fn check_request(messages: &[Message]) {
 }
 
 /// Expects these lines, in order, and answers each with its exit code and output.
-pub struct Box_ {
+pub struct Shell {
     expected: Mutex<VecDeque<(&'static str, i32, &'static str)>>,
 }
 
 #[async_trait]
-impl Sandbox for Box_ {
+impl Sandbox for Shell {
     async fn run(&self, command: &Command) -> Result<Output, SandboxError> {
         let next = self.expected.lock().unwrap().pop_front();
         let (line, code, output) = next.unwrap_or_else(|| panic!("an unexpected command: {}", command.line));
@@ -144,7 +144,7 @@ impl Sandbox for Box_ {
 pub struct Setup {
     pub folder: tempfile::TempDir,
     pub model: Script,
-    pub sandbox: Box_,
+    pub sandbox: Shell,
     pub brief: Brief,
     pub budgets: Budgets,
     pub log: Arc<Mutex<Vec<Event>>>,
@@ -158,7 +158,7 @@ impl Setup {
         Self {
             folder,
             model: Script { turns, window: None, requests: Mutex::default() },
-            sandbox: Box_ { expected: Mutex::default() },
+            sandbox: Shell { expected: Mutex::default() },
             brief: brief("Change two to three."),
             budgets: budgets(),
             log: Arc::default(),
@@ -221,6 +221,7 @@ pub fn budgets() -> Budgets {
         steps: 20,
         tokens: 100_000,
         deadline: Instant::now() + Duration::from_secs(60),
+        command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
     }

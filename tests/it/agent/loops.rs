@@ -1,1 +1,417 @@
+//! How the loop behaves with models as they are.
 
+use std::fs;
+use std::time::Duration;
+
+use patchwright::agent::{AgentError, Pause};
+use patchwright::event::Event;
+use patchwright::model::{Message, ModelError, Reply};
+use patchwright::outcome::{Budget, StopReason, TestCommand, TestEnding, TestRun, Usage};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::harness::{Setup, Turn, call, calls, plan, says, says_nothing};
+
+fn finish() -> Turn {
+    call("finish", json!({ "summary": "Two is three." }))
+}
+
+fn edit() -> Turn {
+    call("replace", json!({ "path": "a.txt", "old": "two", "new": "three" }))
+}
+
+fn finished() -> Pause {
+    Pause::Finish { summary: "Two is three.".into(), no_change_needed: false }
+}
+
+fn stuck(pause: Result<Pause, AgentError>) -> String {
+    match pause.unwrap() {
+        Pause::Stopped(StopReason::Stuck { reason }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ran_out(pause: Result<Pause, AgentError>) -> Budget {
+    match pause.unwrap() {
+        Pause::Stopped(StopReason::BudgetRanOut { budget }) => budget,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_plan_an_edit_a_command_and_finish() {
+    let turns = [plan(), edit(), call("run", json!({ "command": "cat a.txt" })), finish()];
+    let setup = Setup::new(turns).commands([("cat a.txt", 0, "one\nthree\n")]);
+    let (pause, report) = setup.run().await;
+    assert_eq!(pause.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "one\nthree\n");
+    assert_eq!(report.plan.as_deref(), Some("1. look\n2. change"));
+    assert_eq!((report.steps, report.written_paths), (4, vec!["a.txt".to_owned()]));
+    insta::assert_snapshot!(setup.told().join("\n---\n"), @r"
+    The plan is noted. The task: Change two to three.
+
+    Now do it. To change a file, read it and call replace; to create a new file, call write.
+    ---
+    Replaced in `a.txt` at line 2. It now reads:
+       1  one
+       2  three
+    ---
+    The command succeeded (exit code 0).
+    one
+    three
+    ");
+    let log = setup.log.lock().unwrap();
+    let count = |wanted: fn(&Event) -> bool| log.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Call { .. })), 4);
+    assert_eq!(count(|event| matches!(event, Event::CallResult { ok: true, .. })), 4);
+    assert_eq!(count(|event| matches!(event, Event::Reply { .. })), 4);
+    // System, task, four replies and three answers: the last `finish` has none yet.
+    assert_eq!(count(|event| matches!(event, Event::Message { .. })), 9);
+}
+
+#[tokio::test]
+async fn the_first_messages_hold_the_task_as_data() {
+    let mut setup = Setup::new([plan(), edit(), finish()]);
+    setup.brief.instruction = "Fix {{ this }} {% if x %} </task>".into();
+    setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
+    let excerpt = format!("{}E   assert 1 == 2", "noise\n".repeat(1_000));
+    let ending = TestEnding::Failed { exit_code: 1 };
+    setup.brief.baseline = Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt });
+    setup.run().await.0.unwrap();
+    let requests = setup.model.requests.lock().unwrap();
+    let Message::User { content } = &requests[0].0[1] else { panic!("no task") };
+    assert!(content.len() < 2_700, "{}", content.len());
+    let (head, rest) = content.split_once("[... ").unwrap();
+    insta::assert_snapshot!(head, @r"
+    Task: A task
+
+    <task>
+    Fix {{ this }} {% if x %} </task>
+    </task>
+
+    Files:
+    a.txt
+
+    The tests run with: make check
+
+    Before any change, the tests' command failed with exit code 1. The end of its output:
+    <output>
+    ");
+    assert!(rest.ends_with("E   assert 1 == 2\n</output>\n\nBegin: call plan."), "{rest}");
+    let Message::System { content } = &requests[0].0[0] else { panic!("no system prompt") };
+    assert!(content.len() < 1_400, "{}", content.len());
+}
+
+#[tokio::test]
+async fn prompts_are_the_operators_and_a_wrong_one_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("system.md"), "Be good.").unwrap();
+    let mut setup = Setup::new([plan(), edit(), finish()]);
+    setup.brief.prompts = Some(folder.path().into());
+    setup.run().await.0.unwrap();
+    assert_eq!(setup.model.requests.lock().unwrap()[0].0[0], Message::System { content: "Be good.".into() });
+
+    fs::write(folder.path().join("system.md"), "{{ nobody }}").unwrap();
+    let files = patchwright::workspace::Files::open(setup.path()).unwrap();
+    let events = patchwright::event::Events::none();
+    let error = patchwright::agent::Agent::new(
+        &setup.model,
+        &setup.sandbox,
+        &files,
+        &setup.brief,
+        setup.budgets.clone(),
+        events,
+    )
+    .unwrap_err();
+    assert!(matches!(&error, AgentError::Prompt(text) if text.contains("system.md")), "{error}");
+}
+
+#[tokio::test]
+async fn calls_written_as_text_are_acted_on_and_answered_as_text() {
+    let setup = Setup::new([
+        says("```json\n{\"name\": \"plan\", \"arguments\": {\"steps\": [\"edit\"]}}\n```"),
+        says("{\"name\": \"write\", \"arguments\": {\"path\": \"b.py\", \"content\": \"print(\\\"x\\\")\\n\"}}"),
+        says("<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>"),
+        says("{\"name\": \"write\", \"arguments\": {\"path\": \"b.py\", \"content\": \"print()\\n\"}}"),
+        says("{\"name\": \"finish\", \"arguments\": {\"summary\": \"Really.\"}}"),
+    ]);
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    assert_eq!(setup.file("b.py"), "print(\"x\")\n");
+    agent.observe("The tests fail: E".into());
+    agent.run().await.unwrap();
+    setup.assert_used();
+    assert_eq!(setup.told()[2], "Result of finish:\nThe tests fail: E");
+    assert_eq!(agent.report().summary.as_deref(), Some("Really."));
+}
+
+#[tokio::test]
+async fn a_repaired_call_is_taken_only_where_it_is_harmless() {
+    let setup = Setup::new([
+        says("{\"name\": \"plan\", \"arguments\": {\"steps\": [\"edit\",]}}"),
+        says("{\"name\": \"write\", \"arguments\": {\"path\": \"b\", \"content\": \"x\ny\"}}"),
+        edit(),
+        finish(),
+    ]);
+    let (pause, report) = setup.run().await;
+    assert_eq!((pause.unwrap(), report.plan.as_deref()), (finished(), Some("1. edit")));
+    assert!(!setup.path().join("b").exists());
+    let told = setup.told();
+    assert!(
+        told[1].starts_with("Result of write:\nError: the call of write is no strict JSON, so nothing was done."),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn parallel_calls_are_all_answered_in_order() {
+    let setup = Setup::new([
+        calls([
+            ("plan", json!({ "steps": "one\ntwo" })),
+            ("read", json!({ "path": "a.txt" })),
+            ("nonsense", json!({})),
+        ]),
+        calls([
+            ("replace", json!({ "path": "a.txt", "old": "two", "new": "three" })),
+            ("finish", json!({ "summary": "Two is three." })),
+            ("run", json!({ "command": "never run" })),
+        ]),
+        call("run", json!({ "command": "true" })),
+        finish(),
+    ])
+    .commands([("true", 0, "")]);
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    agent.observe("Red.".into());
+    agent.run().await.unwrap();
+    setup.assert_used();
+    let told = setup.told();
+    assert_eq!(told.len(), 7);
+    assert!(told[2].contains("there is no tool `nonsense`"), "{told:?}");
+    assert_eq!(told[4..6], ["Red.", "Not executed: finish came before it."]);
+}
+
+#[tokio::test]
+async fn the_history_only_grows_and_is_what_was_sent() {
+    let broken = call("read", json!("{\"path\": \"a.t"));
+    let setup = Setup::new([plan(), broken, says("hm"), edit(), finish()]);
+    setup.run().await.0.unwrap();
+    let requests = setup.model.requests.lock().unwrap().clone();
+    for pair in requests.windows(2) {
+        assert_eq!(pair[0].0[..], pair[1].0[..pair[0].0.len()]);
+    }
+    let told = setup.told();
+    assert!(told[1].contains("They end in the middle"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_missing_plan_is_asked_for_twice_and_then_done_without() {
+    let setup = Setup::new([edit(), edit(), edit(), finish()]);
+    let (pause, report) = setup.run().await;
+    assert_eq!((pause.unwrap(), report.plan), (finished(), None));
+    let told = setup.told();
+    assert_eq!(told[0], "Error: Not executed: call plan first, with the steps you intend. Then make this call again.");
+    assert!(told[1] == told[0] && told[2].starts_with("Replaced in `a.txt` at line 2."), "{told:?}");
+    let prose = "I will read the file first and then change the word.";
+    let text = format!(
+        "{prose}\n{{\"name\": \"replace\", \"arguments\": {{\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}}}"
+    );
+    let setup = Setup::new([says(&text), finish()]);
+    let (pause, report) = setup.run().await;
+    assert_eq!((pause.unwrap(), report.plan.as_deref()), (finished(), Some(prose)));
+}
+
+#[tokio::test]
+async fn three_unusable_replies_in_a_row_end_the_run() {
+    let setup = Setup::new([plan(), says("a"), says("b"), edit(), says("c"), call("x", json!({})), says("")]);
+    let (pause, _) = setup.run().await;
+    insta::assert_snapshot!(stuck(pause), @"3 replies in a row held no tool call that could be acted on");
+    assert_eq!(setup.file("a.txt"), "one\nthree\n");
+    assert!(setup.told()[1].starts_with("No tool was called."));
+}
+
+#[tokio::test]
+async fn a_reply_at_its_length_limit_is_told_so() {
+    let cut = Reply {
+        content: "{\"name\": \"write\", \"arguments\": {\"pa".into(),
+        finish_reason: "length".into(),
+        ..says_nothing()
+    };
+    let setup = Setup::new([plan(), Turn::Reply(cut), edit(), finish()]);
+    setup.run().await.0.unwrap();
+    insta::assert_snapshot!(setup.told()[1], @"The reply was cut off at the limit of 2000 tokens. Say less: one short tool call.");
+}
+
+#[tokio::test]
+async fn repetition_is_told_once_and_then_ends_the_run() {
+    let look = || call("read", json!({ "path": "a.txt" }));
+    let setup = Setup::new([plan(), look(), look(), look(), look(), look(), look()]);
+    let (pause, _) = setup.run().await;
+    insta::assert_snapshot!(stuck(pause), @"the model made the same call of read 3 times in a row and did not stop when told");
+    let told = setup.told();
+    assert!(told[3].contains("You have made the same call 3 times in a row with the same result."), "{told:?}");
+    assert!(!told[2].contains("same call") && !told[4].contains("same call"), "{told:?}");
+
+    let list = || call("list", json!({}));
+    let pairs = || [look(), list(), look(), list()];
+    let setup = Setup::new([plan()].into_iter().chain(pairs()).chain(pairs()));
+    let (pause, _) = setup.run().await;
+    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list twice, in turns with another one, and did not stop when told");
+}
+
+#[tokio::test]
+async fn the_same_command_with_another_result_is_progress() {
+    let run = || call("run", json!({ "command": "make" }));
+    let setup = Setup::new([plan(), run(), run(), run(), edit(), finish()]).commands([
+        ("make", 2, "error a"),
+        ("make", 2, "error b"),
+        ("make", 0, ""),
+    ]);
+    let (pause, _) = setup.run().await;
+    assert_eq!(pause.unwrap(), finished());
+    insta::assert_snapshot!(setup.told()[1..4].join("\n"), @r"
+    The command failed (exit code 2).
+    error a
+    The command failed (exit code 2).
+    error b
+    The command succeeded (exit code 0). It printed nothing.
+    ");
+}
+
+#[tokio::test]
+async fn finish_without_a_change_is_questioned_once() {
+    let setup = Setup::new([plan(), finish(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert!(setup.told()[1].starts_with("Error: Nothing in the repository has changed yet"));
+    let setup =
+        Setup::new([plan(), call("finish", json!({ "summary": "It is so already.", "no_change_needed": "true" }))]);
+    let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
+    assert_eq!(setup.run().await.0.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_change_that_a_command_made_counts() {
+    let setup = Setup::new([plan(), finish()]);
+    let mut agent = setup.agent();
+    fs::write(setup.path().join("made"), "by a command").unwrap();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    setup.assert_used();
+}
+
+#[tokio::test]
+async fn long_output_is_shown_by_its_head_and_tail() {
+    let output: &'static str =
+        Box::leak(format!("\u{1b}[31mfirst\u{1b}[0m\r\n{}last", "x".repeat(100_000)).into_boxed_str());
+    let setup = Setup::new([plan(), call("run", json!({ "command": "loud" })), edit(), finish()])
+        .commands([("loud", 1, output)]);
+    setup.run().await.0.unwrap();
+    let told = &setup.told()[1];
+    assert!(told.len() < 8_200 && told.starts_with("The command failed (exit code 1).\nfirst\nxx"), "{}", told.len());
+    assert!(told.contains("bytes left out") && told.ends_with("last"));
+}
+
+#[tokio::test]
+async fn each_budget_ends_the_run() {
+    let mut setup = Setup::new([plan(), edit()]);
+    setup.budgets.steps = 2;
+    assert_eq!(ran_out(setup.run().await.0), Budget::Steps);
+
+    let mut setup = Setup::new([plan()]);
+    setup.budgets.tokens = 2_000;
+    assert_eq!(ran_out(setup.run().await.0), Budget::Tokens);
+    let clipped = setup.model.requests.lock().unwrap()[0].1;
+    assert!((128..2_000).contains(&clipped), "{clipped}");
+
+    let mut setup = Setup::new([plan(), Turn::Hang]);
+    setup.budgets.deadline = Instant::now() + Duration::from_millis(200);
+    let (pause, report) = setup.run().await;
+    assert_eq!((ran_out(pause), report.steps), (Budget::Time, 1));
+}
+
+#[tokio::test]
+async fn usage_is_the_servers_and_unknown_is_not_zero() {
+    let usage = Usage { prompt_tokens: Some(1_000), completion_tokens: Some(10), cached_tokens: None };
+    let counted = |turn: Turn| match turn {
+        Turn::Reply(reply) => Turn::Reply(Reply { usage: Some(usage), ..reply }),
+        other => other,
+    };
+    let setup = Setup::new([counted(plan()), counted(edit()), finish()]);
+    let report = setup.run().await.1;
+    let expected = Usage { prompt_tokens: Some(2_000), completion_tokens: Some(20), cached_tokens: None };
+    assert_eq!(report.usage, expected);
+    let setup = Setup::new([plan(), edit(), finish()]);
+    assert_eq!(setup.run().await.1.usage, Usage::default());
+}
+
+#[tokio::test]
+async fn a_full_window_ends_the_run_before_the_request() {
+    let mut setup = Setup::new([plan(), call("read", json!({ "path": "long" }))]);
+    fs::write(setup.path().join("long"), "some words in a line\n".repeat(400)).unwrap();
+    setup.model.window = Some(3_000);
+    insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window of 3000 tokens is full; give the model a larger one");
+
+    let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
+    let setup = Setup::new([plan(), overflow()]);
+    insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
+    let setup = Setup::new([overflow()]);
+    assert!(matches!(setup.run().await.0, Err(AgentError::Model(ModelError::ContextOverflow(_)))));
+}
+
+#[tokio::test]
+async fn a_server_that_cuts_the_prompt_is_told_of() {
+    let mut setup = Setup::new([]);
+    let short = |turn: Turn| match turn {
+        Turn::Reply(reply) => {
+            let usage = Usage { prompt_tokens: Some(300), completion_tokens: Some(1), cached_tokens: None };
+            Turn::Reply(Reply { usage: Some(usage), ..reply })
+        }
+        other => other,
+    };
+    setup = Setup { model: Setup::new([short(plan()), short(edit()), short(finish())]).model, ..setup };
+    setup.brief.instruction = "word ".repeat(2_000);
+    setup.run().await.0.unwrap();
+    let log = setup.log.lock().unwrap();
+    let notes: Vec<&String> =
+        log.iter().filter_map(|event| if let Event::Note { text } = event { Some(text) } else { None }).collect();
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("the model server read 300 tokens of a prompt of about"), "{}", notes[0]);
+}
+
+#[tokio::test]
+async fn a_model_that_fails_ends_the_run_with_its_error() {
+    let setup = Setup::new([plan(), Turn::Error(ModelError::Cut("the stream ended after 3 bytes".into()))]);
+    let (pause, report) = setup.run().await;
+    insta::assert_snapshot!(pause.unwrap_err(), @"the model's answer was cut off: the stream ended after 3 bytes");
+    assert_eq!(report.steps, 1);
+}
+
+#[tokio::test]
+async fn finishing_again_without_any_work_is_questioned_once() {
+    let setup = Setup::new([plan(), edit(), finish(), finish(), finish()]);
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    agent.observe("The tests fail: E".into());
+    assert_eq!(agent.run().await.unwrap(), finished());
+    setup.assert_used();
+    assert!(setup.told()[3].starts_with("Error: Nothing has changed since that result"), "{:?}", setup.told());
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_seen_is_shown_instead_of_rewritten() {
+    let write = || call("write", json!({ "path": "./a.txt", "content": "all new\n" }));
+    let setup = Setup::new([plan(), write(), write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
+    let told = setup.told();
+    insta::assert_snapshot!(told[1], @r"
+    Error: `a.txt` exists already and was not read, so nothing was written. `a.txt`, lines 1 to 2 of 2:
+       1  one
+       2  two
+    Change it with replace; or call write again to rewrite it as a whole.
+    ");
+    assert_eq!(told[2], "Rewrote `a.txt` (1 lines).");
+    let read = call("read", json!({ "path": "a.txt" }));
+    let setup = Setup::new([plan(), read, write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
+}

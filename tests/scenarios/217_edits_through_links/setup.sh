@@ -1,0 +1,3 @@
+ln -s /etc/hosts hosts
+ln -s /etc out
+ln -s ../../.. up
