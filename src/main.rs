@@ -174,7 +174,16 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     {
         sandbox.image = Some(image);
     }
-    let backend = Backend::probe(&sandbox).await?;
+    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
+    let connect = async {
+        match needs_model {
+            true => Some(connect_model(config, &events).await),
+            false => None,
+        }
+    };
+    // Each waits for something else: a command in the sandbox, the model's server, git.
+    let (backend, model, ()) = tokio::join!(Backend::probe(&sandbox), connect, workspace.warm_up());
+    let backend = backend?;
     let containers = backend.sweep().await.unwrap_or_else(|error| {
         events.note(format!("leftovers of earlier runs could not be removed: {error}"));
         0
@@ -183,10 +192,9 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));
     }
-    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
-    let model: Option<Box<dyn Model>> = match needs_model {
-        true => Some(Box::new(connect_model(config, &events).await?)),
-        false => None,
+    let model: Option<Box<dyn Model>> = match model.transpose()? {
+        Some(model) => Some(Box::new(model)),
+        None => None,
     };
     Ok(Services { workspace, backend, model, forge, events, settings: config.pipeline.clone() })
 }

@@ -119,7 +119,11 @@ pub(super) async fn push(
         return Ok(Pushed::Published(found));
     }
     let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
-    if let Err(error) = checkout.push(&commit, &branch, &expectation).await {
+    let pushed = match base_is_current(services, repository, checkout).await {
+        true => checkout.push_beside_base(&commit, &branch, &expectation).await,
+        false => checkout.push(&commit, &branch, &expectation).await,
+    };
+    if let Err(error) = pushed {
         return match find(services, order).await {
             Ok(Some(found)) => Ok(Pushed::Published(found)),
             Ok(None) | Err(_) => Err(error.into()),
@@ -161,6 +165,13 @@ pub(super) async fn open(
 /// The branches that may be this task's: the short name that tools look for, and one that no other task can share.
 fn branch_names(task: &TaskId) -> [String; 2] {
     [crate::task::branch_name(task), format!("patchwright/{task}")]
+}
+
+/// Whether the base is still what its branch holds. Where that cannot be told, it counts as no.
+async fn base_is_current(services: &Services, repository: &RepositoryName, checkout: &Checkout) -> bool {
+    let (Some(branch), Some(base)) = (checkout.base_branch(), checkout.base_commit()) else { return false };
+    let found = services.forge.branch(repository, branch).await;
+    found.is_ok_and(|found| found.is_some_and(|found| found.commit == base.as_str()))
 }
 
 /// Takes the first name that is free, or that an earlier run of this very task has pushed.

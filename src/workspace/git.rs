@@ -99,7 +99,7 @@ impl Git {
 
     /// Runs a call to its end, whatever its exit code. What a server breaks off is tried again: all calls can be.
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Finished, WorkspaceError> {
-        self.version_checked.get_or_try_init(|| self.check_version()).await?;
+        self.check_version_once().await?;
         let mut pause = FIRST_PAUSE;
         for _ in 1..ATTEMPTS {
             let finished = self.execute(&call).await?;
@@ -111,6 +111,11 @@ impl Git {
             pause *= 2;
         }
         self.execute(&call).await
+    }
+
+    /// Refuses a git that is too old; one that was found to do is not asked again.
+    pub(super) async fn check_version_once(&self) -> Result<(), WorkspaceError> {
+        self.version_checked.get_or_try_init(|| self.check_version()).await.copied()
     }
 
     async fn check_version(&self) -> Result<(), WorkspaceError> {
@@ -231,6 +236,8 @@ impl Git {
             ("transfer.unpackLimit", "1"),
             ("fetch.unpackLimit", "1"),
             ("index.version", "2"),
+            // Trees of a hundred files and more are written by as many processes as there are processors.
+            ("checkout.workers", "0"),
             ("http.lowSpeedLimit", "1"),
             ("http.lowSpeedTime", "60"),
             ("protocol.allow", "never"),
