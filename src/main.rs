@@ -72,7 +72,7 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     let progress = Arc::new(Progress::new());
     let prepared = tokio::select! {
         prepared = prepare(flags, run, environment, &progress) => prepared,
-        () = &mut interrupted => { progress.finish(); return Ok(INTERRUPTED) }
+        () = &mut interrupted => return Ok(interruption(&progress)),
     };
     let (config, ready) = match prepared {
         Ok(prepared) => prepared,
@@ -95,9 +95,7 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
-                    progress.finish();
-                    progress.print("interrupted");
-                    return Ok(INTERRUPTED);
+                    return Ok(interruption(&progress));
                 }
             }
         }
@@ -108,6 +106,12 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         progress.print(&line);
     }
     Ok(exit_code(&outcome.conclusion, printed, &progress))
+}
+
+fn interruption(progress: &Progress) -> u8 {
+    progress.finish();
+    progress.print("interrupted");
+    INTERRUPTED
 }
 
 /// The conclusion's code; a result that could not be handed over is a failure, whatever it was.
@@ -273,10 +277,10 @@ fn print_result(config: &RunConfig, outcome: &Outcome) -> std::io::Result<()> {
     match (&config.destination, &outcome.diff, &outcome.pull_request) {
         (Destination::Diff, Some(diff), _) => output.write_all(&diff.0)?,
         (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url)?,
-        (Destination::LocalBranch(_), _, _) if outcome.commit.is_some() => {
-            writeln!(output, "{}", outcome.branch.as_deref().unwrap_or_default())?;
+        (Destination::LocalBranch(_), _, _) => {
+            outcome.branch.iter().try_for_each(|branch| writeln!(output, "{branch}"))?;
         }
-        (Destination::Diff | Destination::PullRequest | Destination::LocalBranch(_), _, _) => {}
+        (Destination::Diff | Destination::PullRequest, _, _) => {}
     }
     output.flush()
 }

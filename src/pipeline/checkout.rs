@@ -1,12 +1,15 @@
 //! Checkout: a temporary working tree of the target at the base commit.
 
-use super::{Order, Services};
+use super::{Delivery, Order, Services};
 use crate::outcome::Outcome;
 use crate::workspace::{Checkout, Remote};
 
 /// Refreshes the mirror and fills a temporary tree.
 pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Outcome) -> anyhow::Result<Checkout> {
     let checkout = services.workspace.checkout(&order.remote, order.base.as_deref()).await?;
+    if let Delivery::LocalBranch(name) = &order.delivery {
+        checkout.check_local_branch(name).await?;
+    }
     outcome.base_commit = checkout.base_commit().map(|commit| commit.to_string());
     if checkout.uncommitted_changes() {
         let note = "the folder has uncommitted changes; they are not included. Commit them first if they matter";

@@ -258,6 +258,14 @@ impl Checkout {
         Ok(found.map(CommitId::from))
     }
 
+    /// Whether the user's local repository would take a new branch of this name: asked before any work is done for it.
+    pub async fn check_local_branch(&self, branch: &str) -> Result<(), WorkspaceError> {
+        check_branch(branch)?;
+        let Remote::Local(path) = &self.remote else { return Ok(()) };
+        let (path, branch) = (path.clone(), branch.to_owned());
+        blocking("look for the branch", move || local::check_branch_is_new(&path, &branch)).await
+    }
+
     /// Brings a commit into the user's local repository as a new branch; index, working tree and `HEAD` stay.
     pub async fn create_local_branch(&self, commit: &CommitId, branch: &str) -> Result<(), WorkspaceError> {
         check_branch(branch)?;

@@ -61,6 +61,14 @@ pub(super) fn find(path: &Path, base: Option<&str>) -> Result<Found, WorkspaceEr
     Ok(Found { base, objects, uncommitted_changes })
 }
 
+/// Fails if there is a branch of this name.
+pub(super) fn check_branch_is_new(path: &Path, branch: &str) -> Result<(), WorkspaceError> {
+    match open(path)?.find_branch(branch, git2::BranchType::Local) {
+        Ok(_) => Err(WorkspaceError::BranchExists(branch.to_owned())),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Brings a commit of the task's repository into the user's, as a new branch. No hook runs, nothing else changes.
 pub(super) fn create_branch(
     path: &Path,
