@@ -47,9 +47,9 @@ fn a_repository_that_cannot_be_used_is_refused() {
     let dashed = place.run(&[&patch_run(&repository)[..], &["--base=--upload-pack=touch x"]].concat());
     dashed.refuses(1, &["names no branch, tag or commit"]);
     let exists = place.run(&[&patch_run(&repository)[..], &["--branch", "main"]].concat());
-    exists.refuses(1, &["the branch `main` exists already", "Give another branch name"]);
+    exists.refuses(1, &["failed in stage `checkout`", "the branch `main` exists already", "Give another branch name"]);
     let invalid = place.run(&[&patch_run(&repository)[..], &["--branch", "a..b"]].concat());
-    invalid.refuses(1, &["`a..b` is no valid branch name", "git check-ref-format"]);
+    invalid.refuses(1, &["failed in stage `checkout`", "`a..b` is no valid branch name", "git check-ref-format"]);
     place.assert_clean();
 }
 
