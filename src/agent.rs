@@ -123,6 +123,8 @@ pub struct Agent<'a> {
     unusable: u32,
     summary: Option<String>,
     written: BTreeSet<String>,
+    /// Files that the model has read or written, or that were shown to it.
+    seen: BTreeSet<String>,
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
@@ -188,6 +190,7 @@ impl<'a> Agent<'a> {
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
+            seen: BTreeSet::new(),
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,

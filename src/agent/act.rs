@@ -97,10 +97,24 @@ impl Agent<'_> {
                 self.told_of_no_change = true;
                 Answer::error(self.prompts.no_change()?)
             }
-            Action::Replace(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Write(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Delete(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Read(_) | Action::List(_) | Action::Search(_) => self.on_files(action, None).await?,
+            Action::Read(ref read) => {
+                let path = read.path.clone();
+                let answer = self.on_files(action).await?;
+                if answer.ok {
+                    self.seen.insert(tools::normal(&path));
+                }
+                answer
+            }
+            Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
+                match tools::protect_unseen(&self.files, edit)? {
+                    Some(protected) => protected,
+                    None => self.edit(tools::normal(&edit.path), action.clone()).await?,
+                }
+            }
+            Action::Write(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::Replace(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::Delete(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::List(_) | Action::Search(_) => self.on_files(action).await?,
         };
         Ok(Acted::Answered(answer))
     }
@@ -116,16 +130,20 @@ impl Agent<'_> {
         Ok(Answer { ok: is_first, text: answer, changed: false })
     }
 
-    async fn on_files(&mut self, action: Action, edits: Option<String>) -> Result<Answer, AgentError> {
-        let files = self.files.clone();
-        let answer = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action))
-            .await
-            .map_err(|error| AgentError::Broken(error.to_string()))??;
-        if let Some(path) = edits.filter(|_| answer.changed) {
+    async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
+        let answer = self.on_files(action).await?;
+        if answer.changed {
+            self.seen.insert(path.clone());
             self.written.insert(path);
             self.since_finish = SinceFinish::Work;
         }
         Ok(answer)
+    }
+
+    async fn on_files(&self, action: Action) -> Result<Answer, AgentError> {
+        let files = self.files.clone();
+        let acted = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action)).await;
+        Ok(acted.map_err(|error| AgentError::Broken(error.to_string()))??)
     }
 
     /// Whether the tree differs from the one at the beginning, as far as paths and lengths show it.

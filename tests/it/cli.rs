@@ -1,1 +1,9 @@
-//! The real binary with bad input: each gets an error that names cause and remedy, and leaves nothing behind.
+//! The real binary with input that is bad, large or interrupted: each ends with the documented code, with an error that
+//! names cause and remedy, with nothing but results on standard output, and with nothing left behind.
+
+mod forge;
+mod harness;
+mod input;
+mod large;
+mod output;
+mod signals;

@@ -50,7 +50,7 @@ async fn a_plan_an_edit_a_command_and_finish() {
     insta::assert_snapshot!(setup.told().join("\n---\n"), @r"
     The plan is noted. The task: Change two to three.
 
-    Now do it: create each new file with write; to change a file that is there, read it and call replace.
+    Now do it. To change a file, read it and call replace; to create a new file, call write.
     ---
     Replaced in `a.txt` at line 2. It now reads:
        1  one
@@ -394,4 +394,24 @@ async fn finishing_again_without_any_work_is_questioned_once() {
     assert_eq!(agent.run().await.unwrap(), finished());
     setup.assert_used();
     assert!(setup.told()[3].starts_with("Error: Nothing has changed since that result"), "{:?}", setup.told());
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_seen_is_shown_instead_of_rewritten() {
+    let write = || call("write", json!({ "path": "./a.txt", "content": "all new\n" }));
+    let setup = Setup::new([plan(), write(), write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
+    let told = setup.told();
+    insta::assert_snapshot!(told[1], @r"
+    Error: `a.txt` exists already and was not read, so nothing was written. `a.txt`, lines 1 to 2 of 2:
+       1  one
+       2  two
+    Change it with replace; or call write again to rewrite it as a whole.
+    ");
+    assert_eq!(told[2], "Rewrote `a.txt` (1 lines).");
+    let read = call("read", json!({ "path": "a.txt" }));
+    let setup = Setup::new([plan(), read, write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
 }
