@@ -151,10 +151,9 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
 }
 
 async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
-    if let Some(published) = services.stage(Stage::Intake, publish::find(services, order)).await? {
+    if let Some(published) = services.stage(Stage::Intake, publish::find_or_check(services, order)).await? {
         return Ok(publish::conclude_from(services, published, outcome));
     }
-    services.stage(Stage::Intake, publish::check_target(services, order)).await?;
     report::started(services, order, outcome).await;
     let checkout = services.stage(Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
     let tests = services.stage(Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;

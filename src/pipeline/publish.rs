@@ -37,8 +37,16 @@ pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<O
     Ok(None)
 }
 
-/// Checks, before any work is done, that the result can be delivered.
-pub(super) async fn check_target(services: &Services, order: &Order) -> anyhow::Result<()> {
+/// Before any work is done: the pull request that there is already, or the certainty that one can be opened.
+pub(super) async fn find_or_check(services: &Services, order: &Order) -> anyhow::Result<Option<Published>> {
+    let found = find(services, order).await?;
+    if found.is_none() {
+        check_target(services, order).await?;
+    }
+    Ok(found)
+}
+
+async fn check_target(services: &Services, order: &Order) -> anyhow::Result<()> {
     let Delivery::PullRequest(name) = &order.delivery else { return Ok(()) };
     let repository = services.forge.repository(name).await?;
     if repository.archived {

@@ -53,7 +53,8 @@ fn a_hundred_thousand_files_are_no_trouble() {
     for number in 0..100_000 {
         let text = format!("This is file {number}.\n");
         let (first, second) = (number / 2_000, number / 50);
-        writeln!(stream, "M 100644 inline packages/p{first}/m{second}/f{number}.txt\ndata {}\n{text}", text.len()).unwrap();
+        writeln!(stream, "M 100644 inline packages/p{first}/m{second}/f{number}.txt\ndata {}\n{text}", text.len())
+            .unwrap();
     }
     let repository = import(&place, stream.as_bytes());
     let run = [&["run", "--repo", &repository], &PATCH_RUN[..]].concat();

