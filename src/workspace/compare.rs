@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use super::error::WorkspaceError;
 use super::files::{FileError, Files, explain};
 use super::path::is_git_data;
-use super::scan::{Found, Rules, ScanError, display, scan};
+use super::scan::{Found, Permissions, Rules, ScanError, display, give_access, scan};
 
 /// The largest file that a change may hold, in bytes: GitHub takes no larger one.
 pub(super) const LARGEST_FILE: u64 = 100 << 20;
@@ -98,6 +98,7 @@ impl Baseline {
         &self,
         files: &Files,
         rules: Rules,
+        permissions: Permissions,
         wanted: &BTreeSet<Vec<u8>>,
         visit: &mut dyn FnMut(Difference<'_>) -> Result<bool, WorkspaceError>,
     ) -> Result<(), WorkspaceError> {
@@ -106,7 +107,7 @@ impl Baseline {
         let enter = |path: &[u8]| self.has_folder(path) || wanted_folders.contains(path);
         let mut failure = None;
         let mut stopped = false;
-        let outcome = scan(files.directory(None)?, b"", rules, &enter, &mut |found| {
+        let outcome = scan(files.directory(None)?, b"", rules, permissions, &enter, &mut |found| {
             let is_known_kind =
                 matches!(FileType::from_raw_mode(found.stat.st_mode), FileType::RegularFile | FileType::Symlink);
             if !is_known_kind || self.is_in_submodule(found.path) {
@@ -176,14 +177,25 @@ impl Tracked {
 /// The contents of a found file, or where a found link points; with the mode that a tree records for it.
 ///
 /// `None`: it is gone, or something else took its place. A file above `limit` bytes is an error.
-pub(super) fn contents(found: &Found<'_>, limit: u64) -> Result<Option<(Vec<u8>, u32)>, WorkspaceError> {
+pub(super) fn contents(
+    found: &Found<'_>,
+    limit: u64,
+    permissions: Permissions,
+) -> Result<Option<(Vec<u8>, u32)>, WorkspaceError> {
     let path = display(found.path);
     if FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink {
         let target = rustix::fs::readlinkat(found.parent, found.name, Vec::new());
         return Ok(target.ok().map(|target| (target.into_bytes(), SYMLINK)));
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let descriptor = match rustix::fs::openat(found.parent, found.name, flags, Mode::empty()) {
+    let open = || rustix::fs::openat(found.parent, found.name, flags, Mode::empty());
+    let descriptor = match open() {
+        Err(rustix::io::Errno::ACCESS) if permissions == Permissions::Repair => {
+            give_access(found.parent, found.name).and_then(|()| open())
+        }
+        result => result,
+    };
+    let descriptor = match descriptor {
         Ok(descriptor) => descriptor,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
         Err(errno) => return Err(explain(errno, &path).into()),
@@ -211,7 +223,7 @@ pub(super) fn is_modified(found: &Found<'_>, tracked: &Tracked) -> Result<bool, 
     if tracked.mode != mode_of(found.stat) {
         return Ok(true);
     }
-    let Some((contents, mode)) = contents(found, u64::MAX)? else { return Ok(true) };
+    let Some((contents, mode)) = contents(found, u64::MAX, Permissions::Keep)? else { return Ok(true) };
     let id = Oid::hash_object(ObjectType::Blob, &contents);
     let id = id.map_err(WorkspaceError::git2("hash a file", Path::new(&display(found.path))))?;
     Ok((id, mode) != (tracked.id, tracked.mode))

@@ -10,7 +10,7 @@ use super::error::{WorkspaceError, shown};
 use super::files::Files;
 use super::mirror::Base;
 use super::object::TaskRepository;
-use super::scan::Rules;
+use super::scan::{Permissions, Rules};
 
 /// What a task needs to know of a local repository.
 #[derive(Debug)]
@@ -154,14 +154,20 @@ fn has_uncommitted_changes(repository: &Repository) -> Result<bool, WorkspaceErr
     if !index_file.exists() {
         return Ok(!files.list(None, 1)?.entries.is_empty());
     }
-    Baseline::new(&index, &index_file)?.compare(&files, rules, &BTreeSet::new(), &mut |difference| {
-        changed = match difference {
-            Difference::Missing { .. } => true,
-            Difference::Untracked { found } => !found.ignored,
-            Difference::Touched { found, tracked } => is_modified(&found, tracked)?,
-        };
-        Ok(!changed)
-    })?;
+    Baseline::new(&index, &index_file)?.compare(
+        &files,
+        rules,
+        Permissions::Keep,
+        &BTreeSet::new(),
+        &mut |difference| {
+            changed = match difference {
+                Difference::Missing { .. } => true,
+                Difference::Untracked { found } => !found.ignored,
+                Difference::Touched { found, tracked } => is_modified(&found, tracked)?,
+            };
+            Ok(!changed)
+        },
+    )?;
     Ok(changed)
 }
 
