@@ -345,10 +345,11 @@ fn print_result(config: &RunConfig, outcome: &Outcome) -> std::io::Result<()> {
     match (&config.destination, &outcome.diff, &outcome.pull_request) {
         (Destination::Diff, Some(diff), _) => output.write_all(&diff.0)?,
         (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url)?,
-        (Destination::LocalBranch(_), _, _) => match &outcome.branch {
-            Some(branch) => writeln!(output, "{branch}")?,
-            None => {}
-        },
+        (Destination::LocalBranch(_), _, _) => {
+            if let Some(branch) = &outcome.branch {
+                writeln!(output, "{branch}")?;
+            }
+        }
         (Destination::Diff | Destination::PullRequest, _, _) => {}
     }
     output.flush()

@@ -1,5 +1,5 @@
 //! The one integration-test binary. `cargo test --test it` runs it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::type_complexity)]
 
 mod agent;
 mod cli;
