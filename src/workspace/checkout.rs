@@ -10,7 +10,7 @@ use git2::{Oid, Signature};
 use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::files::Files;
-use super::folder::{Folder, remove_tree};
+use super::folder::{Folder, remove_on_drop};
 use super::git::{Access, Call};
 use super::mirror::{self, Base, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
@@ -38,7 +38,7 @@ pub struct Export {
     path: PathBuf,
     tree: TreeId,
     /// It lies in the checkout's folder, which stays until all exports are gone.
-    _folder: Arc<Folder>,
+    folder: Arc<Folder>,
 }
 
 /// Who a commit is by.
@@ -138,7 +138,7 @@ impl Checkout {
     pub async fn export(&self, tree: &TreeId) -> Result<Export, WorkspaceError> {
         let number = self.exports.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("export-{number}"));
-        let export = Export { path, tree: tree.clone(), _folder: Arc::clone(&self.folder) };
+        let export = Export { path, tree: tree.clone(), folder: Arc::clone(&self.folder) };
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
@@ -336,7 +336,7 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        remove_on_drop(&self.path, Arc::clone(&self.folder));
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! A folder is `TEMPORARY/patchwright-XXXX/` with the file `lock` in it, which its process holds with `flock` as long
 //! as it lives. A lock that can be had therefore marks a folder that nobody uses.
+//!
+//! Dropping a big folder takes no longer than an interrupted program may: the rest is removed while the program goes on,
+//! and what is left when it ends is swept at the next start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -14,12 +18,15 @@ use super::error::WorkspaceError;
 
 const PREFIX: &str = "patchwright-";
 const LOCK: &str = "lock";
+/// How long a drop waits for the removal.
+const DROP_LIMIT: Duration = Duration::from_millis(500);
 
-/// A folder of ours, mode 0700, removed on drop.
+/// A folder of ours, mode 0700, removed on drop: at once, or in the background if that takes longer.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    /// Taken on drop only.
+    lock: Option<File>,
 }
 
 impl Folder {
@@ -29,7 +36,7 @@ impl Folder {
         let path = tempfile::Builder::new().prefix(PREFIX).tempdir_in(temporary).map_err(context(temporary))?.keep();
         let lock = hold_new_lock(&path).map_err(context(&path));
         match lock {
-            Ok(lock) => Ok(Self { path, _lock: lock }),
+            Ok(lock) => Ok(Self { path, lock: Some(lock) }),
             Err(error) => {
                 remove_tree(&path);
                 Err(error)
@@ -44,7 +51,28 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        remove_on_drop(&self.path, self.lock.take());
+    }
+}
+
+/// Removes a folder on a thread of its own, which holds `held` as long, and waits for it a while.
+pub(super) fn remove_on_drop(path: &Path, held: impl Send + 'static) {
+    let (finished, waiting) = std::sync::mpsc::channel::<()>();
+    let folder = path.to_owned();
+    let spawned = std::thread::Builder::new().name("removal".into()).spawn(move || {
+        // The lock goes last: without it, an unfinished removal would not look abandoned.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|entry| entry.file_name() != LOCK) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path());
+            }
+        }
+        remove_tree(&folder);
+        drop((held, finished));
+    });
+    match spawned {
+        // It ends early, with an error, when the thread lets go of its end.
+        Ok(_) => drop(waiting.recv_timeout(DROP_LIMIT)),
+        Err(_) => remove_tree(path),
     }
 }
 

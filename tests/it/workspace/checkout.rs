@@ -274,6 +274,32 @@ async fn a_cancelled_checkout_leaves_nothing_and_kills_git() {
     assert!(ground.task_folders().is_empty());
 }
 
+/// An interrupted program has two seconds to end.
+#[tokio::test]
+async fn a_big_tree_does_not_hold_up_the_end() {
+    let ground = Ground::new();
+    let source = ground.repository("source");
+    source.write("a.txt", "one");
+    source.commit("first");
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    for folder in 0..200 {
+        let folder = checkout.tree_path().join(folder.to_string());
+        fs::create_dir(&folder).unwrap();
+        for name in 0..500 {
+            fs::write(folder.join(name.to_string()), "").unwrap();
+        }
+    }
+    let started = std::time::Instant::now();
+    drop(checkout);
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+    while !ground.task_folders().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the rest is not removed in the background");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    eprintln!("dropped in {took:?}, removed in {:?}", started.elapsed());
+}
+
 #[test]
 fn what_a_dead_process_left_is_swept() {
     let ground = Ground::new();
