@@ -20,7 +20,7 @@ use patchwright::model::openai;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
 use patchwright::progress::{self, Progress};
-use patchwright::sandbox::{Backend, namespace};
+use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::task::{IssueReference, RepositoryName, Task};
 use patchwright::workspace::{Remote, Workspace};
 
@@ -73,7 +73,12 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     let progress = Arc::new(Progress::new());
     let prepared = tokio::select! {
         prepared = prepare(flags, run, environment, &progress) => prepared,
-        () = &mut interrupted => { progress.finish(); return Ok(INTERRUPTED) }
+        () = &mut interrupted => {
+            sandbox::await_removals(GOODBYE).await;
+            progress.finish();
+            progress.print("interrupted");
+            return Ok(INTERRUPTED);
+        }
     };
     let (config, ready) = match prepared {
         Ok(prepared) => prepared,

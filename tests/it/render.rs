@@ -239,11 +239,21 @@ fn verdicts_are_told_as_they_are() {
         (untested, None, "**Not tested**: no test command is known for this repository."),
         (inconclusive, None, "**Not verified**: the tests did not get to say: the test command ran out of memory."),
     ] {
-        let outcome = Outcome { verdict: Some(verdict), baseline, ..outcome("x") };
+        let conclusion = match &verdict {
+            Verdict::Verified => Conclusion::Verified,
+            _ => Conclusion::Unverified,
+        };
+        let outcome = Outcome { verdict: Some(verdict), conclusion, baseline, ..outcome("x") };
         let body = pull_request_body(&task("x"), &outcome);
         assert!(body.contains(words), "{words}\n\n{body}");
         assert_eq!(body.contains("**Verified**"), words.contains("**Verified**"));
     }
+    // Green tests do not vouch for a model that went astray.
+    let verdict = Some(Verdict::Verified);
+    let stuck = Outcome { verdict, conclusion: Conclusion::Unverified, baseline: passed(), ..outcome("x") };
+    let body = pull_request_body(&task("x"), &stuck);
+    assert!(body.contains("**Not verified**: the tests pass, but the model stopped before it was done."), "{body}");
+    assert!(!body.contains("**Verified**"));
 }
 
 #[test]

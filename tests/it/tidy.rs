@@ -96,7 +96,10 @@ fn tests_and_manifests_hold_no_stray_white_space_and_nothing_left_to_do() {
         let is_ours = name.ends_with(".rs") || name.ends_with("Cargo.toml") || name.starts_with("prompts/");
         if is_ours && !name.starts_with("src/") {
             let source = Source::new(&name, &std::fs::read_to_string(&path).unwrap());
-            complaints.extend(lines_end_in_no_white_space(&source));
+            // Snapshots in the agent's tests hold what tools print, and that may end in spaces.
+            if !name.starts_with("tests/it/agent/") {
+                complaints.extend(lines_end_in_no_white_space(&source));
+            }
             if !name.ends_with("tidy.rs") {
                 complaints.extend(nothing_is_left_to_do(&source));
             }

@@ -226,7 +226,10 @@ fn as_an_ordinary_user(test: &str) {
         return skipped("setpriv is not installed");
     }
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(std::env::current_exe().unwrap(), folder.path().join("tests")).unwrap();
+    // Copied by another process: a writable descriptor of ours could live on in a child, and the copy would be busy.
+    let mut copy = std::process::Command::new("cp");
+    copy.arg(std::env::current_exe().unwrap()).arg(folder.path().join("tests"));
+    assert!(copy.status().unwrap().success());
     std::os::unix::fs::chown(folder.path(), Some(1000), Some(1000)).unwrap();
     let output = std::process::Command::new("setpriv")
         .args(["--reuid=1000", "--regid=1000", "--clear-groups"])
