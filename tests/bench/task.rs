@@ -200,15 +200,10 @@ fn peak_of(pid: u32) -> Option<f64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }
 
-/// Where the wall time went, in order: the stages as the record tells, and what lies before, between and after them.
+/// Where the wall time went: the stages as the record tells, and what lies before, between and after them.
 fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>> {
-    let at = |event: &str, stage: &str| -> anyhow::Result<f64> {
-        let found = events.iter().find(|line| line["event"] == event && line["stage"] == stage);
-        found.and_then(|line| line["at_milliseconds"].as_f64()).with_context(|| format!("no {event} of {stage}"))
-    };
-    let mut parts = vec![("up to the first stage (issue, sandbox's trial)", at("stage_started", "intake")?)];
-    let stages = [
-        ("intake", "intake (an earlier pull request?)"),
+    const STAGES: [(&str, &str); 8] = [
+        ("intake", "intake: the issue, an earlier pull request"),
         ("checkout", "checkout"),
         ("baseline", "baseline"),
         ("solve", "solve, with verify"),
@@ -217,15 +212,26 @@ fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>
         ("pull_request", "pull request"),
         ("report", "report"),
     ];
-    for (stage, name) in stages {
-        parts.push((name, at("stage_done", stage)? - at("stage_started", stage)?));
-        if stage == "intake" {
-            let between = at("stage_started", "checkout")? - at("stage_done", stage)?;
-            parts.push(("comment and labels of the start", between));
+    let (mut spans, mut trial, mut told) = (vec![0.0; STAGES.len()], 0.0, 0.0);
+    // The stage that is running or was last, and since when.
+    let (mut last, mut since) = ("", 0.0);
+    for event in events {
+        let stage = event["stage"].as_str().unwrap_or_default();
+        let Some(number) = STAGES.iter().position(|(name, _)| *name == stage) else { continue };
+        let now = event["at_milliseconds"].as_f64().context("a record without times")?;
+        match (event["event"].as_str(), last, stage) {
+            (Some("stage_done"), _, _) => spans[number] += now - since,
+            (_, "intake", "checkout") => told = now - since,
+            (_, "intake", "intake") => trial = now - since,
+            _ => {}
         }
+        (last, since) = (stage, now);
     }
-    let told: f64 = parts.iter().map(|(_, time)| time).sum();
-    parts.push(("the process's start and end, and the rest", wall - told));
+    let mut parts: Vec<_> = STAGES.iter().map(|(_, name)| *name).zip(spans).collect();
+    parts.insert(1, ("a trial of the sandbox", trial));
+    parts.insert(2, ("comment and labels of the start", told));
+    let known: f64 = parts.iter().map(|(_, time)| time).sum();
+    parts.push(("the process's start and end, and the rest", wall - known));
     Ok(parts)
 }
 
