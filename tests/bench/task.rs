@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::figures::{Figures, Unit, milliseconds};
-use crate::repository;
+use crate::repository::{self, Large};
 
 const SMALL: &str = "acme/small";
 /// Of one run.
@@ -28,9 +28,9 @@ enum Kind {
 }
 
 /// The wall time of tasks, and where it goes.
-pub async fn measure_time(figures: &mut Figures) -> anyhow::Result<()> {
+pub async fn measure_time(figures: &mut Figures, large: &Large) -> anyhow::Result<()> {
     const GROUP: &str = "task";
-    let place = Place::new().await?;
+    let place = Place::new(large).await?;
     for (repository, what, aim) in
         [(SMALL, "patch mode, small repository", Some(250.0)), (repository::LARGE, "patch mode, 3,000 files", None)]
     {
@@ -58,9 +58,9 @@ pub async fn measure_time(figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// The peak of the main process's resident memory, without its children.
-pub async fn measure_memory(figures: &mut Figures) -> anyhow::Result<()> {
+pub async fn measure_memory(figures: &mut Figures, large: &Large) -> anyhow::Result<()> {
     const GROUP: &str = "memory";
-    let place = Place::new().await?;
+    let place = Place::new(large).await?;
     for (repository, size) in [(SMALL, "small repository"), (repository::LARGE, "3,000 files")] {
         for (kind, name) in [(Kind::Patch, "patch mode"), (Kind::Agent, "agent session")] {
             let mut peaks = Vec::new();
@@ -95,11 +95,11 @@ struct Task {
 }
 
 impl Place {
-    async fn new() -> anyhow::Result<Self> {
+    async fn new(large: &Large) -> anyhow::Result<Self> {
         let lab = Lab::start().await?;
         let files = [("README.md", "# Small\n"), ("greeting.txt", "Hello\n"), ("source/main.sh", "cat greeting.txt\n")];
         lab.github.repository(SMALL).commit("Begin", &files).create().await?;
-        repository::create_large(&lab).await?;
+        large.install(&lab).await?;
         let root = lab.folder().join("operator");
         for folder in ["tmp", "home", "cache"] {
             std::fs::create_dir_all(root.join(folder))?;
