@@ -12,7 +12,7 @@ use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::files::Files;
 use super::folder::{Folder, remove_on_drop};
 use super::git::{Access, Call};
-use super::mirror::{self, Base, in_repository};
+use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
 use super::patch;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
@@ -65,11 +65,16 @@ impl Checkout {
     ) -> Result<Self, WorkspaceError> {
         match remote {
             Remote::Local(path) => {
-                let (path, base) = (path.clone(), base.map(str::to_owned));
-                let found = blocking("read the repository", move || local::find(&path, base.as_deref())).await?;
+                let (place, base) = (path.clone(), base.map(str::to_owned));
+                let found = blocking("read the repository", move || local::find(&place, base.as_deref())).await?;
                 let task = Task::create(&workspace, &found.objects)?;
-                task.fill("fill the working tree", task.repository.path(), found.base.commit, None).await?;
-                task.finish(remote, found.base, found.uncommitted_changes)
+                let fill = task.fill("fill the working tree", task.repository.path(), found.base.commit, None);
+                let user = path.clone();
+                let look = move || Ok(local::has_uncommitted_changes(&user));
+                let look = blocking::<_, WorkspaceError>("look for uncommitted changes", look);
+                let (filled, uncommitted_changes) = tokio::join!(fill, look);
+                filled?;
+                task.finish(remote, found.base, uncommitted_changes?)
             }
             Remote::Url { url, token } => {
                 check_url(url)?;
@@ -93,11 +98,53 @@ impl Checkout {
         base: Option<&str>,
         remake: bool,
     ) -> Result<Self, WorkspaceError> {
-        let ready = mirror::prepare(&workspace.0.git, &workspace.0.cache, access, base, remake).await?;
+        let (git, cache) = (&workspace.0.git, &workspace.0.cache);
+        let advertised = match mirror::guess(cache, access, base).filter(|_| !remake) {
+            Some(guess) => match Self::from_guess(workspace, remote, access, base, guess).await? {
+                Guessed::Right(checkout) => return Ok(*checkout),
+                Guessed::Wrong(advertised) => advertised,
+            },
+            None => mirror::advertise(git, access, base).await?,
+        };
+        let ready = mirror::prepare(git, cache, access, base, &advertised, remake).await?;
         let task = Task::create(workspace, &ready.git_dir.join("objects"))?;
         // In the mirror itself: blobs that it lacks are fetched into it.
         task.fill("fill the working tree", &ready.git_dir, ready.base.commit, Some(access)).await?;
         task.finish(remote, ready.base, false)
+    }
+
+    /// Fills a tree with what the base was the last time while the remote is asked what it is now. A wrong guess is
+    /// thrown away. Nothing is fetched for it: where a blob is missing, it counts as wrong.
+    async fn from_guess(
+        workspace: &Workspace,
+        remote: &Remote,
+        access: Access<'_>,
+        base: Option<&str>,
+        guess: Guess,
+    ) -> Result<Guessed, WorkspaceError> {
+        let task = Task::create(workspace, &guess.git_dir.join("objects"))?;
+        let mut filling = Box::pin(task.fill("fill the working tree", &guess.git_dir, Some(guess.commit), None));
+        let mut asking = Box::pin(mirror::advertise(&workspace.0.git, access, base));
+        let (advertised, filled) = tokio::select! {
+            advertised = &mut asking => (advertised?, None),
+            filled = &mut filling => (asking.await?, Some(filled)),
+        };
+        let found = mirror::find_base(&guess.git_dir, &advertised, access, base)?;
+        let Some(found) = found.filter(|found| found.commit == Some(guess.commit)) else {
+            return Ok(Guessed::Wrong(advertised));
+        };
+        let filled = match filled {
+            Some(filled) => filled,
+            None => filling.as_mut().await,
+        };
+        drop(filling);
+        match filled {
+            Ok(()) => Ok(Guessed::Right(Box::new(task.finish(remote, found, false)?))),
+            Err(error) => {
+                tracing::debug!(%error, "the tree is filled once more, with what the mirror lacks");
+                Ok(Guessed::Wrong(advertised))
+            }
+        }
     }
 
     /// The commit that the tree was filled from; `None` if the repository has none yet.
@@ -338,6 +385,13 @@ impl Drop for Export {
     fn drop(&mut self) {
         remove_on_drop(&self.path, Arc::clone(&self.folder));
     }
+}
+
+/// What became of a guess.
+enum Guessed {
+    Right(Box<Checkout>),
+    /// What the remote says instead.
+    Wrong(Advertised),
 }
 
 /// A checkout in the making.

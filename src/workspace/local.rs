@@ -18,7 +18,6 @@ pub(super) struct Found {
     pub base: Base,
     /// Where its objects are.
     pub objects: PathBuf,
-    pub uncommitted_changes: bool,
 }
 
 /// Reads the repository that `path` lies in.
@@ -50,15 +49,7 @@ pub(super) fn find(path: &Path, base: Option<&str>) -> Result<Found, WorkspaceEr
             Base { commit: Some(commit), branch, default_branch: head_branch }
         }
     };
-    let uncommitted_changes = match has_uncommitted_changes(&repository) {
-        Ok(answer) => answer,
-        // Such as a sparse index. The note that follows from `true` is then merely superfluous.
-        Err(error) => {
-            tracing::debug!(%error, "cannot tell whether there are uncommitted changes");
-            true
-        }
-    };
-    Ok(Found { base, objects, uncommitted_changes })
+    Ok(Found { base, objects })
 }
 
 /// Fails if the branch exists already.
@@ -137,7 +128,15 @@ fn head_branch(repository: &Repository) -> Option<String> {
 }
 
 /// Whether something is staged, changed or untracked in the user's working tree. Only reads, and no filter runs.
-fn has_uncommitted_changes(repository: &Repository) -> Result<bool, WorkspaceError> {
+pub(super) fn has_uncommitted_changes(path: &Path) -> bool {
+    open(path).and_then(|repository| look_for_changes(&repository)).unwrap_or_else(|error| {
+        // Such as a sparse index. The note that follows from `true` is then merely superfluous.
+        tracing::debug!(%error, "cannot tell whether there are uncommitted changes");
+        true
+    })
+}
+
+fn look_for_changes(repository: &Repository) -> Result<bool, WorkspaceError> {
     let Some(folder) = repository.workdir() else { return Ok(false) };
     let context = || WorkspaceError::git2("look for uncommitted changes in", folder);
     let index = repository.index().map_err(context())?;

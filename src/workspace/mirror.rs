@@ -1,7 +1,7 @@
 //! The cached bare mirror of a remote repository: one per address, shared by all tasks and processes.
 //!
 //! It is a blobless partial clone where the server can make one, else a full one. A warm checkout costs one `ls-remote`
-//! and one `read-tree`; a fetch comes in between only when the wanted commit is not there yet. Beside each mirror lies
+//! and one `read-tree`, at the same time if the remote says what it said before; a fetch comes in between only when the wanted commit is not there yet. Beside each mirror lies
 //! its lock: exclusive for what changes the mirror, shared for reading it.
 
 use std::ffi::OsString;
@@ -41,29 +41,56 @@ pub(super) struct Base {
 }
 
 /// What the remote says of the wanted base, before anything is fetched.
-struct Advertised {
+pub(super) struct Advertised {
     default_branch: Option<String>,
     head: Option<Oid>,
     branch: Option<Oid>,
     tag: Option<Oid>,
 }
 
-/// Brings the mirror of `access` up to date with `base` (`None`: the default branch). `remake` throws away what is
-/// there first: it was found to be damaged.
+/// The commit that a base was when the remote was last heard of. The mirror is locked for reading as long as this lives.
+pub(super) struct Guess {
+    pub git_dir: PathBuf,
+    pub commit: Oid,
+    _lock: File,
+}
+
+/// Guesses what `base` is, from the mirror alone; `None` if it knows nothing, or is being written to.
+pub(super) fn guess(cache: &Path, access: Access<'_>, base: Option<&str>) -> Option<Guess> {
+    let git_dir = mirror_path(cache, access.url);
+    let reference = match base {
+        Some(base) => format!("refs/heads/{}", base.strip_prefix("refs/heads/").unwrap_or(base)),
+        None => format!("refs/heads/{}", head_branch(&git_dir)?),
+    };
+    if !is_whole(&git_dir) || !git2::Reference::is_valid_name(&reference) {
+        return None;
+    }
+    let lock = File::open(git_dir.with_extension("lock")).ok()?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).ok()?;
+    let packed = || {
+        let text = fs::read_to_string(git_dir.join("packed-refs")).ok()?;
+        text.lines().find_map(|line| line.strip_suffix(&reference)?.strip_suffix(' ').map(str::to_owned))
+    };
+    let id = fs::read_to_string(git_dir.join(&reference)).ok().or_else(packed)?;
+    Some(Guess { commit: Oid::from_str(id.trim()).ok()?, git_dir, _lock: lock })
+}
+
+/// Brings the mirror of `access` up to date with `base` (`None`: the default branch), of which the remote has told.
+/// `remake` throws away what is there first: it was found to be damaged.
 pub(super) async fn prepare(
     git: &Git,
     cache: &Path,
     access: Access<'_>,
     base: Option<&str>,
+    advertised: &Advertised,
     remake: bool,
 ) -> Result<Ready, WorkspaceError> {
     let git_dir = mirror_path(cache, access.url);
-    let advertised = advertise(git, access, base).await?;
     let parent = git_dir.parent().unwrap_or(cache);
     make_private_folder(parent)?;
     if !remake {
         let lock = lock(&git_dir, false, git.timeout()).await?;
-        if let Some(found) = find_base(&git_dir, &advertised, access, base)? {
+        if let Some(found) = find_base(&git_dir, advertised, access, base)? {
             return Ok(Ready { git_dir, base: found, _lock: lock });
         }
     }
@@ -75,7 +102,7 @@ pub(super) async fn prepare(
     })
     .await?;
     // Another task may have fetched it in the meantime.
-    let mut found = if remake { None } else { find_base(&git_dir, &advertised, access, base)? };
+    let mut found = if remake { None } else { find_base(&git_dir, advertised, access, base)? };
     if found.is_none() {
         if remake || !is_whole(&git_dir) {
             clone(git, &git_dir, access).await?;
@@ -83,7 +110,7 @@ pub(super) async fn prepare(
             fetch(git, &git_dir, access, &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]).await?;
             join_packs(git, &git_dir).await?;
         }
-        found = find_base(&git_dir, &advertised, access, base)?;
+        found = find_base(&git_dir, advertised, access, base)?;
     }
     if found.is_none()
         && let Some(id) = base.filter(|base| is_full_id(base))
@@ -92,7 +119,7 @@ pub(super) async fn prepare(
         if let Err(error) = fetch(git, &git_dir, access, &[id]).await {
             tracing::debug!(%error, "the server does not give this commit");
         }
-        found = find_base(&git_dir, &advertised, access, base)?;
+        found = find_base(&git_dir, advertised, access, base)?;
     }
     let found = found.ok_or_else(|| WorkspaceError::BaseNotFound {
         base: base.unwrap_or("HEAD").to_owned(),
@@ -133,7 +160,8 @@ fn mirror_path(cache: &Path, url: &url::Url) -> PathBuf {
     path
 }
 
-async fn advertise(git: &Git, access: Access<'_>, base: Option<&str>) -> Result<Advertised, WorkspaceError> {
+/// Asks the remote for `base`.
+pub(super) async fn advertise(git: &Git, access: Access<'_>, base: Option<&str>) -> Result<Advertised, WorkspaceError> {
     let mut arguments: Vec<OsString> =
         ["ls-remote", "--symref", "--", access.url.as_str(), "HEAD"].map(OsString::from).into();
     let branch = base.map(|base| format!("refs/heads/{}", base.strip_prefix("refs/heads/").unwrap_or(base)));
@@ -162,7 +190,7 @@ async fn advertise(git: &Git, access: Access<'_>, base: Option<&str>) -> Result<
 }
 
 /// The base, if the mirror holds its commit already.
-fn find_base(
+pub(super) fn find_base(
     git_dir: &Path,
     advertised: &Advertised,
     access: Access<'_>,
@@ -188,7 +216,7 @@ fn find_base(
             Some(commit) => (commit, default_branch.clone()),
             None => {
                 // Nothing is there yet. The name of the branch to be born came with the clone.
-                default_branch = default_branch.or_else(|| unborn_branch(git_dir));
+                default_branch = default_branch.or_else(|| head_branch(git_dir));
                 return Ok(Some(Base { commit: None, branch: default_branch.clone(), default_branch }));
             }
         },
@@ -321,7 +349,8 @@ fn is_whole(git_dir: &Path) -> bool {
     git_dir.join("HEAD").is_file() && git_dir.join("config").is_file() && git_dir.join("objects/pack").is_dir()
 }
 
-fn unborn_branch(git_dir: &Path) -> Option<String> {
+/// The branch that the mirror's `HEAD` names, born or not.
+fn head_branch(git_dir: &Path) -> Option<String> {
     let head = fs::read_to_string(git_dir.join("HEAD")).ok()?;
     head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
 }

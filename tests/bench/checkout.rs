@@ -10,7 +10,7 @@ use tokio::process::Command;
 use url::Url;
 
 use crate::figures::{Aim, Figures, Unit, milliseconds};
-use crate::repository;
+use crate::repository::{self, Large};
 
 const GROUP: &str = "checkout";
 /// Clones take seconds, so there are fewer of them.
@@ -18,15 +18,13 @@ const MOST_CLONES: u32 = 7;
 
 /// Checks out the large repository in each way, one after the other, round by round: a load that changes meanwhile
 /// hits all alike. What is removed afterwards is removed outside the measured time.
-pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
-    eprintln!("making a repository of {} commits and {} files ...", repository::COMMITS, repository::FILES);
+pub async fn measure(figures: &mut Figures, large: &Large) -> anyhow::Result<()> {
     let lab = Lab::start().await?;
-    repository::create_large(&lab).await?;
+    large.install(&lab).await?;
     let folder = lab.folder().to_owned();
     let url = Url::parse(&format!("{}/{}.git", lab.github.web_url(), repository::LARGE))?;
     let local = folder.join("local");
     git::bytes(&folder, &["clone", "--quiet", url.as_str(), &text(&local)]).await?;
-    repository::check_large(&local).await?;
     let workspace = Workspace::new(Settings {
         git: which::which("git").context("cannot find git")?,
         cache: folder.join("cache"),

@@ -16,6 +16,7 @@ use anyhow::Context;
 use clap::Parser;
 
 use figures::{Figures, Machine};
+use repository::Large;
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -44,17 +45,18 @@ async fn main() -> anyhow::Result<()> {
     }
     let wanted = |group: &str| options.only.iter().any(|wanted| wanted == group);
     let mut figures = Figures::new(Machine::look(), options.rounds);
+    let large = Large::make().await?;
     if wanted("checkout") {
-        checkout::measure(&mut figures).await.context("checkout")?;
+        checkout::measure(&mut figures, &large).await.context("checkout")?;
     }
     if wanted("sandbox") {
         sandboxes::measure(&mut figures).await.context("sandbox")?;
     }
     if wanted("task") {
-        task::measure_time(&mut figures).await.context("task")?;
+        task::measure_time(&mut figures, &large).await.context("task")?;
     }
     if wanted("memory") {
-        task::measure_memory(&mut figures).await.context("memory")?;
+        task::measure_memory(&mut figures, &large).await.context("memory")?;
     }
     figures.finish();
     eprint!("{}", figures.table());

@@ -1,5 +1,6 @@
 //! The repository to measure on: made up, the same every time, fed to `git fast-import`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -7,38 +8,68 @@ use std::process::Stdio;
 use anyhow::Context;
 use lab::{Lab, git};
 use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 pub const COMMITS: usize = 5_000;
 pub const FILES: usize = 3_000;
+/// As commits of real projects change, about.
+const FILES_PER_COMMIT: usize = 4;
 /// Of one file: the tree has about 20 MB.
 const FILE_BYTES: usize = 6_700;
 
 /// The name of the repository with [`COMMITS`] and [`FILES`].
 pub const LARGE: &str = "acme/large";
 
-/// Makes the large repository on the lab's GitHub, packed as a server packs.
-pub async fn create_large(lab: &Lab) -> anyhow::Result<()> {
-    let folder = lab.github.repository(LARGE).create().await?;
-    let mut command = git::command(&folder);
+/// The large repository, made once and laid onto each lab's GitHub.
+pub struct Large(tempfile::TempDir);
+
+impl Large {
+    /// Makes it, packed as a server packs.
+    pub async fn make() -> anyhow::Result<Self> {
+        eprintln!("making a repository of {COMMITS} commits and {FILES} files ...");
+        let folder = tempfile::Builder::new().prefix("patchwright-bench-").tempdir()?;
+        git::bytes(folder.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "."]).await?;
+        fill(folder.path()).await?;
+        git::bytes(folder.path(), &["repack", "-a", "-d", "-f", "--quiet", "--write-bitmap-index"]).await?;
+        check(folder.path()).await?;
+        Ok(Self(folder))
+    }
+
+    /// Puts it onto a lab's GitHub under the name [`LARGE`].
+    pub async fn install(&self, lab: &Lab) -> anyhow::Result<()> {
+        let folder = lab.github.repository(LARGE).create().await?;
+        for name in ["objects", "packed-refs", "refs"] {
+            let source = self.0.path().join(name);
+            if source.exists() {
+                let status = Command::new("cp").args(["-a", "-T"]).arg(source).arg(folder.join(name)).status().await?;
+                anyhow::ensure!(status.success(), "cp failed ({status})");
+            }
+        }
+        check(&folder).await
+    }
+}
+
+async fn fill(folder: &Path) -> anyhow::Result<()> {
+    let mut command = git::command(folder);
     command.args(["fast-import", "--quiet", "--force"]).stdin(Stdio::piped());
     let mut child = command.spawn().context("cannot start git")?;
     let mut input = child.stdin.take().context("git has no standard input")?;
     let mut random = Random(1);
     let mut files: Vec<String> = (0..FILES).map(|number| file(number, &mut random)).collect();
     for commit in 0..COMMITS {
-        let mut changed: Vec<usize> = Vec::new();
-        if commit == 0 {
-            changed.extend(0..FILES);
-        } else {
-            let number = random.below(FILES);
-            let line = format!("// Change {commit}: {}\n", random.words(6));
-            files[number].insert_str(0, &line);
-            changed.push(number);
+        let mut changed: BTreeSet<usize> = (0..FILES).collect();
+        if commit > 0 {
+            changed = (0..FILES_PER_COMMIT).map(|_| random.below(FILES)).collect();
+            for number in &changed {
+                let line = format!("Change {commit}: {}\n", random.words(6));
+                files[*number].insert_str(0, &line);
+            }
         }
+        let message = format!("Change {commit}\n");
         let mut order = format!(
-            "commit refs/heads/main\ncommitter Ada Example <ada@example.org> {} +0000\ndata 9\nChange {commit:02}\n",
+            "commit refs/heads/main\ncommitter Ada Example <ada@example.org> {} +0000\ndata {}\n{message}",
             git::FIRST_COMMIT + commit as u64 * 60,
-            commit = commit % 100,
+            message.len(),
         );
         for number in changed {
             let text = &files[number];
@@ -49,12 +80,11 @@ pub async fn create_large(lab: &Lab) -> anyhow::Result<()> {
     drop(input);
     let status = child.wait().await?;
     anyhow::ensure!(status.success(), "git fast-import failed ({status})");
-    git::bytes(&folder, &["repack", "-a", "-d", "--quiet", "--write-bitmap-index"]).await?;
     Ok(())
 }
 
 /// Checks that the repository is what the figures say of it.
-pub async fn check_large(folder: &Path) -> anyhow::Result<()> {
+async fn check(folder: &Path) -> anyhow::Result<()> {
     let commits = git::text(folder, &["rev-list", "--count", "main"]).await?;
     let files = git::text(folder, &["ls-tree", "-r", "--name-only", "main"]).await?.lines().count();
     anyhow::ensure!(commits == COMMITS.to_string() && files == FILES, "it has {commits} commits and {files} files");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::figures::{Figures, Unit, milliseconds};
-use crate::repository;
+use crate::repository::{self, Large};
 
 const SMALL: &str = "acme/small";
 /// Of one run.
@@ -28,9 +28,9 @@ enum Kind {
 }
 
 /// The wall time of tasks, and where it goes.
-pub async fn measure_time(figures: &mut Figures) -> anyhow::Result<()> {
+pub async fn measure_time(figures: &mut Figures, large: &Large) -> anyhow::Result<()> {
     const GROUP: &str = "task";
-    let place = Place::new().await?;
+    let place = Place::new(large).await?;
     for (repository, what, aim) in
         [(SMALL, "patch mode, small repository", Some(250.0)), (repository::LARGE, "patch mode, 3,000 files", None)]
     {
@@ -58,9 +58,9 @@ pub async fn measure_time(figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// The peak of the main process's resident memory, without its children.
-pub async fn measure_memory(figures: &mut Figures) -> anyhow::Result<()> {
+pub async fn measure_memory(figures: &mut Figures, large: &Large) -> anyhow::Result<()> {
     const GROUP: &str = "memory";
-    let place = Place::new().await?;
+    let place = Place::new(large).await?;
     for (repository, size) in [(SMALL, "small repository"), (repository::LARGE, "3,000 files")] {
         for (kind, name) in [(Kind::Patch, "patch mode"), (Kind::Agent, "agent session")] {
             let mut peaks = Vec::new();
@@ -95,11 +95,11 @@ struct Task {
 }
 
 impl Place {
-    async fn new() -> anyhow::Result<Self> {
+    async fn new(large: &Large) -> anyhow::Result<Self> {
         let lab = Lab::start().await?;
         let files = [("README.md", "# Small\n"), ("greeting.txt", "Hello\n"), ("source/main.sh", "cat greeting.txt\n")];
         lab.github.repository(SMALL).commit("Begin", &files).create().await?;
-        repository::create_large(&lab).await?;
+        large.install(&lab).await?;
         let root = lab.folder().join("operator");
         for folder in ["tmp", "home", "cache"] {
             std::fs::create_dir_all(root.join(folder))?;
@@ -200,15 +200,10 @@ fn peak_of(pid: u32) -> Option<f64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }
 
-/// Where the wall time went, in order: the stages as the record tells, and what lies before, between and after them.
+/// Where the wall time went: the stages as the record tells, and what lies before, between and after them.
 fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>> {
-    let at = |event: &str, stage: &str| -> anyhow::Result<f64> {
-        let found = events.iter().find(|line| line["event"] == event && line["stage"] == stage);
-        found.and_then(|line| line["at_milliseconds"].as_f64()).with_context(|| format!("no {event} of {stage}"))
-    };
-    let mut parts = vec![("up to the first stage (issue, sandbox's trial)", at("stage_started", "intake")?)];
-    let stages = [
-        ("intake", "intake (an earlier pull request?)"),
+    const STAGES: [(&str, &str); 8] = [
+        ("intake", "intake: the issue, an earlier pull request"),
         ("checkout", "checkout"),
         ("baseline", "baseline"),
         ("solve", "solve, with verify"),
@@ -217,15 +212,26 @@ fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>
         ("pull_request", "pull request"),
         ("report", "report"),
     ];
-    for (stage, name) in stages {
-        parts.push((name, at("stage_done", stage)? - at("stage_started", stage)?));
-        if stage == "intake" {
-            let between = at("stage_started", "checkout")? - at("stage_done", stage)?;
-            parts.push(("comment and labels of the start", between));
+    let (mut spans, mut trial, mut told) = (vec![0.0; STAGES.len()], 0.0, 0.0);
+    // The stage that is running or was last, and since when.
+    let (mut last, mut since) = ("", 0.0);
+    for event in events {
+        let stage = event["stage"].as_str().unwrap_or_default();
+        let Some(number) = STAGES.iter().position(|(name, _)| *name == stage) else { continue };
+        let now = event["at_milliseconds"].as_f64().context("a record without times")?;
+        match (event["event"].as_str(), last, stage) {
+            (Some("stage_done"), _, _) => spans[number] += now - since,
+            (_, "intake", "checkout") => told = now - since,
+            (_, "intake", "intake") => trial = now - since,
+            _ => {}
         }
+        (last, since) = (stage, now);
     }
-    let told: f64 = parts.iter().map(|(_, time)| time).sum();
-    parts.push(("the process's start and end, and the rest", wall - told));
+    let mut parts: Vec<_> = STAGES.iter().map(|(_, name)| *name).zip(spans).collect();
+    parts.insert(1, ("a trial of the sandbox", trial));
+    parts.insert(2, ("comment and labels of the start", told));
+    let known: f64 = parts.iter().map(|(_, time)| time).sum();
+    parts.push(("the process's start and end, and the rest", wall - known));
     Ok(parts)
 }
 

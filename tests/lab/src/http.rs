@@ -56,6 +56,8 @@ impl Server {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let Ok((stream, _)) = accepted else { continue };
+                        // As real servers do: else a small answer in two pieces waits 40 ms for an acknowledgement.
+                        let _ = stream.set_nodelay(true);
                         let handler = handler.clone();
                         connections.spawn(async move {
                             let service = service_fn(move |request| handler(request));
