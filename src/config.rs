@@ -391,7 +391,8 @@ fn resolve_sandbox(
 
 fn resolve_workspace(file: &ConfigFile, environment: &Environment) -> anyhow::Result<workspace::Settings> {
     let search_path = environment.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
-    let git = which::which_in(workspace::GIT, Some(search_path), "/").context("git was not found on the PATH. Install git")?;
+    let git = which::which_in(workspace::GIT, Some(search_path), "/")
+        .context("git was not found on the PATH. Install git")?;
     let folder = environment.get("WORKSPACE_DIR").map(PathBuf::from).or(file.workspace.clone());
     let (cache, temporary) = match folder {
         Some(folder) => {
