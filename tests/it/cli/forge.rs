@@ -21,7 +21,10 @@ async fn what_the_forge_refuses_is_told_with_cause_and_remedy() {
     let closed = place.run(&run("acme/closed"));
     closed.refuses(1, &["failed in stage", "acme/closed", "token"]);
     let dry = place.run(&[&run("acme/closed")[..], &["--dry-run"]].concat());
-    dry.refuses(1, &["failed in stage `checkout`", "acme/closed", "Check the name, and that the token has read access"]);
+    dry.refuses(
+        1,
+        &["failed in stage `checkout`", "acme/closed", "Check the name, and that the token has read access"],
+    );
     let readable = place.run(&run("acme/readable"));
     readable.refuses(1, &["failed in stage `push`", "acme/readable", "Check the token", "write access to contents"]);
     let base = place.run(&[&run("acme/open")[..], &["--base", "nowhere"]].concat());
@@ -29,7 +32,10 @@ async fn what_the_forge_refuses_is_told_with_cause_and_remedy() {
     let no_issue = place.run(&["run", "--issue", "acme/open#77"]);
     no_issue.refuses(1, &["failed in stage `intake`", "acme/open#77", "not found"]);
     for (token, parts) in [
-        ("ghp_thisTokenIsWrong000000000000000000000", &["failed in stage", "GITHUB_TOKEN is valid and not expired"][..]),
+        (
+            "ghp_thisTokenIsWrong000000000000000000000",
+            &["failed in stage", "GITHUB_TOKEN is valid and not expired"][..],
+        ),
         ("two\nlines", &["the token", "holds characters that no token has", "Copy it anew"]),
     ] {
         place.set("GITHUB_TOKEN", token);

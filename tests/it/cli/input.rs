@@ -164,13 +164,11 @@ fn without_a_sandbox_nothing_runs() {
     let container = [&run[..], &["--sandbox", "container", "--image", "debian"]].concat();
     place.run(&container).refuses(2, &["no sandbox is available", "no-engine.sock"]);
     // Namespaces may be made here, but none inside of the first.
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$@\"";
+    let script =
+        "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_mnt_namespaces && exec \"$@\"";
     for backend in ["namespace", "auto"] {
-        let forbidden = [
-            &["--user", "--map-root-user", "sh", "-c", script, "sh", BINARY][..],
-            &run[..],
-            &["--sandbox", backend],
-        ];
+        let forbidden =
+            [&["--user", "--map-root-user", "sh", "-c", script, "sh", BINARY][..], &run[..], &["--sandbox", backend]];
         let unshare = Path::new("/usr/bin/unshare");
         if !unshare.exists() {
             return skip("namespaces are forbidden", "unshare is not installed");

@@ -72,8 +72,17 @@ async fn the_record_holds_messages_calls_and_results() {
     let repository = place.repository("repository");
     let (endpoint, record) = (model.endpoint(), place.path("record.jsonl"));
     let run = [
-        "run", "--repo", &repository, "--task", "Greet the world.", "--test-command", "grep -q world README",
-        "--endpoint", &endpoint, "--record", record.to_str().unwrap(),
+        "run",
+        "--repo",
+        &repository,
+        "--task",
+        "Greet the world.",
+        "--test-command",
+        "grep -q world README",
+        "--endpoint",
+        &endpoint,
+        "--record",
+        record.to_str().unwrap(),
     ];
     let ran = place.run(&run);
     assert_eq!(ran.code, Some(0), "{ran:#?}");

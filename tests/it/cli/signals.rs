@@ -71,7 +71,8 @@ async fn signals_end_a_checkout() {
         let slow = Fault::Slow(Duration::from_secs(600));
         lab.github.add_fault(FaultRule::new("*", "/acme/widgets.git/git-upload-pack", slow));
         let seen = lab.github.exchanges().len();
-        let fetches = || lab.github.exchanges()[seen..].iter().any(|exchange| exchange.path.ends_with("git-upload-pack"));
+        let fetches =
+            || lab.github.exchanges()[seen..].iter().any(|exchange| exchange.path.ends_with("git-upload-pack"));
         interrupt(&place, &run, signal, "the checkout waits for the server", fetches);
     }
     // The mirror that was cut off in its making does no harm.
