@@ -95,7 +95,7 @@ pub enum AgentError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    #[error("the working tree cannot be used: {0}")]
+    #[error("the working tree cannot be used")]
     Files(#[from] FileError),
     #[error("{0}")]
     Prompt(String),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -187,25 +188,9 @@ pub(super) fn contents(
         let target = rustix::fs::readlinkat(found.parent, found.name, Vec::new());
         return Ok(target.ok().map(|target| (target.into_bytes(), SYMLINK)));
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(found.parent, found.name, flags, Mode::empty());
-    let descriptor = match open() {
-        Err(rustix::io::Errno::ACCESS) if permissions == Permissions::Repair => {
-            give_access(found.parent, found.name).and_then(|()| open())
-        }
-        result => result,
-    };
-    let descriptor = match descriptor {
-        Ok(descriptor) => descriptor,
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
-        Err(errno) => return Err(explain(errno, &path).into()),
-    };
     let io = |source| WorkspaceError::File(FileError::Io { path: path.clone(), source });
-    let mut file = fs::File::from(descriptor);
+    let Some(mut file) = open_regular(found, permissions)? else { return Ok(None) };
     let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Ok(None);
-    }
     if metadata.len() > limit {
         return Err(WorkspaceError::FileTooLarge { path, length: metadata.len(), limit });
     }
@@ -218,15 +203,47 @@ pub(super) fn contents(
     Ok(Some((contents, mode_of(found.stat))))
 }
 
-/// Whether a touched file differs from the index in contents or mode.
-pub(super) fn is_modified(found: &Found<'_>, tracked: &Tracked) -> Result<bool, WorkspaceError> {
+/// `None`: it is gone, or something that is no regular file took its place.
+fn open_regular(found: &Found<'_>, permissions: Permissions) -> Result<Option<fs::File>, WorkspaceError> {
+    let path = display(found.path);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(found.parent, found.name, flags, Mode::empty());
+    let opened = match open() {
+        Err(rustix::io::Errno::ACCESS) if permissions == Permissions::Repair => {
+            give_access(found.parent, found.name).and_then(|()| open())
+        }
+        result => result,
+    };
+    let file = match opened {
+        Ok(descriptor) => fs::File::from(descriptor),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
+        Err(errno) => return Err(explain(errno, &path).into()),
+    };
+    let metadata = file.metadata().map_err(|source| WorkspaceError::File(FileError::Io { path, source }))?;
+    Ok(metadata.is_file().then_some(file))
+}
+
+/// Whether a touched file differs from the index in contents or mode. Files are hashed in pieces: they can be larger
+/// than the memory.
+pub(super) fn is_modified(
+    found: &Found<'_>,
+    tracked: &Tracked,
+    permissions: Permissions,
+) -> Result<bool, WorkspaceError> {
     if tracked.mode != mode_of(found.stat) {
         return Ok(true);
     }
-    let Some((contents, mode)) = contents(found, u64::MAX, Permissions::Keep)? else { return Ok(true) };
-    let id = Oid::hash_object(ObjectType::Blob, &contents);
-    let id = id.map_err(WorkspaceError::git2("hash a file", Path::new(&display(found.path))))?;
-    Ok((id, mode) != (tracked.id, tracked.mode))
+    let path = display(found.path);
+    let git2 = WorkspaceError::git2("hash a file", Path::new(&path));
+    let id = if FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink {
+        let Some((target, _)) = contents(found, u64::MAX, permissions)? else { return Ok(true) };
+        Oid::hash_object(ObjectType::Blob, &target)
+    } else {
+        let Some(file) = open_regular(found, permissions)? else { return Ok(true) };
+        // The open file itself, by the name that the kernel gives it: its path may mean another one by now.
+        Oid::hash_file(ObjectType::Blob, format!("/proc/self/fd/{}", file.as_raw_fd()))
+    };
+    Ok(id.map_err(git2)? != tracked.id)
 }
 
 /// The folders that a path lies in, from the innermost outwards, without the root.

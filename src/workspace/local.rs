@@ -162,7 +162,7 @@ fn look_for_changes(repository: &Repository) -> Result<bool, WorkspaceError> {
             changed = match difference {
                 Difference::Missing { .. } => true,
                 Difference::Untracked { found } => !found.ignored,
-                Difference::Touched { found, tracked } => is_modified(&found, tracked)?,
+                Difference::Touched { found, tracked } => is_modified(&found, tracked, Permissions::Keep)?,
             };
             Ok(!changed)
         },

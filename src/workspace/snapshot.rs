@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid};
 
-use super::compare::{Baseline, Difference, LARGEST_FILE, contents, folders_of};
+use super::compare::{Baseline, Difference, LARGEST_FILE, contents, folders_of, is_modified};
 use super::error::WorkspaceError;
 use super::files::Files;
 use super::object::{TaskRepository, TreeId};
@@ -86,21 +86,18 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
             }
             Difference::Touched { found, tracked } => (found, Some(tracked)),
         };
-        let limit = if tracked.is_some() { u64::MAX } else { LARGEST_FILE };
-        let Some((contents, mode)) = contents(&found, limit, Permissions::Repair)? else {
+        if let Some(tracked) = tracked
+            && !is_modified(&found, tracked, Permissions::Repair)?
+        {
+            return Ok(true);
+        }
+        let Some((contents, mode)) = contents(&found, LARGEST_FILE, Permissions::Repair)? else {
             if tracked.is_some() {
                 missing.push(found.path.to_vec());
             }
             return Ok(true);
         };
         let id = Oid::hash_object(ObjectType::Blob, &contents).map_err(git2())?;
-        if tracked.is_some_and(|tracked| (tracked.id, tracked.mode) == (id, mode)) {
-            return Ok(true);
-        }
-        let length = contents.len() as u64;
-        if length > LARGEST_FILE {
-            return Err(WorkspaceError::FileTooLarge { path: display(found.path), length, limit: LARGEST_FILE });
-        }
         objects
             .write(ObjectType::Blob, &contents)
             .map_err(WorkspaceError::git2("keep a file", place.repository.path()))?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::{Lab, Permission};
 
-use super::harness::{BINARY, PATCH, Place, Ran, finish, git, skip, wait};
+use super::harness::{BINARY, LONGEST, PATCH, Place, Ran, finish, git, kill, skip, wait};
 
 const PATCH_RUN: [&str; 4] = ["--test-command", "grep -q world README", "--task", PATCH];
 
@@ -14,7 +14,8 @@ const PATCH_RUN: [&str; 4] = ["--test-command", "grep -q world README", "--task"
 fn run_measured(place: &Place, arguments: &[&str]) -> (Ran, u64) {
     let begun = Instant::now();
     let child = place.command(arguments).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
+    let process = child.id();
+    let status = format!("/proc/{process}/status");
     let (done, ended) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
@@ -23,6 +24,9 @@ fn run_measured(place: &Place, arguments: &[&str]) -> (Ran, u64) {
                 let status = std::fs::read_to_string(&status).unwrap_or_default();
                 let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
                 most = most.max(line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0));
+                if begun.elapsed() > LONGEST {
+                    kill(process, "KILL");
+                }
                 if ended.recv_timeout(Duration::from_millis(5)) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                     return most / 1024;
                 }
@@ -48,7 +52,7 @@ const HEAD: &str = "commit refs/heads/main\ncommitter Ada <ada@example.org> 1767
 
 #[test]
 fn a_hundred_thousand_files_are_no_trouble() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let mut stream = HEAD.to_owned();
     for number in 0..100_000 {
         let text = format!("This is file {number}.\n");
@@ -62,13 +66,13 @@ fn a_hundred_thousand_files_are_no_trouble() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(ran.stdout.starts_with(b"diff --git a/README b/README\n"));
     println!("MEASURED: 100,000 files: {:.1} s, {memory} MiB\n{}", ran.time.as_secs_f32(), ran.stderr);
-    assert!(ran.time < Duration::from_secs(60) && memory < 400, "{:?}, {memory} MiB", ran.time);
+    assert!(memory < 150, "{memory} MiB");
     place.assert_clean();
 }
 
 #[test]
 fn a_large_file_is_not_read_into_memory() {
-    let place = Place::new();
+    let place = Place::in_memory();
     let length = 200 << 20;
     let mut stream = format!("{HEAD}M 100644 inline large.bin\ndata {length}\n").into_bytes();
     stream.resize(stream.len() + length, 0);
@@ -142,7 +146,7 @@ fn run_on_small_disk(place: &Place, folder: &Path, arguments: &[&str]) -> Result
     }
     std::fs::create_dir_all(folder).unwrap();
     let script = "mount -t tmpfs -o size=4m,mode=700 none \"$1\" || exit 99; folder=$1; shift; \"$@\"; code=$?; \
-                  find \"$folder\" -mindepth 1 -name 'patchwright-*' >&2; exit $code";
+                  find \"$folder\" -name 'patchwright-*' -printf 'LEFT %p\\n' >&2; exit $code";
     let is_root = rustix::process::geteuid().is_root();
     let first: &[&str] = if is_root { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
     let all = [first, &["sh", "-c", script, "sh", folder.to_str().unwrap(), BINARY], arguments].concat();
@@ -175,7 +179,7 @@ async fn a_full_disk_is_told_and_left_as_it_was() {
         Err(reason) => return skip("a full disk", &reason),
     };
     ran.refuses(1, &["failed in stage `checkout`", "the disk is full", "Free space there"]);
-    assert!(!ran.stderr.contains("/patchwright-"), "left behind: {ran:#?}");
+    assert!(!ran.stderr.contains("LEFT"), "left behind: {ran:#?}");
     place.assert_clean();
 
     // The mirror's place is too small for what the server sends.
@@ -186,7 +190,7 @@ async fn a_full_disk_is_told_and_left_as_it_was() {
     let remote = [&["run", "--repo", "acme/widgets", "--dry-run"], &PATCH_RUN[..]].concat();
     let ran = run_on_small_disk(&place, &workspace, &remote).unwrap();
     ran.refuses(1, &["failed in stage `checkout`", "the disk is full", "Free space there"]);
-    assert!(!ran.stderr.contains("/patchwright-"), "left behind: {ran:#?}");
+    assert!(!ran.stderr.contains("LEFT"), "left behind: {ran:#?}");
     place.assert_clean();
 
     // The change itself does not fit any more.
@@ -196,19 +200,17 @@ async fn a_full_disk_is_told_and_left_as_it_was() {
     git(&small, &["init", "--quiet", "--initial-branch", "main"], b"");
     git(&small, &["add", "--all"], b"");
     git(&small, &["commit", "--quiet", "--no-gpg-sign", "--message", "One"], b"");
-    let call = serde_json::json!({ "name": "write", "arguments": { "path": "big", "content": "x".repeat(900_000) } });
-    let mut calls = vec![serde_json::json!({ "name": "plan", "arguments": { "steps": ["Fill the disk"] } })];
-    for number in 0..6 {
-        let mut call = call.clone();
-        call["arguments"]["path"] = format!("big{number}").into();
-        calls.push(call);
-    }
+    let calls = serde_json::json!([
+        { "name": "plan", "arguments": { "steps": ["Fill the disk"] } },
+        { "name": "run", "arguments": { "command": "cat /dev/zero > full" } },
+        { "name": "write", "arguments": { "path": "more.txt", "content": "No room for me.\n".repeat(1000) } },
+    ]);
     let reply = serde_json::json!({ "calls": calls }).to_string();
     let model = lab.model(lab::Script::parse(&reply).unwrap()).await.unwrap();
     let endpoint = model.endpoint();
     let run = ["run", "--repo", small.to_str().unwrap(), "--task", "Greet.", "--endpoint", &endpoint];
     let ran = run_on_small_disk(&place, &workspace, &run).unwrap();
-    ran.refuses(1, &["failed in stage `solve`", "the disk is full", "Free space there"]);
-    assert!(!ran.stderr.contains("/patchwright-"), "left behind: {ran:#?}");
+    ran.refuses(1, &["failed in stage `solve`", "the disk is full", "free space, or write less"]);
+    assert!(!ran.stderr.contains("LEFT"), "left behind: {ran:#?}");
     place.assert_clean();
 }
