@@ -43,6 +43,8 @@ const MOST_PLAN_REFUSALS: u32 = 2;
 /// Prose beside a first call that is at least this long counts as the plan.
 const SHORTEST_PLAN_BYTES: usize = 40;
 const MOST_PLAN_BYTES: usize = 4_000;
+/// How much of the instruction a reminder repeats.
+const MOST_REMINDER_BYTES: usize = 300;
 const MOST_SUMMARY_BYTES: usize = 8_000;
 /// The longest answer to `finish` that the model reads.
 const MOST_OBSERVATION_BYTES: usize = 12_000;
@@ -65,7 +67,8 @@ pub struct Brief {
 /// Why the loop paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pause {
-    /// The model says that it is done. It may still have changed nothing: it was told so once.
+    /// The model says that it is done. It may still have changed nothing: it was told so once. `no_change_needed` only
+    /// if it says so and no file differs.
     Finish { summary: String, no_change_needed: bool },
     /// The loop ended the run.
     Stopped(StopReason),
@@ -108,6 +111,8 @@ pub struct Agent<'a> {
     budgets: Budgets,
     events: Events,
     prompts: Prompts,
+    /// The beginning of the instruction, for reminders.
+    task: String,
     tools: Vec<ToolSpec>,
     tool_bytes: usize,
     history: History,
@@ -119,6 +124,8 @@ pub struct Agent<'a> {
     unusable: u32,
     summary: Option<String>,
     written: BTreeSet<String>,
+    /// Files that the model has read or written, or that were shown to it.
+    seen: BTreeSet<String>,
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
@@ -127,7 +134,7 @@ pub struct Agent<'a> {
 /// What happened since the last `finish` was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SinceFinish {
-    /// There was none, or an edit or a command came after it.
+    /// There was none, or an edit or a command that succeeded came after it.
     Work,
     /// Nothing that could change a file.
     Nothing,
@@ -172,6 +179,7 @@ impl<'a> Agent<'a> {
             budgets,
             events,
             prompts,
+            task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
             tools,
             tool_bytes,
             history,
@@ -183,6 +191,7 @@ impl<'a> Agent<'a> {
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
+            seen: BTreeSet::new(),
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,

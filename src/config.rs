@@ -37,7 +37,10 @@ pub struct RunConfig {
     /// The target of issues that name none.
     pub target_repository: Option<RepositoryName>,
     pub allowed_targets: Option<Vec<String>>,
+    /// By `owner/name` in lower case.
     pub repositories: BTreeMap<String, RepositorySection>,
+    /// `--image` was given; it wins over a repository's own.
+    pub image_from_flag: bool,
     pub model: ModelConfig,
     pub pipeline: pipeline::Settings,
     pub forge: forge::Settings,
@@ -114,11 +117,6 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
         .get("TARGET_REPO")
         .map(|text| RepositoryName::parse(text).with_context(|| format!("TARGET_REPO=`{text}` is not OWNER/NAME")))
         .transpose()?;
-    let settings_of_repository = match &repository {
-        Some(RepositoryArgument::Forge(name)) => file.repositories.get(&name.to_string()).cloned(),
-        Some(RepositoryArgument::Local(_) | RepositoryArgument::Url(_)) | None => None,
-    };
-    let image = run.image.clone().or(settings_of_repository.and_then(|section| section.image));
     let model = resolve_model(&file, run, environment)?;
     Ok(RunConfig {
         source,
@@ -133,10 +131,27 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
         pipeline: resolve_pipeline(&file, run, environment, &model)?,
         model,
         forge,
-        sandbox: resolve_sandbox(&file, run.sandbox, image, environment)?,
+        sandbox: resolve_sandbox(&file, run, environment)?,
         workspace: resolve_workspace(&file, environment)?,
-        repositories: file.repositories,
+        image_from_flag: run.image.is_some(),
+        repositories: resolve_repositories(file.repositories)?,
     })
+}
+
+fn resolve_repositories(
+    sections: BTreeMap<String, RepositorySection>,
+) -> anyhow::Result<BTreeMap<String, RepositorySection>> {
+    let checked = sections.into_iter().map(|(name, section)| match RepositoryName::parse(&name) {
+        Some(name) => Ok((name.to_string().to_ascii_lowercase(), section)),
+        None => bail!("[repositories.\"{name}\"]: the name is not OWNER/NAME"),
+    });
+    checked.collect()
+}
+
+/// The repository's root, if `folder` is below it: a diff is relative to the root.
+pub fn repository_root_above(folder: &Path) -> Option<&Path> {
+    let is_repository = |folder: &Path| folder.join(".git").exists() || folder.join("HEAD").is_file();
+    folder.ancestors().find(|folder| is_repository(folder)).filter(|root| *root != folder)
 }
 
 fn resolve_pipeline(
@@ -178,7 +193,7 @@ fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::
 fn resolve_forge(file: &ConfigFile, environment: &Environment) -> anyhow::Result<forge::Settings> {
     let url = |name: &str, in_file: &Option<String>, default: &str| {
         let text = environment.get(name).or(in_file.as_deref()).unwrap_or(default);
-        parse_http_url(text).with_context(|| format!("{name}=`{text}` cannot be used"))
+        parse_http_url(text).with_context(|| format!("{name} cannot be used"))
     };
     let token = match environment.secret("GITHUB_TOKEN") {
         Some(token) => Some(token),
@@ -210,10 +225,10 @@ fn read_secret(path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
 fn parse_http_url(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).context("it is not a URL such as https://host/path")?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        bail!("it must begin with https:// (or http://)");
+        bail!("the address must begin with https:// (or http://)");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("it must hold no user name and no password; secrets go into the environment");
+        bail!("the address must hold no user name and no password; secrets go into the environment");
     }
     Ok(url)
 }
@@ -293,9 +308,9 @@ fn resolve_destination(run: &RunFlags, repository: Option<&RepositoryArgument>) 
                 "--issue with a repository that is not on the forge needs --dry-run: there is nowhere to open a pull request"
             )
         }
-        (None, Some(RepositoryArgument::Url(url))) => {
+        (None, Some(RepositoryArgument::Url(_))) => {
             bail!(
-                "{url} is not on the forge (GITHUB_SERVER_URL), so no pull request can be opened. Add --dry-run for the diff"
+                "the address is not on the forge (GITHUB_SERVER_URL), so no pull request can be opened. Add --dry-run for the diff"
             )
         }
         (None, Some(RepositoryArgument::Local(_) | RepositoryArgument::Forge(_)) | None) => {
@@ -340,9 +355,8 @@ fn resolve_limits(file: &ConfigFile, run: &RunFlags, environment: &Environment) 
 fn resolve_model(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
     let section = &file.model;
     let endpoint = run.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
-    let endpoint = endpoint
-        .map(|text| parse_http_url(text).with_context(|| format!("the model endpoint `{text}` cannot be used")))
-        .transpose()?;
+    let endpoint =
+        endpoint.map(|text| parse_http_url(text).context("the model endpoint cannot be used")).transpose()?;
     let key = match environment.secret("LLM_API_KEY") {
         Some(key) => Some(key),
         None => read_secret(section.key_file.as_deref())?,
@@ -359,14 +373,9 @@ fn resolve_model(file: &ConfigFile, run: &RunFlags, environment: &Environment) -
     })
 }
 
-fn resolve_sandbox(
-    file: &ConfigFile,
-    flag: Option<SandboxFlag>,
-    image: Option<String>,
-    environment: &Environment,
-) -> anyhow::Result<sandbox::Settings> {
+fn resolve_sandbox(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<sandbox::Settings> {
     let section = &file.sandbox;
-    let choice = match flag.or(section.backend).unwrap_or(SandboxFlag::Auto) {
+    let choice = match run.sandbox.or(section.backend).unwrap_or(SandboxFlag::Auto) {
         SandboxFlag::Auto => sandbox::Choice::Auto,
         SandboxFlag::Container => sandbox::Choice::Container,
         SandboxFlag::Namespace => sandbox::Choice::Namespace,
@@ -379,7 +388,7 @@ fn resolve_sandbox(
             file_size_bytes: section.file_size_mib.unwrap_or(1024).saturating_mul(MIB),
             output_bytes: 64 * 1024,
         },
-        image: image.or(section.image.clone()),
+        image: run.image.clone().or(section.image.clone()),
         helper: std::env::current_exe().context("cannot find our own program, which the sandbox is started with")?,
         path: environment.get("PATH").map(Into::into),
         home: environment.home(),

@@ -1,16 +1,16 @@
 //! The forge: GitHub over octocrab, read into small structs of our own.
 //!
-//! Reads are retried by octocrab, which waits out rate limits. Writes never are: octocrab would replay a POST whose
-//! answer got lost. They go through [`retry::create_once`] instead, which looks for its own effect first.
+//! octocrab's own retries are off: they would replay a POST whose answer got lost, and wait for a rate limit without a
+//! bound. Reads are repeated by [`retry::repeat`]; writes go through [`retry::create_once`], which looks for its own
+//! effect first.
 
 pub mod render;
 mod retry;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use octocrab::Octocrab;
-use octocrab::service::middleware::retry::{NoOpRateLimitMetrics, RetryConfig};
+use octocrab::service::middleware::retry::RetryConfig;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,8 +19,6 @@ use url::Url;
 use crate::outcome::PullRequest;
 use crate::task::{IssueReference, RepositoryName, TaskId};
 
-/// How often a read is repeated after a rate limit, a server error or a lost connection.
-const READ_RETRIES: usize = 3;
 /// Pages of 100 comments that are searched for a marker; the oldest come first.
 const COMMENT_PAGES: u32 = 30;
 const PAGE: u8 = 100;
@@ -134,26 +132,20 @@ impl Forge {
                 .redirect(redirects)
                 .build()
         };
-        let octocrab = |client: reqwest::Client, retries: RetryConfig| -> anyhow::Result<Octocrab> {
+        let octocrab = |client: reqwest::Client| -> anyhow::Result<Octocrab> {
             let builder = Octocrab::builder()
                 .base_uri(settings.api_url.as_str().trim_end_matches('/'))?
-                .add_retry_config(retries);
+                .add_retry_config(RetryConfig::None);
             let builder = match &settings.token {
                 Some(token) => builder.personal_token(token.expose_secret()),
                 None => builder,
             };
             Ok(builder.build_with_reqwest(client)?)
         };
-        let patient = RetryConfig::HandleRateLimits {
-            metrics: Arc::new(NoOpRateLimitMetrics),
-            max_retries: READ_RETRIES,
-            min_wait_seconds: 1,
-            retry_on_forbidden: false,
-        };
         Ok(Self {
             // A renamed repository answers reads with a redirect; a redirected POST would silently become a GET.
-            reads: octocrab(client(reqwest::redirect::Policy::limited(5))?, patient)?,
-            writes: octocrab(client(reqwest::redirect::Policy::none())?, RetryConfig::None)?,
+            reads: octocrab(client(reqwest::redirect::Policy::limited(5))?)?,
+            writes: octocrab(client(reqwest::redirect::Policy::none())?)?,
             server_url: settings.server_url.clone(),
             has_token: settings.token.is_some(),
         })
@@ -252,6 +244,11 @@ impl Forge {
         Ok(pull_request)
     }
 
+    /// Whether a comment with `marker` stands on an issue.
+    pub async fn has_comment(&self, issue: &IssueReference, marker: &str) -> Result<bool, ForgeError> {
+        Ok(self.find_comment(issue, marker).await?.is_some())
+    }
+
     /// Comments on an issue, unless a comment with `marker` stands there already.
     pub async fn comment_once(&self, issue: &IssueReference, marker: &str, body: &str) -> Result<(), ForgeError> {
         let what = format!("a comment on {issue}");
@@ -331,7 +328,8 @@ impl Forge {
     }
 
     async fn read<T: DeserializeOwned>(&self, route: &str, what: &str) -> Result<T, ForgeError> {
-        self.reads.get(route, None::<&()>).await.map_err(|error| classify(error, what))
+        retry::repeat(|| async { self.reads.get(route, None::<&()>).await.map_err(|error| classify(error, what)) })
+            .await
     }
 }
 

@@ -10,6 +10,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use patchwright::config::environment::Environment;
+use patchwright::config::file::RepositorySection;
 use patchwright::config::flags::{Command, Flags, RunFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
@@ -136,33 +137,81 @@ async fn prepare(
 ) -> anyhow::Result<(RunConfig, Ready)> {
     let config = config::resolve_run(flags, run, environment)?;
     let events = progress::events(Arc::clone(progress), config.record.as_deref())?;
+    match prepare_task(&config, events).await {
+        Ok(ready) => Ok((config, ready)),
+        Err(error) => {
+            // A record of nothing would only be in the way of the next try.
+            config.record.as_deref().map(std::fs::remove_file).transpose().ok();
+            Err(error)
+        }
+    }
+}
+
+async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Ready> {
     let forge = Forge::new(&config.forge)?;
     if config.destination == Destination::PullRequest && !forge.has_token() {
         anyhow::bail!(
             "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
-    let order = match take_order(&config, &forge).await? {
+    let order = match take_order(config, &forge, &events).await? {
         Ok(order) => order,
-        Err(failed) => return Ok((config, Ready::Failed(failed))),
+        Err(failed) => return Ok(Ready::Failed(failed)),
     };
+    match assemble(config, forge.clone(), events, &order).await {
+        Ok(services) => Ok(Ready::Work(Box::new((services, order)))),
+        Err(error) => {
+            if matches!(order.delivery, Delivery::PullRequest(_)) {
+                tell_early(config, &forge, &order.task, &failed_at_intake(&error)).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The sandbox, the workspace and the model of a task.
+async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
-    let backend = Backend::probe(&config.sandbox).await?;
-    let swept = workspace.sweep() + backend.sweep().await?;
+    let mut sandbox = config.sandbox.clone();
+    if let Some(image) = repository_section(config, order.repository.as_ref()).and_then(|section| section.image.clone())
+        && !config.image_from_flag
+    {
+        sandbox.image = Some(image);
+    }
+    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
+    let connect = async {
+        match needs_model {
+            true => Some(connect_model(config, &events).await),
+            false => None,
+        }
+    };
+    // Each waits for something else: a command in the sandbox, the model's server, git.
+    let (backend, model, ()) = tokio::join!(Backend::probe(&sandbox), connect, workspace.warm_up());
+    let backend = backend?;
+    let containers = backend.sweep().await.unwrap_or_else(|error| {
+        events.note(format!("leftovers of earlier runs could not be removed: {error}"));
+        0
+    });
+    let swept = workspace.sweep() + containers;
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));
     }
-    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
-    let model: Option<Box<dyn Model>> = match needs_model {
-        true => Some(Box::new(connect_model(&config, &events).await?)),
-        false => None,
+    let model: Option<Box<dyn Model>> = match model.transpose()? {
+        Some(model) => Some(Box::new(model)),
+        None => None,
     };
-    let settings = config.pipeline.clone();
-    Ok((config, Ready::Work(Box::new((Services { workspace, backend, model, forge, events, settings }, order)))))
+    Ok(Services { workspace, backend, model, forge, events, settings: config.pipeline.clone() })
+}
+
+/// Tells the issue of a task that will not begin; what cannot be posted is logged.
+async fn tell_early(config: &RunConfig, forge: &Forge, task: &Task, conclusion: &Conclusion) {
+    if let Err(error) = pipeline::failed_early(forge, &config.pipeline, task, conclusion).await {
+        tracing::warn!("the issue could not be told: {error}");
+    }
 }
 
 /// Takes the task from the command line or its issue. The inner error is a task that failed at intake.
-async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<Order, Conclusion>> {
+async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyhow::Result<Result<Order, Conclusion>> {
     let started = Instant::now();
     let deadline = started + config.pipeline.limits.task;
     let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
@@ -170,10 +219,14 @@ async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<
         Source::CommandLine { text, id } => {
             let instruction = match text {
                 Some(text) => text.clone(),
-                None => read_standard_input()?,
+                // Reading blocks, and a signal must be heard meanwhile.
+                None => tokio::task::spawn_blocking(read_standard_input).await??,
             };
             let repository = config.repository.as_ref().map(RepositoryArgument::to_string).unwrap_or_default();
-            (intake::from_command_line(&instruction, id.clone(), &repository)?, config.repository.clone())
+            (
+                intake::from_command_line(&instruction, id.clone(), &repository, config.base.as_deref())?,
+                config.repository.clone(),
+            )
         }
         Source::Issue(issue) => match take_issue(config, forge, issue, tell).await {
             Ok((task, target)) => (task, Some(target)),
@@ -182,7 +235,12 @@ async fn take_order(config: &RunConfig, forge: &Forge) -> anyhow::Result<Result<
     };
     let Some(target) = target else { anyhow::bail!("there is no repository. Give --repo") };
     let (remote, name) = match target {
-        RepositoryArgument::Local(folder) => (Remote::Local(folder), None),
+        RepositoryArgument::Local(folder) => {
+            if let Some(root) = config::repository_root_above(&folder) {
+                events.note(format!("the diff is relative to {0}; apply it there: git -C {0} apply", root.display()));
+            }
+            (Remote::Local(folder), None)
+        }
         RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
         RepositoryArgument::Forge(name) => {
             (Remote::Url { url: forge.clone_url(&name), token: config.forge.token.clone() }, Some(name))
@@ -218,7 +276,15 @@ async fn take_issue(
         Some(named) => named.clone(),
         None => {
             let (default, allowed) = (config.target_repository.as_ref(), config.allowed_targets.as_deref());
-            RepositoryArgument::Forge(intake::target_of(&task, issue, default, allowed)?)
+            match intake::target_of(&task, issue, default, allowed) {
+                Ok(name) => RepositoryArgument::Forge(name),
+                Err(error) => {
+                    if tell {
+                        tell_early(config, forge, &task, &failed_at_intake(&error)).await;
+                    }
+                    return Err(error);
+                }
+            }
         }
     };
     Ok((task, target))
@@ -228,12 +294,17 @@ fn failed_at_intake(error: &anyhow::Error) -> Conclusion {
     Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new() }
 }
 
+/// The config's section on a repository; GitHub compares names without case.
+fn repository_section<'a>(config: &'a RunConfig, name: Option<&RepositoryName>) -> Option<&'a RepositorySection> {
+    config.repositories.get(&name?.to_string().to_ascii_lowercase())
+}
+
 /// The operator's test command: the flag, else the config's for this repository.
 fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> Option<TestCommand> {
     if let Some(command) = &config.test_command {
         return Some(TestCommand { command: command.clone(), reason: "given with --test-command".into() });
     }
-    let command = config.repositories.get(&repository?.to_string())?.test_command.clone()?;
+    let command = repository_section(config, repository)?.test_command.clone()?;
     Some(TestCommand { command, reason: "set in the operator's config".into() })
 }
 
@@ -246,7 +317,8 @@ async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<op
         silence_timeout: config.model.silence,
         ..openai::Settings::default()
     };
-    let (model, notes) = openai::connect(&settings).await?;
+    let connected = openai::connect(&settings).await;
+    let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     for note in notes {
         events.note(note);
     }
@@ -277,9 +349,10 @@ fn print_result(config: &RunConfig, outcome: &Outcome) -> std::io::Result<()> {
     match (&config.destination, &outcome.diff, &outcome.pull_request) {
         (Destination::Diff, Some(diff), _) => output.write_all(&diff.0)?,
         (Destination::PullRequest, _, Some(pull_request)) => writeln!(output, "{}", pull_request.url)?,
-        (Destination::LocalBranch(_), _, _) => {
-            outcome.branch.iter().try_for_each(|branch| writeln!(output, "{branch}"))?;
-        }
+        (Destination::LocalBranch(_), _, _) => match &outcome.branch {
+            Some(branch) => writeln!(output, "{branch}")?,
+            None => {}
+        },
         (Destination::Diff | Destination::PullRequest, _, _) => {}
     }
     output.flush()

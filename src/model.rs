@@ -106,3 +106,18 @@ pub enum ModelError {
     #[error("the model was silent for {seconds} s")]
     Silent { seconds: u64 },
 }
+
+impl ModelError {
+    /// What the user can do about it, as one sentence.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "Start the model server, or give its address with --endpoint",
+            Self::Unauthorized { .. } => "Check LLM_API_KEY",
+            Self::UnknownModel { .. } => "Give one of its models with --model",
+            Self::ContextOverflow(_) => "Give the model a larger context window, or a smaller task",
+            Self::Server { .. } => "Look into the model server's log, then run the task again",
+            Self::Cut(_) => "Check the model server and the proxies before it, then run the task again",
+            Self::Silent { .. } => "Check the model server's load, or raise model.silence_seconds in the config",
+        }
+    }
+}

@@ -225,6 +225,10 @@ pub enum StopReason {
     BudgetRanOut { budget: Budget },
     /// The model repeated itself, or answered nothing that could be acted on.
     Stuck { reason: String },
+    /// The model's server failed in the middle of the work.
+    ModelFailed { reason: String },
+    /// The model said that it was done, changed nothing, and did not say that nothing was needed.
+    GaveUp,
 }
 
 /// How a file differs from the base.

@@ -14,9 +14,12 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+pub use report::failed_early;
+
+use crate::agent::AgentError;
 use crate::event::{Event, Events};
 use crate::forge::Forge;
-use crate::model::Model;
+use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
@@ -148,8 +151,8 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
 }
 
 async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
-    if let Some(published) = services.stage(Stage::Intake, publish::find(services, order)).await? {
-        return Ok(publish::conclude_from(published, outcome));
+    if let Some(published) = services.stage(Stage::Intake, publish::find_or_check(services, order)).await? {
+        return Ok(publish::conclude_from(services, published, outcome));
     }
     report::started(services, order, outcome).await;
     let checkout = services.stage(Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
@@ -159,7 +162,7 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
     match &order.delivery {
         Delivery::Diff => {}
         Delivery::PullRequest(_) if publish::is_withheld(services, &solution.conclusion) => {
-            return Ok(publish::withhold(outcome));
+            return Ok(publish::withhold(solution.conclusion, outcome));
         }
         Delivery::LocalBranch(name) => {
             let commit = publish::commit(services, order, &checkout, &candidate, outcome);
@@ -170,7 +173,10 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
             let commit = publish::commit(services, order, &checkout, &candidate, outcome);
             let commit = services.stage(Stage::Commit, commit).await?;
             let push = publish::push(services, order, repository, &checkout, commit, outcome);
-            let branch = services.stage(Stage::Push, push).await?;
+            let branch = match services.stage(Stage::Push, push).await? {
+                publish::Pushed::Branch(branch) => branch,
+                publish::Pushed::Published(other) => return Ok(publish::conclude_from(services, other, outcome)),
+            };
             let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
             services.stage(Stage::PullRequest, open).await?;
         }
@@ -185,7 +191,11 @@ impl Failure {
             let workspace = cause.downcast_ref::<WorkspaceError>().map(WorkspaceError::remedy);
             let push = || cause.downcast_ref::<PushError>().map(PushError::remedy);
             let patch = || cause.downcast_ref::<PatchError>().map(PatchError::remedy);
-            workspace.or_else(push).or_else(patch)
+            let model = || match cause.downcast_ref::<AgentError>() {
+                Some(AgentError::Model(error)) => Some(error.remedy().to_owned()),
+                Some(_) | None => cause.downcast_ref::<ModelError>().map(|error| error.remedy().to_owned()),
+            };
+            workspace.or_else(push).or_else(patch).or_else(model)
         });
         Conclusion::Failed { stage: self.stage, cause: format!("{:#}", self.error), remedy: remedy.unwrap_or_default() }
     }
@@ -196,9 +206,9 @@ impl Services {
     async fn stage<T>(&self, stage: Stage, work: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
         let started = Instant::now();
         self.events.emit(Event::StageStarted { stage });
-        let result = work.await;
+        let result = work.await.map_err(|error| Failure { stage, error })?;
         self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
-        result.map_err(|error| Failure { stage, error })
+        Ok(result)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod namespace;
 mod open;
 mod ownership;
 mod plan;
+mod registry;
 mod shape;
 mod toolchains;
 mod watch;
@@ -165,6 +166,12 @@ impl Backend {
             Self::Namespace(launcher) => launcher.close_all(limit).await,
         }
     }
+}
+
+/// Waits, up to `limit`, until the boxes that were dropped are gone: for an interrupt during [`Backend::probe`], which
+/// leaves no backend to close.
+pub async fn await_removals(limit: Duration) {
+    registry::await_removals(limit).await;
 }
 
 /// Linux's limit on one argument of a program, with its zero at the end.

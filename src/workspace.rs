@@ -91,6 +91,11 @@ impl Workspace {
         Ok(Self(Arc::new(Inner { git, cache, temporary, _home: home })))
     }
 
+    /// Asks git for its version ahead of the first call, which waits for it else, and tells if it is too old.
+    pub async fn warm_up(&self) {
+        let _ = self.0.git.check_version_once().await;
+    }
+
     /// Makes a working tree of `base` (a branch, tag or commit; `None`: the default branch, or a local `HEAD`).
     pub async fn checkout(&self, remote: &Remote, base: Option<&str>) -> Result<Checkout, WorkspaceError> {
         Checkout::create(self.clone(), remote, base).await

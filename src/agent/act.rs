@@ -56,7 +56,7 @@ impl Agent<'_> {
                 match self.circles.observe(fingerprint, &answer.text) {
                     Sign::Progress => {}
                     Sign::Nudge(what) => {
-                        let nudge = self.prompts.repeated(what)?;
+                        let nudge = self.prompts.repeated(what, &self.task)?;
                         answer.text = format!("{}\n\n{nudge}", answer.text);
                     }
                     Sign::Stuck(what) => {
@@ -80,51 +80,76 @@ impl Agent<'_> {
 
     async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
         let answer = match action {
-            Action::Plan(plan) => self.take_plan(&plan),
+            Action::Plan(plan) => self.take_plan(&plan)?,
             Action::Run(arguments) => {
-                self.since_finish = SinceFinish::Work;
-                tools::run(self.sandbox, &arguments, &self.budgets).await?
+                let answer = tools::run(self.sandbox, &arguments, &self.budgets).await?;
+                if answer.ok {
+                    self.since_finish = SinceFinish::Work;
+                }
+                answer
             }
             Action::Finish(arguments) => {
                 if self.since_finish == SinceFinish::Nothing {
                     self.since_finish = SinceFinish::NothingAndTold;
                     return Ok(Acted::Answered(Answer::error(self.prompts.unchanged()?)));
                 }
+                let changed = self.has_changed().await?;
                 let claims_no_change = arguments.no_change_needed.unwrap_or(false);
-                if claims_no_change || self.told_of_no_change || self.has_changed().await? {
-                    return Ok(Acted::Finished(arguments));
+                if changed || claims_no_change || self.told_of_no_change {
+                    // A claim that the tree contradicts is none.
+                    let no_change_needed = Some(claims_no_change && !changed);
+                    return Ok(Acted::Finished(FinishArguments { no_change_needed, ..arguments }));
                 }
                 self.told_of_no_change = true;
                 Answer::error(self.prompts.no_change()?)
             }
-            Action::Replace(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Write(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Delete(ref edit) => self.on_files(action.clone(), Some(edit.path.clone())).await?,
-            Action::Read(_) | Action::List(_) | Action::Search(_) => self.on_files(action, None).await?,
+            Action::Read(ref read) => {
+                let path = read.path.clone();
+                let answer = self.on_files(action).await?;
+                if answer.ok {
+                    self.seen.insert(tools::normal(&path));
+                }
+                answer
+            }
+            Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
+                match tools::protect_unseen(&self.files, edit)? {
+                    Some(protected) => protected,
+                    None => self.edit(tools::normal(&edit.path), action.clone()).await?,
+                }
+            }
+            Action::Write(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::Replace(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::Delete(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::List(_) | Action::Search(_) => self.on_files(action).await?,
         };
         Ok(Acted::Answered(answer))
     }
 
-    fn take_plan(&mut self, plan: &PlanArguments) -> Answer {
+    fn take_plan(&mut self, plan: &PlanArguments) -> Result<Answer, AgentError> {
         let steps = plan.steps.iter().map(|step| step.trim()).filter(|step| !step.is_empty());
         let numbered: Vec<String> = steps.enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
         if numbered.is_empty() {
-            return Answer::error("the plan has no steps; name at least one");
+            return Ok(Answer::error("the plan has no steps; name at least one"));
         }
-        self.plan = Some(clip(&numbered.join("\n"), MOST_PLAN_BYTES));
-        Answer::ok("The plan is noted. Now do its first step with another tool.")
+        let is_first = self.plan.replace(clip(&numbered.join("\n"), MOST_PLAN_BYTES)).is_none();
+        let answer = if is_first { self.prompts.planned(&self.task)? } else { self.prompts.replanned(&self.task)? };
+        Ok(Answer { ok: is_first, text: answer, changed: false })
     }
 
-    async fn on_files(&mut self, action: Action, edits: Option<String>) -> Result<Answer, AgentError> {
-        let files = self.files.clone();
-        let answer = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action))
-            .await
-            .map_err(|error| AgentError::Broken(error.to_string()))??;
-        if let Some(path) = edits.filter(|_| answer.changed) {
+    async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
+        let answer = self.on_files(action).await?;
+        if answer.changed {
+            self.seen.insert(path.clone());
             self.written.insert(path);
             self.since_finish = SinceFinish::Work;
         }
         Ok(answer)
+    }
+
+    async fn on_files(&self, action: Action) -> Result<Answer, AgentError> {
+        let files = self.files.clone();
+        let acted = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action)).await;
+        Ok(acted.map_err(|error| AgentError::Broken(error.to_string()))??)
     }
 
     /// Whether the tree differs from the one at the beginning, as far as paths and lengths show it.

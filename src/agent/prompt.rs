@@ -25,10 +25,12 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
+    ("planned.md", include_str!("../../prompts/planned.md")),
+    ("replanned.md", include_str!("../../prompts/replanned.md")),
     ("plan_first.md", include_str!("../../prompts/plan_first.md")),
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
@@ -96,9 +98,17 @@ impl Prompts {
         self.render("unchanged.md", context! {})
     }
 
+    pub(super) fn planned(&self, task: &str) -> Result<String, AgentError> {
+        self.render("planned.md", context! { task => task })
+    }
+
+    pub(super) fn replanned(&self, task: &str) -> Result<String, AgentError> {
+        self.render("replanned.md", context! { task => task })
+    }
+
     /// `what`: `3 times in a row`, for one.
-    pub(super) fn repeated(&self, what: &str) -> Result<String, AgentError> {
-        self.render("repeated.md", context! { what => what })
+    pub(super) fn repeated(&self, what: &str, task: &str) -> Result<String, AgentError> {
+        self.render("repeated.md", context! { what => what, task => task })
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// What is remembered: enough for three pairs.
-const REMEMBERED: usize = 6;
+/// What is remembered: enough for two pairs.
+const REMEMBERED: usize = 4;
 /// A second circle within this many calls of the first one ends the run.
 const PATIENCE: u32 = 12;
 
@@ -50,6 +50,6 @@ impl Circles {
         }
         let alternates =
             newest.len() == REMEMBERED && newest.iter().zip(&newest[2..]).all(|(left, right)| left == right);
-        alternates.then_some("in turns with another one, 3 times")
+        alternates.then_some("twice, in turns with another one,")
     }
 }

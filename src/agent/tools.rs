@@ -278,7 +278,7 @@ pub(super) fn read_arguments(text: &str) -> Result<Map<String, Value>, String> {
 ///
 /// The error is fatal: a host that cannot write.
 pub fn act_on_files(files: &Files, action: &Action) -> Result<Answer, FileError> {
-    let result = match action {
+    answer_of(match action {
         Action::Read(arguments) => look::read(files, arguments),
         Action::List(arguments) => look::list(files, arguments),
         Action::Search(arguments) => look::search(files, arguments),
@@ -286,7 +286,23 @@ pub fn act_on_files(files: &Files, action: &Action) -> Result<Answer, FileError>
         Action::Write(arguments) => edit::write(files, arguments),
         Action::Delete(arguments) => edit::delete(files, arguments),
         Action::Plan(_) | Action::Run(_) | Action::Finish(_) => Ok(Answer::ok("")),
-    };
+    })
+}
+
+/// The answer to a `write` over a file that the model has not seen; `None`: there is nothing to lose.
+pub(super) fn protect_unseen(files: &Files, arguments: &WriteArguments) -> Result<Option<Answer>, FileError> {
+    match edit::unseen(files, arguments) {
+        Ok(protected) => Ok(protected),
+        Err(error) => answer_of(Err(error)).map(Some),
+    }
+}
+
+/// The path as the file layer spells it, to compare paths by; a text that is no path stays as it is.
+pub(super) fn normal(text: &str) -> String {
+    path(text).map_or_else(|_| text.to_owned(), |path| path.to_string())
+}
+
+fn answer_of(result: Result<Answer, FileError>) -> Result<Answer, FileError> {
     match result {
         Ok(answer) => Ok(answer),
         Err(error @ FileError::DiskFull(_)) => Err(error),

@@ -45,9 +45,9 @@ impl Environment {
     /// A whole number above zero.
     pub fn number(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        match text.parse() {
-            Ok(0) | Err(_) => bail!("{name}=`{text}` is not a whole number above zero"),
-            Ok(number) => Ok(Some(number)),
+        match text.parse::<u64>() {
+            Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(Some(number)),
+            Ok(_) | Err(_) => bail!("{name}=`{text}` is not a whole number above zero"),
         }
     }
 

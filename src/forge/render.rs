@@ -173,6 +173,12 @@ fn verdict_in_words(outcome: &Outcome) -> String {
     let base_failed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Failed { .. }));
     let base_passed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Passed));
     match &outcome.verdict {
+        None if outcome.pull_request.as_ref().is_some_and(|pull_request| pull_request.existed) => {
+            "An earlier run of this task has opened the pull request; nothing was done now.".into()
+        }
+        Some(Verdict::Verified) if outcome.conclusion == Conclusion::Unverified => {
+            "**Not verified**: the tests pass, but the model stopped before it was done.".into()
+        }
         Some(Verdict::Verified) if base_failed => {
             "**Verified**: the tests pass on exactly this tree; on the base they failed.".into()
         }
@@ -290,6 +296,8 @@ fn stop_in_words(stop: &StopReason) -> String {
         StopReason::Patched => "the patches of the instruction were applied as they are".into(),
         StopReason::BudgetRanOut { budget } => format!("the {} ran out", budget_name(*budget)),
         StopReason::Stuck { reason } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
+        StopReason::ModelFailed { reason } => format!("the model failed: {}", line(reason, LONGEST_LINE)),
+        StopReason::GaveUp => "the model said that it had finished, without a change".into(),
     }
 }
 

@@ -49,7 +49,7 @@ where
     }
 }
 
-/// Repeats an idempotent write.
+/// Repeats a read or an idempotent write.
 pub(super) async fn repeat<T, Write, Writing>(write: Write) -> Result<T, ForgeError>
 where
     Write: Fn() -> Writing,

@@ -94,7 +94,9 @@ pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), Model
             candidate.endpoint
         }
     };
-    let link = Link::new(&endpoint, settings)?;
+    // A key is for the server that the operator named, not for whoever listens on this machine.
+    let key = settings.key.clone().filter(|_| settings.endpoint.is_some());
+    let link = Link::new(&endpoint, &Settings { key, ..settings.clone() })?;
     let known = match discover::list(&link).await {
         Ok(known) => known,
         // Some gateways have no list; with a model's name there is no need for one.

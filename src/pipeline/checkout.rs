@@ -1,8 +1,11 @@
 //! Checkout: a temporary working tree of the target at the base commit.
 
+use anyhow::bail;
+
 use super::{Delivery, Order, Services};
 use crate::outcome::Outcome;
-use crate::workspace::{Checkout, Remote};
+use crate::task::RepositoryName;
+use crate::workspace::Checkout;
 
 /// Refreshes the mirror and fills a temporary tree.
 pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Outcome) -> anyhow::Result<Checkout> {
@@ -16,10 +19,23 @@ pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Ou
         services.events.note(note);
         outcome.notes.push(note.into());
     }
-    if let Remote::Url { .. } = order.remote
-        && outcome.base_commit.is_none()
-    {
+    if let Delivery::PullRequest(repository) = &order.delivery {
+        check_mergeable(repository, order, &checkout)?;
+    }
+    if outcome.base_commit.is_none() {
         outcome.notes.push("the repository is empty; the change is its first commit".into());
     }
     Ok(checkout)
+}
+
+/// A pull request needs a branch to merge into; better said now than after an hour's work.
+fn check_mergeable(repository: &RepositoryName, order: &Order, checkout: &Checkout) -> anyhow::Result<()> {
+    if checkout.base_commit().is_none() {
+        bail!("{repository} is empty, so there is no branch to merge into. Push a first commit, or add --dry-run");
+    }
+    if checkout.base_branch().is_none() {
+        let base = order.base.as_deref().unwrap_or("HEAD");
+        bail!("`{base}` is no branch, so there is nothing to merge into. Give a branch as --base, or add --dry-run");
+    }
+    Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{Services, verify};
-use crate::outcome::{Outcome, TestCommand, TestRun, Verdict};
-use crate::workspace::{Export, Files, RelativePath};
+use crate::outcome::{Outcome, TestCommand, TestEnding, TestRun, Verdict};
+use crate::workspace::{Export, Files, Kind, RelativePath};
 
 /// Files that are looked at to find the test command.
 const LOOKED_AT: usize = 20_000;
@@ -18,8 +18,7 @@ const SHORTEST: Duration = Duration::from_secs(10);
 /// Finds the test command of a tree.
 pub(super) async fn detect(files: Files) -> anyhow::Result<Option<TestCommand>> {
     let found = tokio::task::spawn_blocking(move || {
-        let walk = files.walk(None, LOOKED_AT)?;
-        let paths: Vec<String> = walk.files.into_iter().map(|file| file.path.as_str().to_owned()).collect();
+        let paths = paths_to_look_at(&files)?;
         let read = |path: &str| {
             let path = RelativePath::parse(path).ok()?;
             String::from_utf8(files.read(&path, READ).ok()?).ok()
@@ -27,6 +26,28 @@ pub(super) async fn detect(files: Files) -> anyhow::Result<Option<TestCommand>> 
         anyhow::Ok(verify::detect(&verify::Listing { paths: &paths, read: &read }))
     });
     found.await.context("looking for the tests broke off")?
+}
+
+/// The files of a tree, those at its root and one level below first: a walk that is cut must not miss them.
+fn paths_to_look_at(files: &Files) -> anyhow::Result<Vec<String>> {
+    let mut paths = std::collections::BTreeSet::new();
+    let root = files.list(None, LOOKED_AT)?;
+    for entry in &root.entries {
+        match entry.kind {
+            Kind::File { .. } => drop(paths.insert(entry.name.clone())),
+            Kind::Directory => {
+                // A name that this layer cannot open holds nothing that could be read.
+                let Ok(folder) = RelativePath::parse(&entry.name) else { continue };
+                let below = files.list(Some(&folder), LOOKED_AT)?;
+                let files = below.entries.into_iter().filter(|entry| matches!(entry.kind, Kind::File { .. }));
+                paths.extend(files.map(|file| format!("{}/{}", entry.name, file.name)));
+            }
+            Kind::Symlink | Kind::Special => {}
+        }
+    }
+    let walk = files.walk(None, LOOKED_AT)?;
+    paths.extend(walk.files.into_iter().map(|file| file.path.as_str().to_owned()));
+    Ok(paths.into_iter().collect())
 }
 
 /// Finds the test command that a change brings along, where the base had none.
@@ -55,7 +76,7 @@ pub(super) async fn run_tests_on(
 }
 
 /// What the agent is told of a verdict that it can do something about; `None` where there is nothing to do.
-pub(super) fn feedback(verdict: &Verdict, run: Option<&TestRun>) -> Option<String> {
+pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Option<&TestRun>) -> Option<String> {
     let opening = match verdict {
         Verdict::Verified | Verdict::Untested { .. } => return None,
         Verdict::Broken => "Not accepted: the tests passed before your change and fail with it.",
@@ -63,6 +84,11 @@ pub(super) fn feedback(verdict: &Verdict, run: Option<&TestRun>) -> Option<Strin
         Verdict::Inconclusive { .. } => "Not accepted: the tests could not be run to their end on your change.",
     };
     let run = run?;
+    // A test program that is not on this machine is no matter of the change.
+    let is_missing = |run: &TestRun| matches!(run.ending, TestEnding::NotFound { .. });
+    if is_missing(run) && baseline.is_some_and(is_missing) {
+        return None;
+    }
     Some(format!(
         "{opening}\n`{}` {}. It printed:\n{}\nFix the cause, then finish again. If these failures have nothing to do \
          with the task, say so in the summary and finish again.",

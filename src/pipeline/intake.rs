@@ -18,22 +18,37 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
     match task::parse_issue(&issue.title, issue.body.as_deref(), reference.clone()) {
         Ok(task) => Ok(task),
         Err(rejection) => {
-            if tell {
-                let marker = render::Marker::Rejected { issue: reference.number }.to_string();
-                let comment = render::rejection_comment(reference.number, &rejection);
-                forge.comment_once(reference, &marker, &comment).await?;
-                forge.change_labels(reference, &[FAILED], &[]).await?;
+            // An issue without a text is not a task at all, so there is nothing to tell anybody.
+            if tell && rejection != Rejection::Empty {
+                tell_rejection(forge, reference, &rejection).await;
             }
             Err(rejection).with_context(|| format!("{reference} is not a task"))
         }
     }
 }
 
-/// Makes a task of an instruction from the command line. Without `id`, the same instruction for the same repository
-/// has the same id, so that a second run finds the first one's pull request.
-pub fn from_command_line(instruction: &str, id: Option<TaskId>, repository: &str) -> Result<Task, Rejection> {
+/// A rejection that cannot be posted is still the rejection that the user must read.
+async fn tell_rejection(forge: &Forge, reference: &IssueReference, rejection: &Rejection) {
+    let marker = render::Marker::Rejected { issue: reference.number }.to_string();
+    let comment = render::rejection_comment(reference.number, rejection);
+    let told = async {
+        forge.comment_once(reference, &marker, &comment).await?;
+        forge.change_labels(reference, &[FAILED], &[]).await
+    };
+    if let Err(error) = told.await {
+        tracing::warn!("the issue could not be told: {error}");
+    }
+}
+
+/// Makes a task of an instruction from the command line. Without `id`, the same instruction for the same base has the same id, so that a second run finds the first one's pull request.
+pub fn from_command_line(
+    instruction: &str,
+    id: Option<TaskId>,
+    repository: &str,
+    base: Option<&str>,
+) -> Result<Task, Rejection> {
     let derived = || {
-        let name = format!("{repository}\n{instruction}");
+        let name = format!("{repository}\n{}\n{instruction}", base.unwrap_or_default());
         TaskId::parse(&Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string())
     };
     match id.or_else(derived) {
@@ -43,20 +58,21 @@ pub fn from_command_line(instruction: &str, id: Option<TaskId>, repository: &str
 }
 
 /// The repository that a task is for: what its text names, else the operator's default, else the dispatch repository.
-/// What an issue's text chooses must be on the operator's allow list, by default: repositories of the dispatch
-/// repository's owner.
+/// It must be on the operator's allow list, by default: repositories of the dispatch repository's owner, and the
+/// operator's own default.
 pub fn target_of(
     task: &Task,
     issue: &IssueReference,
     default: Option<&RepositoryName>,
     allowed: Option<&[String]>,
 ) -> anyhow::Result<RepositoryName> {
-    let Some(named) = &task.target else { return Ok(default.unwrap_or(&issue.repository).clone()) };
-    let own = [format!("{}/*", issue.repository.owner)];
+    let named = task.target.as_ref().or(default).unwrap_or(&issue.repository);
+    let own: Vec<String> =
+        [format!("{}/*", issue.repository.owner)].into_iter().chain(default.map(ToString::to_string)).collect();
     let allowed = allowed.unwrap_or(&own);
     if !allowed.iter().any(|pattern| matches_repository(pattern, named)) {
         bail!(
-            "the issue names {named} as its target, which is not on the allow list ({}). Add it to `allowed_targets` in \
+            "the target {named} is not on the allow list ({}). Add it to `allowed_targets` in \
              patchwright.toml, or name it with --repo",
             allowed.join(", ")
         );

@@ -9,23 +9,64 @@ use crate::pipeline::Delivery;
 use crate::task::{RepositoryName, TaskId};
 use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
 
+/// A pull request that another run of this task has opened, and whether its tests passed then.
+pub(super) struct Published {
+    pull_request: PullRequest,
+    verified: bool,
+}
+
+/// Where the push has led.
+pub(super) enum Pushed {
+    /// The branch holds our commit.
+    Branch(String),
+    /// Another run was faster.
+    Published(Published),
+}
+
 /// Looks for the pull request that an earlier run of this task has opened, in any state.
-pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<Option<PullRequest>> {
+pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<Option<Published>> {
     let Delivery::PullRequest(repository) = &order.delivery else { return Ok(None) };
     for branch in branch_names(&order.task.id) {
-        if let Some(found) = services.forge.pull_request_of(&order.task.id, repository, &branch).await? {
-            return Ok(Some(found));
+        if let Some(pull_request) = services.forge.pull_request_of(&order.task.id, repository, &branch).await? {
+            let head = services.forge.branch(repository, &branch).await?;
+            let trailer = format!("Patchwright-Verdict: {}", Verdict::Verified.name());
+            let passed = head.is_some_and(|head| head.message.lines().any(|line| line == trailer));
+            return Ok(Some(Published { verified: passed && !pull_request.draft, pull_request }));
         }
     }
     Ok(None)
 }
 
-/// What an earlier run's pull request says of the task: a draft was not verified.
-pub(super) fn conclude_from(found: PullRequest, outcome: &mut Outcome) -> Conclusion {
-    outcome.notes.push(format!("pull request {} of this task exists already; nothing was done", found.number));
-    let draft = found.draft;
-    outcome.pull_request = Some(found);
-    if draft { Conclusion::Unverified } else { Conclusion::Verified }
+/// Before any work is done: the pull request that there is already, or the certainty that one can be opened.
+pub(super) async fn find_or_check(services: &Services, order: &Order) -> anyhow::Result<Option<Published>> {
+    let found = find(services, order).await?;
+    if found.is_none() {
+        check_target(services, order).await?;
+    }
+    Ok(found)
+}
+
+async fn check_target(services: &Services, order: &Order) -> anyhow::Result<()> {
+    let Delivery::PullRequest(name) = &order.delivery else { return Ok(()) };
+    let repository = services.forge.repository(name).await?;
+    if repository.archived {
+        bail!("{name} is archived, so nothing can be pushed to it. Unarchive it, or add --dry-run for the diff");
+    }
+    if repository.permissions.is_some_and(|permissions| !permissions.push) {
+        bail!("the token may not push to {name}. Give it write access to contents, or add --dry-run for the diff");
+    }
+    Ok(())
+}
+
+/// What the pull request of another run says of the task.
+pub(super) fn conclude_from(services: &Services, found: Published, outcome: &mut Outcome) -> Conclusion {
+    let number = found.pull_request.number;
+    let note =
+        format!("pull request {number} of this task exists already, so nothing was done; --task-id makes a new task");
+    services.events.note(&note);
+    outcome.notes.push(note);
+    outcome.pull_request = Some(PullRequest { existed: true, ..found.pull_request });
+    if found.verified { Conclusion::Verified } else { Conclusion::Unverified }
 }
 
 /// Whether the operator wants no pull request for such a conclusion.
@@ -33,8 +74,11 @@ pub(super) fn is_withheld(services: &Services, conclusion: &Conclusion) -> bool 
     services.settings.publish.unverified == UnverifiedPolicy::None && *conclusion != Conclusion::Verified
 }
 
-/// What becomes of a change that is not published.
-pub(super) fn withhold(outcome: &Outcome) -> Conclusion {
+/// What becomes of a change that is not published. A budget that ran out is still the first thing to say.
+pub(super) fn withhold(conclusion: Conclusion, outcome: &Outcome) -> Conclusion {
+    if conclusion != Conclusion::Unverified {
+        return conclusion;
+    }
     let tests = outcome.verdict.as_ref().map_or("unknown", Verdict::name);
     Conclusion::Failed {
         stage: Stage::Verify,
@@ -69,7 +113,7 @@ pub(super) async fn create_local_branch(
     Ok(())
 }
 
-/// Pushes the commit to the task's branch and returns the branch's name.
+/// Pushes the commit to the task's branch, unless another run of the task has published.
 pub(super) async fn push(
     services: &Services,
     order: &Order,
@@ -77,11 +121,24 @@ pub(super) async fn push(
     checkout: &Checkout,
     commit: CommitId,
     outcome: &mut Outcome,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Pushed> {
+    // Work takes long: another run may have published meanwhile, and its pull request must keep what it was tested on.
+    if let Some(found) = find(services, order).await? {
+        return Ok(Pushed::Published(found));
+    }
     let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
-    checkout.push(&commit, &branch, &expectation).await?;
+    let pushed = match base_is_current(services, repository, checkout).await {
+        true => checkout.push_beside_base(&commit, &branch, &expectation).await,
+        false => checkout.push(&commit, &branch, &expectation).await,
+    };
+    if let Err(error) = pushed {
+        return match find(services, order).await {
+            Ok(Some(found)) => Ok(Pushed::Published(found)),
+            Ok(None) | Err(_) => Err(error.into()),
+        };
+    }
     outcome.branch = Some(branch.clone());
-    Ok(branch)
+    Ok(Pushed::Branch(branch))
 }
 
 /// Opens the pull request, complete at once: what the dispatching system reads of it is read when it is opened.
@@ -116,6 +173,13 @@ pub(super) async fn open(
 /// The branches that may be this task's: the short name that tools look for, and one that no other task can share.
 fn branch_names(task: &TaskId) -> [String; 2] {
     [crate::task::branch_name(task), format!("patchwright/{task}")]
+}
+
+/// Whether the base is still what its branch holds. Where that cannot be told, it counts as no.
+async fn base_is_current(services: &Services, repository: &RepositoryName, checkout: &Checkout) -> bool {
+    let (Some(branch), Some(base)) = (checkout.base_branch(), checkout.base_commit()) else { return false };
+    let found = services.forge.branch(repository, branch).await;
+    found.is_ok_and(|found| found.is_some_and(|found| found.commit == base.as_str()))
 }
 
 /// Takes the first name that is free, or that an earlier run of this very task has pushed.

@@ -1,10 +1,10 @@
 //! Report: what the dispatch issue is told. A report that cannot be posted never changes the outcome.
 
-use super::{Delivery, Order, Services};
-use crate::forge::ForgeError;
+use super::{Delivery, Order, Services, Settings};
 use crate::forge::render::{self, Marker};
-use crate::outcome::{Outcome, Stage};
-use crate::task::IssueReference;
+use crate::forge::{Forge, ForgeError};
+use crate::outcome::{Conclusion, Outcome, Stage};
+use crate::task::{IssueReference, Task, TaskId};
 
 /// Labels that users' tools look for.
 const RUNNING: &str = "agent-running";
@@ -31,7 +31,11 @@ pub(super) async fn finished(services: &Services, order: &Order, outcome: &mut O
         Marker::Started(_) | Marker::Completed(_) => false,
         Marker::Failed(_) | Marker::Rejected { .. } => true,
     };
+    let existed = outcome.pull_request.as_ref().is_some_and(|pull_request| pull_request.existed);
     let result = services.stage(Stage::Report, async {
+        if existed && was_reported(services, issue, &order.task.id).await? {
+            return Ok(());
+        }
         if failed && !services.settings.publish.comment_on_failure {
             return Ok(services.forge.change_labels(issue, &[FAILED], &[RUNNING]).await?);
         }
@@ -45,8 +49,37 @@ pub(super) async fn finished(services: &Services, order: &Order, outcome: &mut O
         Ok(())
     });
     if let Err(failure) = result.await {
-        outcome.notes.push(format!("the issue could not be told: {:#}", failure.error));
+        let note = format!("the issue could not be told: {:#}", failure.error);
+        services.events.note(&note);
+        outcome.notes.push(note);
     }
+}
+
+/// Tells the issue of a task that failed before its first stage.
+pub async fn failed_early(
+    forge: &Forge,
+    settings: &Settings,
+    task: &Task,
+    conclusion: &Conclusion,
+) -> Result<(), ForgeError> {
+    let Some(issue) = task.issue.as_ref().filter(|_| settings.publish.comments) else { return Ok(()) };
+    let mut outcome = Outcome::new(task.id.clone(), None);
+    outcome.conclusion = conclusion.clone();
+    if settings.publish.comment_on_failure {
+        let comment = render::finished_comment(&settings.agent_name, &outcome);
+        forge.comment_once(issue, &Marker::Failed(&task.id).to_string(), &comment).await?;
+    }
+    forge.change_labels(issue, &[FAILED], &[]).await
+}
+
+/// Whether the run that opened the pull request has also told the issue how it ended.
+async fn was_reported(services: &Services, issue: &IssueReference, task: &TaskId) -> Result<bool, ForgeError> {
+    for marker in [Marker::Completed(task), Marker::Failed(task)] {
+        if services.forge.has_comment(issue, &marker.to_string()).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The issue that is told of this task: none in a dry run, or where the operator wants no comments.

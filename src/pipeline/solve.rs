@@ -7,10 +7,10 @@ use anyhow::{Context, bail};
 
 use super::baseline::Tests;
 use super::{Delivery, Order, PatchMode, Services, evidence};
-use crate::agent::{Agent, Brief, Budgets, Pause};
+use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
-use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId};
+use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
 
 /// How the solving ended.
 pub(super) struct Solution {
@@ -96,15 +96,33 @@ async fn work_with_agent(
         outcome.summary = report.summary;
         outcome.steps = report.steps;
         outcome.usage = report.usage;
-        let stop = match pause? {
-            Pause::Finish { .. } => StopReason::Finished,
-            Pause::Stopped(reason) => reason,
+        let (stop, admits_no_change) = match pause {
+            Ok(Pause::Finish { no_change_needed, .. }) => (StopReason::Finished, no_change_needed),
+            Ok(Pause::Stopped(reason)) => (reason, false),
+            // What was done before the model failed is worth a verdict.
+            Err(AgentError::Model(error)) if outcome.steps > 0 => {
+                (StopReason::ModelFailed { reason: format!("{error}. {}", error.remedy()) }, false)
+            }
+            Err(error) => return Err(error.into()),
         };
-        let judged = judge(services, order, checkout, tests, untouched, outcome).await?;
+        let judged = match judge(services, order, checkout, tests, untouched, outcome).await {
+            Ok(None) if stop == StopReason::Finished && !admits_no_change => {
+                outcome.stop = Some(StopReason::GaveUp);
+                break None;
+            }
+            Err(error) if stop == StopReason::Finished && rounds_left > 0 && is_too_large(&error) => {
+                rounds_left -= 1;
+                agent.observe(format!("Not accepted: {error:#}. Delete that file, or keep it out of the change."));
+                continue;
+            }
+            judged => judged?,
+        };
         // An agent that finishes again on the tree that was rejected has said its last word.
         let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
         rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
-        let feedback = judged.as_ref().and_then(|judged| evidence::feedback(&judged.verdict, judged.run.as_ref()));
+        let feedback = judged
+            .as_ref()
+            .and_then(|judged| evidence::feedback(&judged.verdict, tests.baseline.as_ref(), judged.run.as_ref()));
         match feedback {
             Some(feedback) if stop == StopReason::Finished && rounds_left > 0 && !unchanged => {
                 rounds_left -= 1;
@@ -153,13 +171,19 @@ async fn judge(
     Ok(Some(Judged { snapshot, verdict, run }))
 }
 
+fn is_too_large(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(WorkspaceError::FileTooLarge { .. })))
+}
+
 /// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the
 /// tests themselves turned from red to green.
 fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
     let was_red = outcome.baseline.as_ref().is_some_and(|run| matches!(run.ending, TestEnding::Failed { .. }));
     match (&outcome.stop, verdict) {
         (Some(StopReason::BudgetRanOut { budget }), _) => Conclusion::BudgetRanOut { budget: *budget },
-        (Some(StopReason::Stuck { .. }), Verdict::Verified) if !was_red => Conclusion::Unverified,
+        (Some(StopReason::Stuck { .. } | StopReason::ModelFailed { .. }), Verdict::Verified) if !was_red => {
+            Conclusion::Unverified
+        }
         (_, Verdict::Verified) => Conclusion::Verified,
         (_, Verdict::Broken | Verdict::StillRed | Verdict::Untested { .. } | Verdict::Inconclusive { .. }) => {
             Conclusion::Unverified
@@ -172,6 +196,10 @@ fn conclude_without_change(outcome: &Outcome) -> anyhow::Result<Conclusion> {
         Some(StopReason::BudgetRanOut { budget }) => Ok(Conclusion::BudgetRanOut { budget: *budget }),
         Some(StopReason::Stuck { reason }) => {
             bail!("the model did not get anywhere: {reason}. Try a larger model, or a more precise instruction")
+        }
+        Some(StopReason::ModelFailed { reason }) => bail!("{reason}"),
+        Some(StopReason::GaveUp) => {
+            bail!("the model finished without changing anything. Try a larger model, or a more precise instruction")
         }
         Some(StopReason::Patched) => bail!("the patches change nothing. Check that they are not in the base already"),
         Some(StopReason::Finished) | None => Ok(Conclusion::NoChange),

@@ -3,16 +3,16 @@
 //! Two users share a container, neither of them root: the keeper, which is process 1 and only waits, and the user of
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::query_parameters::{CreateContainerOptions, RestartContainerOptionsBuilder, StartContainerOptions};
+use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOptions};
 use futures_util::StreamExt;
 
 use super::capture::Capture;
@@ -21,6 +21,7 @@ use super::engine::{self, ANSWER_LIMIT, ask};
 use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
+use super::registry::{Registered, Registry};
 use super::shape::{self, Shape};
 use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable};
 
@@ -56,12 +57,14 @@ struct Inner {
     /// Podman without root maps our user to itself only if asked.
     keep_user: bool,
     open: Open,
-    containers: Mutex<HashSet<String>>,
+    registry: Arc<Registry>,
 }
 
 /// A container around one folder.
 struct ContainerSandbox {
     engine: Arc<Inner>,
+    registered: Registered,
+    /// The engine's number for it, which its control group is named by.
     container: String,
     tree: PathBuf,
     user: User,
@@ -105,14 +108,14 @@ impl Engine {
         let name = if podman { "Podman" } else { "Docker" };
         let engine = Self {
             inner: Arc::new(Inner {
-                docker,
                 description: format!("container ({name}, {image}; memory and processes by the engine)"),
                 image,
                 limits: settings.limits.clone(),
                 owner: settings.owner.clone(),
                 keep_user: podman && rootless,
                 open: Open::new(),
-                containers: Mutex::new(HashSet::new()),
+                registry: Registry::new(docker.clone()),
+                docker,
             }),
         };
         engine.try_command().await?;
@@ -162,13 +165,14 @@ impl Engine {
         let shape =
             Shape { image: &inner.image, owner: &inner.owner, limits: &inner.limits, keep_user: inner.keep_user };
         let body = shape::body(&shape, &tree, user)?;
-        let created = ask("create a container", ANSWER_LIMIT, async {
-            inner.docker.create_container(None::<CreateContainerOptions>, body).await
-        })
-        .await?;
-        inner.lock().insert(created.id.clone());
+        if inner.open.is_stopped() {
+            return Err(closed());
+        }
+        let registered = Registered::new(&inner.registry);
+        let container = registered.order(body).await?;
         let sandbox = ContainerSandbox {
-            container: created.id,
+            registered,
+            container,
             tree,
             user,
             state: tokio::sync::Mutex::new(State { observed: None }),
@@ -184,18 +188,11 @@ impl Engine {
         engine::sweep(&self.inner.docker, &self.inner.owner).await
     }
 
-    /// Removes all containers of this process.
+    /// Removes all containers of this process and waits, up to `limit`, until they are gone; also those that were
+    /// dropped a moment ago, and those that are just being made.
     pub async fn close_all(&self, limit: Duration) {
         self.inner.open.stop();
-        let containers: Vec<String> = self.inner.lock().drain().collect();
-        let removals = containers.iter().map(|container| engine::remove(&self.inner.docker, container));
-        let _ = tokio::time::timeout(limit, futures_util::future::join_all(removals)).await;
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.registry.remove_all(limit).await;
     }
 }
 
@@ -403,8 +400,7 @@ impl Sandbox for ContainerSandbox {
         self.hand_over(self.user).await?;
         let start = Instant::now();
         let kills = state.observed.as_ref().map_or(0, Observed::memory_kills);
-        let mut guard =
-            Guard { engine: Some(self.engine.clone()), container: self.container.clone(), open: self.open.clone() };
+        let mut guard = Guard { sandbox: Some(self) };
         let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
         let (exec, started) = self.start_line(line, &command.environment).await?;
         let mut captured = Capture::new(self.engine.limits.output_bytes);
@@ -422,7 +418,7 @@ impl Sandbox for ContainerSandbox {
                 if self.ran_out_of_memory(&state, kills).await { Ending::OutOfMemory } else { ending_of(code) }
             }
         };
-        guard.engine = None;
+        guard.sandbox = None;
         let kept = captured.finish();
         Ok(Output {
             ending,
@@ -439,44 +435,22 @@ impl Sandbox for ContainerSandbox {
 
     async fn close(&self) -> Result<(), SandboxError> {
         self.open.stop();
-        self.engine.lock().remove(&self.container);
-        engine::remove(&self.engine.docker, &self.container).await?;
+        self.registered.remove().await?;
         self.hand_over(User::ourselves()).await
     }
 }
 
-impl Drop for ContainerSandbox {
-    fn drop(&mut self) {
-        if self.engine.lock().remove(&self.container) {
-            remove_later(self.engine.clone(), self.container.clone());
-        }
-    }
-}
-
 /// Removes the container of a command whose future was dropped: nobody is left to see to its processes.
-struct Guard {
-    engine: Option<Arc<Inner>>,
-    container: String,
-    open: Open,
+struct Guard<'a> {
+    sandbox: Option<&'a ContainerSandbox>,
 }
 
-impl Drop for Guard {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if let Some(engine) = self.engine.take() {
-            self.open.stop();
-            engine.lock().remove(&self.container);
-            remove_later(engine, self.container.clone());
+        if let Some(sandbox) = self.sandbox.take() {
+            sandbox.open.stop();
+            sandbox.registered.remove_later();
         }
-    }
-}
-
-fn remove_later(engine: Arc<Inner>, container: String) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move {
-            if let Err(error) = engine::remove(&engine.docker, &container).await {
-                tracing::warn!("{error}");
-            }
-        });
     }
 }
 

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::query_parameters::{
+    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::{SandboxError, Settings};
@@ -21,6 +23,9 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long an engine may take to say that it is there.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often a removal that is under way is asked about.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// After this a container of a process that cannot be looked at is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -69,13 +74,28 @@ pub async fn ask<T>(
     }
 }
 
-/// Removes a container with all that runs in it. One that is gone, or going, is as good as removed.
+/// Removes a container with all that runs in it, and waits until it is gone. One that is not there is removed.
 pub async fn remove(docker: &Docker, container: &str) -> Result<(), SandboxError> {
-    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-    match tokio::time::timeout(ANSWER_LIMIT, docker.remove_container(container, Some(options))).await {
-        Ok(Ok(())) | Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. })) => {
-            Ok(())
+    let removal = async {
+        // Podman would first ask it to end, and wait for seconds. One that does not run needs no killing.
+        let kill = KillContainerOptionsBuilder::default().signal("KILL").build();
+        let _ = docker.kill_container(container, Some(kill)).await;
+        loop {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            match docker.remove_container(container, Some(options)).await {
+                Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
+                    return Ok(());
+                }
+                // Somebody else, or the engine itself, is at it.
+                Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => {
+                    tokio::time::sleep(REMOVAL_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
+    };
+    match tokio::time::timeout(ANSWER_LIMIT, removal).await {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             Err(SandboxError::Broken(format!("the engine cannot remove {container}: {}", explain(&error))))
         }

@@ -65,20 +65,15 @@ impl Launcher {
     /// Finds what this host offers by running a real command: with control groups if we may write them, and with
     /// overlays over package caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
-        let path = settings.path.clone();
-        let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
-        let memory = settings.limits.memory_bytes;
-        let draw = move |caches| plan::draw(path.as_deref(), homes.as_ref(), memory, caches);
-        let (plans, groups) =
-            tokio::task::spawn_blocking(move || ([draw(Caches::Overlay), draw(Caches::ReadOnly)], Controllers::find()))
-                .await
-                .map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))?;
+        let groups = look(Controllers::find).await?;
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
-            for plan in &plans {
-                let launcher = Self::new(settings, plan.clone(), groups.clone());
+            for caches in [Caches::Overlay, Caches::ReadOnly] {
+                // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
+                let wanted = settings.clone();
+                let launcher = Self::new(settings, look(move || draw(&wanted, caches)).await?, groups.clone());
                 match launcher.open(folder.path())?.run(&probe_command()).await {
                     Ok(Output { ending: Ending::Exited(0), .. }) => return Ok(launcher),
                     Ok(output) => {
@@ -385,6 +380,17 @@ fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<E
         let reason = if reasons.is_empty() { "the helper ended without a word".into() } else { reasons.join("; ") };
         SandboxError::Broken(reason)
     })
+}
+
+fn draw(settings: &Settings, caches: Caches) -> Plan {
+    let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
+    plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches)
+}
+
+/// Looks at the host on a thread that may wait for its disk.
+async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))
 }
 
 async fn pump(mut from: impl AsyncRead + Unpin, into: &Mutex<Capture>) {

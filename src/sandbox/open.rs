@@ -52,8 +52,13 @@ impl Open {
     /// Tells every use to stop and waits, up to `limit`, until none is left. Returns whether none is.
     pub async fn stop_and_wait(&self, limit: Duration) -> bool {
         self.stop.cancel();
-        let mut count = self.count.subscribe();
-        tokio::time::timeout(limit, count.wait_for(|count| *count == 0)).await.is_ok_and(|result| result.is_ok())
+        tokio::time::timeout(limit, self.idle()).await.is_ok()
+    }
+
+    /// Resolves when nothing is in use.
+    pub async fn idle(&self) {
+        // It fails only if the sender is gone, and we hold it.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 

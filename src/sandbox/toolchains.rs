@@ -135,8 +135,21 @@ pub const ETC: &[&str] = &[
 ];
 
 /// Folders in an installation's prefix that make up the installation.
-pub const PREFIX_PARTS: &[&str] =
-    &["bin", "include", "jmods", "lib", "lib64", "libexec", "pkg", "release", "share", "src", "VERSION", "go.env"];
+pub const PREFIX_PARTS: &[&str] = &[
+    "bin",
+    "include",
+    "jmods",
+    "lib",
+    "lib64",
+    "libexec",
+    "pkg",
+    "pyvenv.cfg",
+    "release",
+    "share",
+    "src",
+    "VERSION",
+    "go.env",
+];
 
 /// Names of files that hold logins, hidden wherever a toolchain's folder has one.
 pub const CREDENTIAL_FILES: &[&str] = &[

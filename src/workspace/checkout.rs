@@ -219,6 +219,34 @@ impl Checkout {
     ///
     /// Pushing what the branch already holds does nothing and is no error.
     pub async fn push(&self, commit: &CommitId, branch: &str, expectation: &PushExpectation) -> Result<(), PushError> {
+        self.push_with(&[], commit, branch, expectation).await
+    }
+
+    /// As [`Checkout::push`], for a remote of which a branch is known to stand at the base: what both sides have need
+    /// not be agreed on first, which saves two requests. If it moved on in the meantime, it is agreed on after all.
+    pub async fn push_beside_base(
+        &self,
+        commit: &CommitId,
+        branch: &str,
+        expectation: &PushExpectation,
+    ) -> Result<(), PushError> {
+        match self.push_with(&["-c", "push.negotiate=false"], commit, branch, expectation).await {
+            // History was looked for that the blobless mirror lacks, and the server was left with half a pack.
+            Err(PushError::Refused { reason, .. }) if reason.contains("unpacker error") => {
+                tracing::debug!(reason, "pushing again, after agreeing on what both sides have");
+                self.push(commit, branch, expectation).await
+            }
+            result => result,
+        }
+    }
+
+    async fn push_with(
+        &self,
+        options: &[&str],
+        commit: &CommitId,
+        branch: &str,
+        expectation: &PushExpectation,
+    ) -> Result<(), PushError> {
         let access = self.access()?;
         check_branch(branch)?;
         let reference = format!("refs/heads/{branch}");
@@ -227,13 +255,15 @@ impl Checkout {
             PushExpectation::At(commit) => commit.as_str(),
         };
         let mut arguments = in_repository(self.repository.path());
+        arguments.extend(options.iter().map(OsString::from));
         arguments.extend(["push", "--porcelain", "--no-verify", "--no-follow-tags"].map(OsString::from));
         arguments.push(format!("--force-with-lease={reference}:{expected}").into());
         arguments.extend(["--", access.url.as_str()].map(OsString::from));
         arguments.push(format!("{commit}:{reference}").into());
         let call = Call { action: "push", arguments, index: None, access: Some(access) };
         let finished = self.workspace.0.git.run(call).await?;
-        if finished.success {
+        // An answer that got lost makes git, or us, push again, and that attempt is refused.
+        if finished.success || self.remote_branch(branch).await.is_ok_and(|at| at.as_ref() == Some(commit)) {
             return Ok(());
         }
         let branch = branch.to_owned();
@@ -258,12 +288,12 @@ impl Checkout {
         Ok(found.map(CommitId::from))
     }
 
-    /// Whether the user's local repository would take a new branch of this name: asked before any work is done for it.
+    /// Fails if [`Checkout::create_local_branch`] could not make this branch, so that nobody works for it in vain.
     pub async fn check_local_branch(&self, branch: &str) -> Result<(), WorkspaceError> {
         check_branch(branch)?;
         let Remote::Local(path) = &self.remote else { return Ok(()) };
         let (path, branch) = (path.clone(), branch.to_owned());
-        blocking("look for the branch", move || local::check_branch_is_new(&path, &branch)).await
+        blocking("look for the branch", move || local::check_new_branch(&path, &branch)).await
     }
 
     /// Brings a commit into the user's local repository as a new branch; index, working tree and `HEAD` stay.

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use super::error::WorkspaceError;
 use super::files::{FileError, Files, explain};
 use super::path::is_git_data;
-use super::scan::{Found, Rules, ScanError, display, scan};
+use super::scan::{Found, Permissions, Rules, ScanError, display, give_access, scan};
 
 /// The largest file that a change may hold, in bytes: GitHub takes no larger one.
 pub(super) const LARGEST_FILE: u64 = 100 << 20;
@@ -99,6 +99,7 @@ impl Baseline {
         &self,
         files: &Files,
         rules: Rules,
+        permissions: Permissions,
         wanted: &BTreeSet<Vec<u8>>,
         visit: &mut dyn FnMut(Difference<'_>) -> Result<bool, WorkspaceError>,
     ) -> Result<(), WorkspaceError> {
@@ -107,7 +108,7 @@ impl Baseline {
         let enter = |path: &[u8]| self.has_folder(path) || wanted_folders.contains(path);
         let mut failure = None;
         let mut stopped = false;
-        let outcome = scan(files.directory(None)?, b"", rules, &enter, &mut |found| {
+        let outcome = scan(files.directory(None)?, b"", rules, permissions, &enter, &mut |found| {
             let is_known_kind =
                 matches!(FileType::from_raw_mode(found.stat.st_mode), FileType::RegularFile | FileType::Symlink);
             if !is_known_kind || self.is_in_submodule(found.path) {
@@ -177,14 +178,18 @@ impl Tracked {
 /// The contents of a found file, or where a found link points; with the mode that a tree records for it.
 ///
 /// `None`: it is gone, or something else took its place. A file above `limit` bytes is an error.
-pub(super) fn contents(found: &Found<'_>, limit: u64) -> Result<Option<(Vec<u8>, u32)>, WorkspaceError> {
+pub(super) fn contents(
+    found: &Found<'_>,
+    limit: u64,
+    permissions: Permissions,
+) -> Result<Option<(Vec<u8>, u32)>, WorkspaceError> {
     let path = display(found.path);
     if FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink {
         let target = rustix::fs::readlinkat(found.parent, found.name, Vec::new());
         return Ok(target.ok().map(|target| (target.into_bytes(), SYMLINK)));
     }
     let io = |source| WorkspaceError::File(FileError::Io { path: path.clone(), source });
-    let Some(mut file) = open_regular(found)? else { return Ok(None) };
+    let Some(mut file) = open_regular(found, permissions)? else { return Ok(None) };
     let metadata = file.metadata().map_err(io)?;
     if metadata.len() > limit {
         return Err(WorkspaceError::FileTooLarge { path, length: metadata.len(), limit });
@@ -199,10 +204,17 @@ pub(super) fn contents(found: &Found<'_>, limit: u64) -> Result<Option<(Vec<u8>,
 }
 
 /// `None`: it is gone, or something that is no regular file took its place.
-fn open_regular(found: &Found<'_>) -> Result<Option<fs::File>, WorkspaceError> {
+fn open_regular(found: &Found<'_>, permissions: Permissions) -> Result<Option<fs::File>, WorkspaceError> {
     let path = display(found.path);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(found.parent, found.name, flags, Mode::empty()) {
+    let open = || rustix::fs::openat(found.parent, found.name, flags, Mode::empty());
+    let descriptor = match open() {
+        Err(rustix::io::Errno::ACCESS) if permissions == Permissions::Repair => {
+            give_access(found.parent, found.name).and_then(|()| open())
+        }
+        result => result,
+    };
+    let file = match descriptor {
         Ok(descriptor) => fs::File::from(descriptor),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
         Err(errno) => return Err(explain(errno, &path).into()),
@@ -213,17 +225,21 @@ fn open_regular(found: &Found<'_>) -> Result<Option<fs::File>, WorkspaceError> {
 
 /// Whether a touched file differs from the index in contents or mode. Files are hashed in pieces: they can be larger
 /// than the memory.
-pub(super) fn is_modified(found: &Found<'_>, tracked: &Tracked) -> Result<bool, WorkspaceError> {
+pub(super) fn is_modified(
+    found: &Found<'_>,
+    tracked: &Tracked,
+    permissions: Permissions,
+) -> Result<bool, WorkspaceError> {
     if tracked.mode != mode_of(found.stat) {
         return Ok(true);
     }
     let path = display(found.path);
     let git2 = WorkspaceError::git2("hash a file", Path::new(&path));
     let id = if FileType::from_raw_mode(found.stat.st_mode) == FileType::Symlink {
-        let Some((target, _)) = contents(found, u64::MAX)? else { return Ok(true) };
+        let Some((target, _)) = contents(found, u64::MAX, permissions)? else { return Ok(true) };
         Oid::hash_object(ObjectType::Blob, &target)
     } else {
-        let Some(file) = open_regular(found)? else { return Ok(true) };
+        let Some(file) = open_regular(found, permissions)? else { return Ok(true) };
         // The open file itself, by the name that the kernel gives it: its path may mean another one by now.
         Oid::hash_file(ObjectType::Blob, format!("/proc/self/fd/{}", file.as_raw_fd()))
     };

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::path::{PathError, RelativePath, is_git_data};
-use super::scan::{self, Rules, ScanError};
+use super::scan::{self, Permissions, Rules, ScanError};
 
 /// The files of one working tree. Cheap to clone; the clones share the record of what was written.
 #[derive(Clone)]
@@ -207,7 +207,7 @@ impl Files {
         let prefix = directory.map_or("", RelativePath::as_str);
         let rules = Rules::above(self, directory);
         let mut walk = Walk { files: Vec::new(), truncated: false };
-        let outcome = scan::scan(descriptor, prefix.as_bytes(), rules, &|_| false, &mut |found| {
+        let outcome = scan::scan(descriptor, prefix.as_bytes(), rules, Permissions::Keep, &|_| false, &mut |found| {
             let Kind::File { length, .. } = kind_of(found.stat) else { return true };
             let path = std::str::from_utf8(found.path).ok().and_then(|text| RelativePath::parse(text).ok());
             let Some(path) = path.filter(|_| !found.ignored) else { return true };

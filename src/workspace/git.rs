@@ -23,6 +23,10 @@ use super::error::WorkspaceError;
 const LONGEST_OUTPUT: usize = 1 << 20;
 /// The first version that takes configuration from `GIT_CONFIG_COUNT`, without which nothing here would be safe.
 const OLDEST_VERSION: (u32, u32) = (2, 31);
+/// How often a call is tried that a server breaks off.
+const ATTEMPTS: u32 = 3;
+/// The pause before the second attempt; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
 /// The git binary and the empty home it is given.
 #[derive(Debug)]
@@ -93,16 +97,31 @@ impl Git {
         if finished.success { Ok(finished.output) } else { Err(explain(action, access, &finished.errors)) }
     }
 
-    /// Runs a call to its end, whatever its exit code.
+    /// Runs a call to its end, whatever its exit code. What a server breaks off is tried again: all calls can be.
     pub(super) async fn run(&self, call: Call<'_>) -> Result<Finished, WorkspaceError> {
-        self.version_checked.get_or_try_init(|| self.check_version()).await?;
-        self.execute(call).await
+        self.check_version_once().await?;
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            let finished = self.execute(&call).await?;
+            if finished.success || call.access.is_none() || !is_transient(&finished.errors) {
+                return Ok(finished);
+            }
+            tracing::debug!(action = call.action, errors = finished.errors, "the server broke off; trying again");
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.execute(&call).await
+    }
+
+    /// Refuses a git that is too old; one that was found to do is not asked again.
+    pub(super) async fn check_version_once(&self) -> Result<(), WorkspaceError> {
+        self.version_checked.get_or_try_init(|| self.check_version()).await.copied()
     }
 
     async fn check_version(&self) -> Result<(), WorkspaceError> {
         let action = "find out git's version";
         let call = Call { action, arguments: vec!["version".into()], index: None, access: None };
-        let output = self.execute(call).await?.output;
+        let output = self.execute(&call).await?.output;
         let mut numbers = output.trim_start_matches("git version ").split('.').map(|part| part.parse::<u32>().ok());
         match (numbers.next().flatten(), numbers.next().flatten()) {
             (Some(major), Some(minor)) if (major, minor) >= OLDEST_VERSION => Ok(()),
@@ -114,14 +133,14 @@ impl Git {
         }
     }
 
-    async fn execute(&self, call: Call<'_>) -> Result<Finished, WorkspaceError> {
+    async fn execute(&self, call: &Call<'_>) -> Result<Finished, WorkspaceError> {
         let action = call.action;
         let start = |source| WorkspaceError::Io { action: "start", path: self.program.display().to_string(), source };
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(&call.arguments)
             .env_clear()
-            .envs(self.variables(&call))
+            .envs(self.variables(call))
             .current_dir(&self.home)
             .process_group(0)
             .kill_on_drop(true)
@@ -217,6 +236,8 @@ impl Git {
             ("transfer.unpackLimit", "1"),
             ("fetch.unpackLimit", "1"),
             ("index.version", "2"),
+            // Trees of a hundred files and more are written by as many processes as there are processors.
+            ("checkout.workers", "0"),
             ("http.lowSpeedLimit", "1"),
             ("http.lowSpeedTime", "60"),
             ("protocol.allow", "never"),
@@ -272,6 +293,12 @@ fn scrub(text: String, token: Option<&SecretString>) -> String {
         }
         Some(_) | None => text,
     }
+}
+
+/// Whether git tells of a server that answered with a 5xx or broke off, which the next attempt may get past.
+fn is_transient(errors: &str) -> bool {
+    let signs = ["returned error: 50", "HTTP 50", "hung up unexpectedly", "early EOF", "Connection reset"];
+    signs.iter().any(|sign| errors.contains(sign))
 }
 
 /// The error behind what git wrote, in the C locale.

@@ -10,7 +10,7 @@ use super::error::{WorkspaceError, shown};
 use super::files::Files;
 use super::mirror::Base;
 use super::object::TaskRepository;
-use super::scan::Rules;
+use super::scan::{Permissions, Rules};
 
 /// What a task needs to know of a local repository.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub(super) fn find(path: &Path, base: Option<&str>) -> Result<Found, WorkspaceEr
     Ok(Found { base, objects, uncommitted_changes })
 }
 
-/// Fails if there is a branch of this name.
-pub(super) fn check_branch_is_new(path: &Path, branch: &str) -> Result<(), WorkspaceError> {
+/// Fails if the branch exists already.
+pub(super) fn check_new_branch(path: &Path, branch: &str) -> Result<(), WorkspaceError> {
     match open(path)?.find_branch(branch, git2::BranchType::Local) {
         Ok(_) => Err(WorkspaceError::BranchExists(branch.to_owned())),
         Err(_) => Ok(()),
@@ -154,14 +154,20 @@ fn has_uncommitted_changes(repository: &Repository) -> Result<bool, WorkspaceErr
     if !index_file.exists() {
         return Ok(!files.list(None, 1)?.entries.is_empty());
     }
-    Baseline::new(&index, &index_file)?.compare(&files, rules, &BTreeSet::new(), &mut |difference| {
-        changed = match difference {
-            Difference::Missing { .. } => true,
-            Difference::Untracked { found } => !found.ignored,
-            Difference::Touched { found, tracked } => is_modified(&found, tracked)?,
-        };
-        Ok(!changed)
-    })?;
+    Baseline::new(&index, &index_file)?.compare(
+        &files,
+        rules,
+        Permissions::Keep,
+        &BTreeSet::new(),
+        &mut |difference| {
+            changed = match difference {
+                Difference::Missing { .. } => true,
+                Difference::Untracked { found } => !found.ignored,
+                Difference::Touched { found, tracked } => is_modified(&found, tracked, Permissions::Keep)?,
+            };
+            Ok(!changed)
+        },
+    )?;
     Ok(changed)
 }
 

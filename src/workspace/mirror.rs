@@ -68,6 +68,12 @@ pub(super) async fn prepare(
         }
     }
     let exclusive = lock(&git_dir, true, git.timeout()).await?;
+    let place = git_dir.clone();
+    blocking("remove what a killed clone left", move || {
+        remove_leftovers(&place);
+        Ok::<(), WorkspaceError>(())
+    })
+    .await?;
     // Another task may have fetched it in the meantime.
     let mut found = if remake { None } else { find_base(&git_dir, &advertised, access, base)? };
     if found.is_none() {
@@ -200,6 +206,23 @@ fn find_base(
                 base: base.unwrap_or("HEAD").to_owned(),
                 remote: access.url.to_string(),
             })
+        }
+    }
+}
+
+/// Removes what a killed process was cloning or replacing: `NAME-HASH.new-UUID` and `NAME-HASH.old-UUID` of this
+/// mirror. Its lock must be held exclusively, so that none of them is in use.
+fn remove_leftovers(git_dir: &Path) {
+    let (Some(folder), Some(stem)) = (git_dir.parent(), git_dir.file_stem().and_then(|stem| stem.to_str())) else {
+        return;
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(stem));
+        let number = rest.and_then(|rest| rest.strip_prefix(".new-").or_else(|| rest.strip_prefix(".old-")));
+        // Another mirror's name may begin alike, but never ends so.
+        if number.is_some_and(|number| number.len() == 32 && number.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            remove_tree(&entry.path());
         }
     }
 }

@@ -125,7 +125,10 @@ async fn run_apply(
     let mut arguments = in_repository(repository.path());
     arguments.extend(["apply", "--cached", "--whitespace=nowarn", "--"].map(OsString::from));
     arguments.push(file.into());
-    git.run(Call { action: "apply the patch", arguments, index: Some(index), access: None }).await
+    let mut finished = git.run(Call { action: "apply the patch", arguments, index: Some(index), access: None }).await?;
+    // Of a corrupt binary patch git says so, leaves the file out, and exits with 0.
+    finished.success &= !finished.errors.lines().any(|line| line.starts_with("error: "));
+    Ok(finished)
 }
 
 fn patch_file(index: &Path) -> PathBuf {
@@ -146,8 +149,11 @@ fn write_tree(repository: &TaskRepository, path: &Path) -> Result<Oid, Workspace
     Index::open(path).map_err(git2())?.write_tree_to(&repository.open()?).map_err(git2())
 }
 
+/// With what git wants at the end: a line end, and after a binary patch an empty line, which texts lose on their way.
 fn with_final_newline(patch: &str) -> String {
-    if patch.ends_with('\n') { patch.to_owned() } else { format!("{patch}\n") }
+    let line_end = if patch.ends_with('\n') { "" } else { "\n" };
+    let empty_line = if patch.contains("\nGIT binary patch\n") { "\n" } else { "" };
+    format!("{patch}{line_end}{empty_line}")
 }
 
 /// Splits a patch into its files and checks the hunk headers, as git forgives some that say nothing.

@@ -104,23 +104,35 @@ impl Rules {
     }
 }
 
+/// Whether a scan may give permissions back that a command took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permissions {
+    /// The tree is the user's: nothing in it is changed.
+    Keep,
+    /// The tree is a task's: its folders are made accessible if they are not.
+    Repair,
+}
+
 /// Visits every file below `root`, folder by folder in the order of names, until `visit` answers `false`.
 ///
 /// `prefix` is the path of `root` in the tree. Whatever git could take for `.git` is passed over. An ignored folder is
 /// entered only where `enter` says so of its path (something tracked may lie in it); all files in it then are ignored.
+/// So is a folder that cannot be opened, unless `enter` says that it is wanted: then that is an error.
 pub(super) fn scan(
     root: OwnedFd,
     prefix: &[u8],
     rules: Rules,
+    permissions: Permissions,
     enter: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(Found<'_>) -> bool,
 ) -> Result<(), ScanError> {
     let mut path = prefix.to_vec();
-    let mut scanner = Scanner { enter, visit };
+    let mut scanner = Scanner { permissions, enter, visit };
     scanner.folder(root, &mut path, rules, false, 0).map(|_| ())
 }
 
 struct Scanner<'a> {
+    permissions: Permissions,
     enter: &'a dyn Fn(&[u8]) -> bool,
     visit: &'a mut dyn FnMut(Found<'_>) -> bool,
 }
@@ -138,7 +150,12 @@ impl Scanner<'_> {
         if depth > DEEPEST {
             return Err(ScanError::TooDeep { path: display(path) });
         }
-        let names = names(&descriptor).map_err(|errno| ScanError::Io { path: display(path), errno })?;
+        let names = match names(&descriptor) {
+            Ok(names) => names,
+            // It may be listed but not entered.
+            Err(Errno::ACCESS) if depth > 0 && !(self.enter)(path) => return Ok(true),
+            Err(errno) => return Err(ScanError::Io { path: display(path), errno }),
+        };
         let has = |name: &std::ffi::CStr| names.binary_search_by(|entry| entry.0.as_c_str().cmp(name)).is_ok();
         let rules = if !all_ignored && has(c".gitignore") { rules.with(descriptor.as_fd(), path) } else { rules };
         let builds = has(c"Cargo.toml") || has(c"pom.xml");
@@ -162,7 +179,7 @@ impl Scanner<'_> {
                 if ignored && !(self.enter)(path) {
                     continue;
                 }
-                match open_directory(&descriptor, name, path)? {
+                match self.open_directory(&descriptor, name, path)? {
                     Some(child) => self.folder(child, path, rules.clone(), ignored, depth + 1)?,
                     None => true,
                 }
@@ -182,6 +199,41 @@ impl Scanner<'_> {
         path.truncate(length);
         Ok(true)
     }
+
+    /// `None`: it vanished, a link or file took its place since the folder was read, or it is ignored.
+    fn open_directory(&self, parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<OwnedFd>, ScanError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+        if self.permissions == Permissions::Repair {
+            let closed = match &opened {
+                Ok(descriptor) => rustix::fs::fstat(descriptor).is_ok_and(|stat| stat.st_mode & 0o500 != 0o500),
+                Err(errno) => *errno == Errno::ACCESS,
+            };
+            if closed && give_access(parent.as_fd(), name).is_ok() {
+                opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+            }
+        }
+        match opened {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(Errno::ACCESS) if !(self.enter)(path) => Ok(None),
+            Err(errno) => Err(ScanError::Io { path: display(path), errno }),
+        }
+    }
+}
+
+/// Lets us read and write a file or folder of ours in an open folder. A link is not followed.
+pub(super) fn give_access(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
+    let entry = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let mode = rustix::fs::fstat(&entry)?.st_mode;
+    let wanted = match FileType::from_raw_mode(mode) {
+        FileType::Directory => 0o700,
+        FileType::RegularFile => 0o600,
+        _ => return Err(Errno::ACCESS),
+    };
+    // A descriptor that was opened without permissions takes no `fchmod`; its name in /proc does, and is no other file.
+    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&entry));
+    rustix::fs::chmod(place, Mode::from_raw_mode(mode & 0o7777 | wanted))
 }
 
 /// Reads a regular file of at most `limit` bytes in an open folder; `None` for everything else.
@@ -234,16 +286,6 @@ fn names(descriptor: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
     }
     names.sort_unstable_by(|left, right| left.0.cmp(&right.0));
     Ok(names)
-}
-
-/// `None`: it vanished, or a link or file took its place since the folder was read.
-fn open_directory(parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<OwnedFd>, ScanError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Ok(descriptor) => Ok(Some(descriptor)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(ScanError::Io { path: display(path), errno }),
-    }
 }
 
 fn stat(parent: &OwnedFd, name: &CString, path: &[u8]) -> Result<Option<Stat>, ScanError> {

@@ -9,7 +9,7 @@ use super::compare::{Baseline, Difference, LARGEST_FILE, contents, folders_of, i
 use super::error::WorkspaceError;
 use super::files::Files;
 use super::object::{TaskRepository, TreeId};
-use super::scan::{Rules, display};
+use super::scan::{Permissions, Rules, display};
 
 /// The state of the working tree at one moment, kept as a tree in the task's repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
         place.files.written_paths().iter().map(|path| path.as_str().as_bytes().to_vec()).collect();
     let mut present: Vec<(Vec<u8>, Oid, u32)> = Vec::new();
     let mut missing: Vec<Vec<u8>> = Vec::new();
-    baseline.compare(&place.files, Rules::default(), &written, &mut |difference| {
+    baseline.compare(&place.files, Rules::default(), Permissions::Repair, &written, &mut |difference| {
         let (found, tracked) = match difference {
             Difference::Missing { path } => {
                 missing.push(path.to_vec());
@@ -87,11 +87,11 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
             Difference::Touched { found, tracked } => (found, Some(tracked)),
         };
         if let Some(tracked) = tracked
-            && !is_modified(&found, tracked)?
+            && !is_modified(&found, tracked, Permissions::Repair)?
         {
             return Ok(true);
         }
-        let Some((contents, mode)) = contents(&found, LARGEST_FILE)? else {
+        let Some((contents, mode)) = contents(&found, LARGEST_FILE, Permissions::Repair)? else {
             if tracked.is_some() {
                 missing.push(found.path.to_vec());
             }
@@ -125,7 +125,7 @@ pub(super) fn find_artefacts(place: &Place) -> Result<Artefacts, WorkspaceError>
     let index = Index::open(&place.index).map_err(WorkspaceError::git2("read the index", &place.index))?;
     let baseline = Baseline::new(&index, &place.index)?;
     let mut paths = BTreeSet::new();
-    baseline.compare(&place.files, Rules::default(), &BTreeSet::new(), &mut |difference| {
+    baseline.compare(&place.files, Rules::default(), Permissions::Repair, &BTreeSet::new(), &mut |difference| {
         if let Difference::Untracked { found } = difference
             && !found.ignored
         {

@@ -225,6 +225,34 @@ async fn all_boxes_end_when_told() {
     }
 }
 
+/// As an interrupt does it: the task's future is dropped first, and its removal is still under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_boxes_end_when_told_after_their_task_was_dropped() {
+    for (choice, backend) in all_backends().await {
+        let tree = tempfile::tempdir().unwrap();
+        let marker = marker();
+        {
+            let task = async {
+                let sandbox = backend.open(tree.path()).await.unwrap();
+                sandbox.run(&command(&format!("setsid sleep {marker} & sleep {marker}"))).await
+            };
+            tokio::pin!(task);
+            tokio::select! {
+                output = &mut task => panic!("{output:?}"),
+                () = until("the command runs", || alive(&marker).len() >= 2) => {}
+            }
+        }
+        let started = Instant::now();
+        backend.close_all(Duration::from_secs(20)).await;
+        if choice == Choice::Container {
+            assert!(alive(&marker).is_empty(), "the command outlives the end of all boxes");
+        }
+        // What was killed already needs a moment to vanish; nobody has to do anything for it.
+        until("the command is gone", || alive(&marker).is_empty()).await;
+        eprintln!("{choice:?}: ended within {:?}", started.elapsed());
+    }
+}
+
 /// Not a test: what the tests below run as a process of its own.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by other tests"]

@@ -302,7 +302,9 @@ fn crates_stay_where_they_belong(source: &Source) -> Vec<String> {
         .filter(|(index, _)| is_path(*index))
         .filter_map(|(_, token)| Some((token, CRATES.iter().find(|(name, _)| *name == token.text)?)))
         .filter(|(_, (_, owners))| !owners.contains(&source.module()))
-        .map(|(token, (name, owners))| source.complaint(token.line, format!("`{name}` belongs to `{}`", owners.join(", "))))
+        .map(|(token, (name, owners))| {
+            source.complaint(token.line, format!("`{name}` belongs to `{}`", owners.join(", ")))
+        })
         .collect()
 }
 

@@ -1,5 +1,7 @@
 //! `replace`, `write` and `delete`: a change as it was meant, or none.
 //!
+//! `write` does not rewrite a file that the model has not seen: it shows the file instead ([`unseen`]).
+//!
 //! `replace` looks for its text in three ways and takes the first that finds any; more than one place is refused:
 //!
 //! 1. exactly, byte for byte (in a file with CRLF line ends, the given LF counts as CRLF);
@@ -9,8 +11,8 @@
 use std::ops::Range;
 
 use super::super::text::clip;
-use super::{Answer, DeleteArguments, ReplaceArguments, WriteArguments, path};
-use crate::workspace::{FileError, Files, RelativePath};
+use super::{Answer, DeleteArguments, ReadArguments, ReplaceArguments, WriteArguments, look, path};
+use crate::workspace::{FileError, Files, Kind, RelativePath};
 
 /// The largest file that is edited, in bytes.
 const MOST_FILE_BYTES: u64 = 8 << 20;
@@ -24,12 +26,19 @@ const MOST_COMPARED_LINES: usize = 20_000;
 pub(super) fn replace(files: &Files, arguments: &ReplaceArguments) -> Result<Answer, FileError> {
     let path = path(&arguments.path)?;
     if arguments.old.is_empty() {
-        return Ok(Answer::error("old is empty; to create a file or rewrite it, call write"));
-    }
-    if arguments.old == arguments.new {
-        return Ok(Answer::error("old and new are the same; nothing was changed"));
+        return Ok(Answer::error(
+            "old is empty. To add lines, copy a line of the file into old, and that line with the new ones into new; \
+             to create a file or rewrite it, call write",
+        ));
     }
     let contents = files.read(&path, MOST_FILE_BYTES)?;
+    if arguments.old == arguments.new {
+        let hint = match places_of(&contents, arguments.new.as_bytes())[..] {
+            [] => "read the file",
+            _ => "the file reads so already: do what is left of the task, or call finish",
+        };
+        return Ok(Answer::error(format!("old and new are the same, so nothing was changed; {hint}")));
+    }
     let uses_crlf = has_only_crlf(&contents);
     let (old, new) = match uses_crlf {
         true => (to_crlf(&arguments.old), to_crlf(&arguments.new)),
@@ -76,6 +85,20 @@ pub(super) fn write(files: &Files, arguments: &WriteArguments) -> Result<Answer,
     files.write(&path, contents.as_bytes())?;
     let done = if before.is_some() { "Rewrote" } else { "Created" };
     Ok(Answer::changed(format!("{done} `{path}` ({} lines).", contents.lines().count())))
+}
+
+/// What the model reads instead of a rewrite: the file that it would have lost. `None`: there is no such file.
+pub(super) fn unseen(files: &Files, arguments: &WriteArguments) -> Result<Option<Answer>, FileError> {
+    let path = path(&arguments.path)?;
+    if !matches!(files.kind(&path), Ok(Kind::File { length: 1.., .. })) {
+        return Ok(None);
+    }
+    let read = ReadArguments { path: path.to_string(), start: None, lines: None };
+    let shown = look::read(files, &read)?.text;
+    Ok(Some(Answer::error(format!(
+        "`{path}` exists already and was not read, so nothing was written. {shown}\n\
+         Change it with replace; or call write again to rewrite it as a whole."
+    ))))
 }
 
 pub(super) fn delete(files: &Files, arguments: &DeleteArguments) -> Result<Answer, FileError> {

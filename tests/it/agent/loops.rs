@@ -48,7 +48,9 @@ async fn a_plan_an_edit_a_command_and_finish() {
     assert_eq!(report.plan.as_deref(), Some("1. look\n2. change"));
     assert_eq!((report.steps, report.written_paths), (4, vec!["a.txt".to_owned()]));
     insta::assert_snapshot!(setup.told().join("\n---\n"), @r"
-    The plan is noted. Now do its first step with another tool.
+    The plan is noted. The task: Change two to three.
+
+    Now do it. To change a file, read it and call replace; to create a new file, call write.
     ---
     Replaced in `a.txt` at line 2. It now reads:
        1  one
@@ -251,10 +253,10 @@ async fn repetition_is_told_once_and_then_ends_the_run() {
     assert!(!told[2].contains("same call") && !told[4].contains("same call"), "{told:?}");
 
     let list = || call("list", json!({}));
-    let six = || [look(), list(), look(), list(), look(), list()];
-    let setup = Setup::new([plan()].into_iter().chain(six()).chain(six()));
+    let pairs = || [look(), list(), look(), list()];
+    let setup = Setup::new([plan()].into_iter().chain(pairs()).chain(pairs()));
     let (pause, _) = setup.run().await;
-    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list in turns with another one, 3 times and did not stop when told");
+    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list twice, in turns with another one, and did not stop when told");
 }
 
 #[tokio::test]
@@ -285,6 +287,9 @@ async fn finish_without_a_change_is_questioned_once() {
         Setup::new([plan(), call("finish", json!({ "summary": "It is so already.", "no_change_needed": "true" }))]);
     let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
     assert_eq!(setup.run().await.0.unwrap(), expected);
+    let claim = call("finish", json!({ "summary": "Two is three.", "no_change_needed": true }));
+    let setup = Setup::new([plan(), edit(), claim]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
 }
 
 #[tokio::test]
@@ -392,4 +397,24 @@ async fn finishing_again_without_any_work_is_questioned_once() {
     assert_eq!(agent.run().await.unwrap(), finished());
     setup.assert_used();
     assert!(setup.told()[3].starts_with("Error: Nothing has changed since that result"), "{:?}", setup.told());
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_seen_is_shown_instead_of_rewritten() {
+    let write = || call("write", json!({ "path": "./a.txt", "content": "all new\n" }));
+    let setup = Setup::new([plan(), write(), write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
+    let told = setup.told();
+    insta::assert_snapshot!(told[1], @r"
+    Error: `a.txt` exists already and was not read, so nothing was written. `a.txt`, lines 1 to 2 of 2:
+       1  one
+       2  two
+    Change it with replace; or call write again to rewrite it as a whole.
+    ");
+    assert_eq!(told[2], "Rewrote `a.txt` (1 lines).");
+    let read = call("read", json!({ "path": "a.txt" }));
+    let setup = Setup::new([plan(), read, write(), finish()]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    assert_eq!(setup.file("a.txt"), "all new\n");
 }

@@ -191,8 +191,9 @@ fn replace_says_what_to_do_when_it_cannot() {
     Copy old from these lines, without the numbers.
     ");
     insta::assert_snapshot!(say("zzzz qqqq", "x"), @"Error: the text is not in `src/calc.py`; nothing was changed. Nothing there is like it: read the file.");
-    insta::assert_snapshot!(say("", "x"), @"Error: old is empty; to create a file or rewrite it, call write");
-    insta::assert_snapshot!(say("a", "a"), @"Error: old and new are the same; nothing was changed");
+    insta::assert_snapshot!(say("", "x"), @"Error: old is empty. To add lines, copy a line of the file into old, and that line with the new ones into new; to create a file or rewrite it, call write");
+    insta::assert_snapshot!(say("zz", "zz"), @"Error: old and new are the same, so nothing was changed; read the file");
+    insta::assert_snapshot!(say("def add", "def add"), @"Error: old and new are the same, so nothing was changed; the file reads so already: do what is left of the task, or call finish");
     insta::assert_snapshot!(tree.say("replace", json!({ "path": "no.py", "old": "a", "new": "b" })), @"Error: `no.py` does not exist; list its folder to see what is there");
     assert_eq!(tree.read("src/calc.py"), before);
 }

@@ -71,7 +71,7 @@ async fn attempt(name: &str, instruction: &str, prepare: impl Fn(&Path), check: 
     let budgets = Budgets {
         steps: 20,
         tokens: 100_000,
-        deadline: begun + Duration::from_secs(300),
+        deadline: begun + Duration::from_secs(600),
         command: Duration::from_secs(120),
         answer_tokens: 1_000,
         temperature: std::env::var("PATCHWRIGHT_TRIAL_TEMPERATURE").ok().map(|text| text.parse().unwrap()),

@@ -84,3 +84,58 @@ async fn a_sweep_spares_the_living() {
     sandbox.close().await.unwrap();
     assert!(sandbox.run(&command("true")).await.is_err());
 }
+
+/// The containers of `owner`, running or not, that the engine knows.
+async fn containers_of(owner: &str) -> usize {
+    let host = settings(Choice::Container).docker_host;
+    let socket = host.as_deref().and_then(|host| host.strip_prefix("unix://")).unwrap_or("/var/run/docker.sock");
+    let docker = bollard::Docker::connect_with_unix(socket, 30, bollard::API_DEFAULT_VERSION).unwrap();
+    let filters = std::collections::HashMap::from([("label", vec![format!("patchwright.owner={owner}")])]);
+    let options = bollard::query_parameters::ListContainersOptionsBuilder::default().all(true).filters(&filters);
+    docker.list_containers(Some(options.build())).await.unwrap().len()
+}
+
+/// An interrupt comes when it likes: just after the order, or when the container starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_whose_opening_was_dropped_is_gone_when_all_are_closed() {
+    for moment in ["ordered", "made"] {
+        let mut settings = settings(Choice::Container);
+        settings.owner = format!("patchwright-dropped-{}-{moment}", std::process::id());
+        let Some(backend) = backend(&settings).await else { return };
+        let tree = tempfile::tempdir().unwrap();
+        {
+            let opening = backend.open(tree.path());
+            tokio::pin!(opening);
+            tokio::select! {
+                biased;
+                _ = &mut opening => panic!("it opened too soon"),
+                () = async {
+                    tokio::task::yield_now().await;
+                    while moment == "made" && containers_of(&settings.owner).await == 0 {}
+                } => {}
+            }
+        }
+        backend.close_all(Duration::from_secs(20)).await;
+        assert_eq!(containers_of(&settings.owner).await, 0, "{moment}");
+        assert!(matches!(backend.open(tree.path()).await, Err(SandboxError::Broken(_))), "it is closed");
+        assert_eq!(backend.sweep().await.unwrap(), 0);
+    }
+}
+
+/// The probe opens a box too, and an interrupt then finds no backend.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_probe_leaves_no_box() {
+    let mut settings = settings(Choice::Container);
+    settings.owner = format!("patchwright-probe-{}", std::process::id());
+    let Some(_) = backend(&settings).await else { return };
+    {
+        let probe = Backend::probe(&settings);
+        tokio::pin!(probe);
+        tokio::select! {
+            _ = &mut probe => panic!("it was done too soon"),
+            () = async { while containers_of(&settings.owner).await == 0 {} } => {}
+        }
+    }
+    patchwright::sandbox::await_removals(Duration::from_secs(20)).await;
+    assert_eq!(containers_of(&settings.owner).await, 0);
+}

@@ -233,6 +233,29 @@ async fn remotes_that_cannot_be_used_say_why_and_leave_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_killed_clone_left_goes_before_the_next_one() {
+    let ground = Ground::new();
+    let source = ground.repository("source");
+    source.write("a.txt", "one");
+    source.commit("first");
+    drop(ground.checkout(&source.url(), None).await.unwrap());
+    let mirror = mirrors(&ground).remove(0);
+    let number = "0123456789abcdef0123456789abcdef";
+    let left = ["new", "old"].map(|kind| mirror.with_extension(format!("{kind}-{number}")));
+    // A repository may be called almost like that.
+    let other = mirror.with_extension(format!("new-{number}-0123456789ab.git"));
+    for folder in left.iter().chain([&other]) {
+        fs::create_dir_all(folder.join("objects")).unwrap();
+    }
+    fs::remove_dir_all(mirror.join("refs")).unwrap();
+    fs::remove_file(mirror.join("HEAD")).unwrap();
+    drop(ground.checkout(&source.url(), None).await.unwrap());
+    assert!(mirror.join("HEAD").exists());
+    assert!(left.iter().all(|folder| !folder.exists()), "{:?}", mirrors(&ground));
+    assert!(other.exists());
+}
+
+#[tokio::test]
 async fn a_cancelled_checkout_leaves_nothing_and_kills_git() {
     let ground = Ground::new();
     // A server that takes the connection and says nothing.

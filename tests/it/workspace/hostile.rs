@@ -175,6 +175,75 @@ async fn a_folder_without_permissions_goes_with_its_checkout() {
     assert!(ground.task_folders().is_empty());
 }
 
+/// What nobody may read stops no task. Root may read everything, so it has an ordinary user run this.
+#[tokio::test]
+async fn what_a_command_closed_is_opened_again() {
+    if rustix::process::getuid().is_root() {
+        return as_an_ordinary_user("workspace::hostile::what_a_command_closed_is_opened_again");
+    }
+    let close = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let ground = Ground::new();
+    let source = ground.repository("source");
+    source.write("tracked/a", "1\n");
+    source.commit("first");
+    fs::create_dir(source.path.join("private")).unwrap();
+    close(&source.path.join("private"), 0o000);
+    for remote in [source.local(), source.url()] {
+        let checkout = ground.checkout(&remote, None).await.unwrap();
+        let export = checkout.export(checkout.base_tree()).await.unwrap();
+        for tree in [checkout.tree_path(), export.tree_path()] {
+            for (name, mode) in [("none/inner", 0o000), ("list/inner", 0o400), ("enter/inner", 0o100)] {
+                fs::create_dir_all(tree.join(name)).unwrap();
+                fs::write(tree.join(name).join("file"), "x").unwrap();
+                close(&tree.join(name).join("file"), 0o000);
+                close(&tree.join(name), mode);
+                close(tree.join(name).parent().unwrap(), mode);
+            }
+            close(&tree.join("tracked"), 0o000);
+        }
+        checkout.files().walk(None, 100).unwrap();
+        let artefacts = checkout.artefacts_of(&export).await.unwrap();
+        assert_eq!(artefacts.paths().collect::<Vec<_>>(), ["enter/", "list/", "none/"]);
+        assert_eq!(changed(&checkout).await, ["enter/inner/file", "list/inner/file", "none/inner/file"]);
+        assert!(checkout.snapshot(&artefacts).await.unwrap().is_empty());
+        close(&checkout.tree_path().join("none/inner"), 0o000);
+        close(&checkout.tree_path().join("none"), 0o000);
+        drop((checkout, export));
+        assert!(ground.task_folders().is_empty());
+    }
+    let mode = fs::metadata(source.path.join("private")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o000, "the user's own repository is not touched");
+    close(&source.path.join("private"), 0o700);
+}
+
+/// Runs one of these tests as user 1000.
+fn as_an_ordinary_user(test: &str) {
+    let skipped = |reason: &str| {
+        eprintln!("SKIPPED: {reason}");
+        assert!(std::env::var_os("PATCHWRIGHT_TEST_REQUIRE_ALL").is_none(), "cannot run here: {reason}");
+    };
+    if which::which("setpriv").is_err() {
+        return skipped("setpriv is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(std::env::current_exe().unwrap(), folder.path().join("tests")).unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(1000), Some(1000)).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=1000", "--regid=1000", "--clear-groups"])
+        .arg(folder.path().join("tests"))
+        .args(["--exact", test, "--nocapture"])
+        .env("HOME", folder.path())
+        .env("TMPDIR", folder.path())
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if printed.contains("Permission denied (os error 13)") && !printed.contains("running") {
+        return skipped("the temporary folder cannot be reached by an ordinary user");
+    }
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
 #[tokio::test]
 async fn a_base_with_paths_into_git_data_is_refused() {
     let ground = Ground::new();

@@ -71,6 +71,11 @@ async fn a_push_works_when_the_base_branch_has_moved_on() {
     source.commit("theirs");
     source.git(&["push", "-q", remote.path.to_str().unwrap(), "trunk"]);
     checkout.push(&commit, "result", &PushExpectation::Absent).await.unwrap();
+    // The other way to push relies on a base that stands still, and works without that too.
+    checkout.push_beside_base(&commit, "beside", &PushExpectation::Absent).await.unwrap();
+    remote.git(&["branch", "-D", "result", "beside"]);
+    checkout.push_beside_base(&commit, "result", &PushExpectation::Absent).await.unwrap();
+    assert_eq!(remote.git(&["rev-parse", "result"]), commit.as_str());
     remote.git(&["fsck", "--strict"]);
 }
 

@@ -56,6 +56,8 @@ pub struct Settings {
     pub labels: Vec<String>,
     #[serde(default = "default_branch")]
     pub branch: String,
+    /// The branch that the result is compared with; the default one if absent.
+    pub base: Option<String>,
     /// The repository has no commit.
     #[serde(default)]
     pub empty: bool,

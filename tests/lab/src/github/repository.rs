@@ -108,7 +108,7 @@ impl RepositoryBuilder {
         if !self.commits.is_empty() {
             let work = tempfile::Builder::new().prefix("lab-work-").tempdir_in(&self.shared.folder)?;
             working_tree(work.path(), &self.default_branch, &self.commits).await?;
-            git::bytes(work.path(), &["push", "--quiet", &folder, "HEAD"]).await?;
+            git::bytes(work.path(), &["push", "--quiet", "--tags", &folder, "refs/heads/*:refs/heads/*"]).await?;
         }
         let mut state = self.shared.state();
         state.user(owner, "Organization");

@@ -296,7 +296,8 @@ async fn changes(
     let pulled = report.pulls.last().and_then(|pull| Some(pull.pull.as_ref()?.head.clone()));
     let result = settings.expect.branch.clone().or(pulled).filter(|branch| report.branches.contains(branch));
     if let Some(branch) = result {
-        return between(&folder, &settings.branch, &branch).await.map(Some);
+        let base = settings.base.as_ref().unwrap_or(&settings.branch);
+        return between(&folder, base, &branch).await.map(Some);
     }
     let diff = match settings.expect.stdout {
         Stdout::Diff => report.stdout.clone(),

@@ -1,0 +1,3 @@
+v=$(cat value.txt)
+echo "the value is $v"
+test "$v" = 2

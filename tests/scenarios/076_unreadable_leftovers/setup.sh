@@ -1,0 +1,1 @@
+printf "locked/\n" > .gitignore

@@ -1,0 +1,3 @@
+git add --all
+git commit --quiet --message One
+git branch agent-task-098shape
