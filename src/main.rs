@@ -22,13 +22,15 @@ use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::task::{IssueReference, RepositoryName, Task};
-use patchwright::workspace::{Remote, Workspace};
+use patchwright::workspace::{self, Remote, Workspace};
 
 /// Bytes of an instruction on standard input.
 const LONGEST_INSTRUCTION: u64 = 10_000_000;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
+/// Removing a task's folders at its normal end takes at most this long.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(60);
 /// Cleaning up after a signal takes at most this long.
 const GOODBYE: Duration = Duration::from_millis(1500);
 
@@ -75,9 +77,7 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         prepared = prepare(flags, run, environment, &progress) => prepared,
         () = &mut interrupted => {
             sandbox::await_removals(GOODBYE).await;
-            progress.finish();
-            progress.print("interrupted");
-            return Ok(INTERRUPTED);
+            return Ok(interruption(&progress));
         }
     };
     let (config, ready) = match prepared {
@@ -101,9 +101,7 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
-                    progress.finish();
-                    progress.print("interrupted");
-                    return Ok(INTERRUPTED);
+                    return Ok(interruption(&progress));
                 }
             }
         }
@@ -113,7 +111,14 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     for line in progress::closing_lines(&outcome) {
         progress.print(&line);
     }
+    workspace::await_removals(LONGEST_REMOVAL);
     Ok(exit_code(&outcome.conclusion, printed, &progress))
+}
+
+fn interruption(progress: &Progress) -> u8 {
+    progress.finish();
+    progress.print("interrupted");
+    INTERRUPTED
 }
 
 /// The conclusion's code; a result that could not be handed over is a failure, whatever it was.

@@ -33,6 +33,7 @@ pub use checkout::{Author, Checkout, Export, PushExpectation};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};
+pub use folder::await_removals;
 pub use object::{CommitId, TreeId};
 pub use path::{PathError, RelativePath};
 pub use snapshot::{Artefacts, Snapshot};

@@ -208,13 +208,13 @@ fn open_regular(found: &Found<'_>, permissions: Permissions) -> Result<Option<fs
     let path = display(found.path);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(found.parent, found.name, flags, Mode::empty());
-    let opened = match open() {
+    let descriptor = match open() {
         Err(rustix::io::Errno::ACCESS) if permissions == Permissions::Repair => {
             give_access(found.parent, found.name).and_then(|()| open())
         }
         result => result,
     };
-    let file = match opened {
+    let file = match descriptor {
         Ok(descriptor) => fs::File::from(descriptor),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Ok(None),
         Err(errno) => return Err(explain(errno, &path).into()),

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -59,6 +60,7 @@ impl Drop for Folder {
 pub(super) fn remove_on_drop(path: &Path, held: impl Send + 'static) {
     let (finished, waiting) = std::sync::mpsc::channel::<()>();
     let folder = path.to_owned();
+    let running = Removal::begin();
     let spawned = std::thread::Builder::new().name("removal".into()).spawn(move || {
         // The lock goes last: without it, an unfinished removal would not look abandoned.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|entry| entry.file_name() != LOCK) {
@@ -67,13 +69,39 @@ pub(super) fn remove_on_drop(path: &Path, held: impl Send + 'static) {
             }
         }
         remove_tree(&folder);
-        drop((held, finished));
+        drop((held, running, finished));
     });
     match spawned {
         // It ends early, with an error, when the thread lets go of its end.
         Ok(_) => drop(waiting.recv_timeout(DROP_LIMIT)),
         Err(_) => remove_tree(path),
     }
+}
+
+/// How many removals go on in the background.
+static REMOVALS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of them, while it lives.
+struct Removal;
+
+impl Removal {
+    fn begin() -> Self {
+        *REMOVALS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        *REMOVALS.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        REMOVALS.1.notify_all();
+    }
+}
+
+/// Waits until no folder is being removed any more, at most for `limit`.
+pub fn await_removals(limit: Duration) {
+    let running = REMOVALS.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(REMOVALS.1.wait_timeout_while(running, limit, |running| *running > 0));
 }
 
 /// Removes the folders of dead processes below `temporary`; answers how many.

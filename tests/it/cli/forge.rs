@@ -26,7 +26,10 @@ async fn what_the_forge_refuses_is_told_with_cause_and_remedy() {
         &["failed in stage `checkout`", "acme/closed", "Check the name, and that the token has read access"],
     );
     let readable = place.run(&run("acme/readable"));
-    readable.refuses(1, &["failed in stage `push`", "acme/readable", "Check the token", "write access to contents"]);
+    readable.refuses(
+        1,
+        &["failed in stage `intake`", "the token may not push to acme/readable", "Give it write access to contents"],
+    );
     let base = place.run(&[&run("acme/open")[..], &["--base", "nowhere"]].concat());
     base.refuses(1, &["failed in stage `checkout`", "`nowhere` names no branch, tag or commit"]);
     let no_issue = place.run(&["run", "--issue", "acme/open#77"]);

@@ -90,7 +90,7 @@ fn wrong_usage_and_settings_are_refused() {
         (&["--timeout", "soon"], &["`soon` is not a time such as 90s, 30m or 2h"]),
         (&["--timeout", "0"], &["`0` is not a time such as"]),
         (&["--max-steps", "0"], &["--max-steps"]),
-        (&["--endpoint", "localhost"], &["the model endpoint `localhost` cannot be used", "https://host/path"]),
+        (&["--endpoint", "localhost"], &["the model endpoint cannot be used", "such as https://host/path"]),
         (&["--issue", "acme/widgets#1"], &["cannot be used with"]),
     ];
     for (arguments, parts) in cases {
@@ -105,7 +105,7 @@ fn wrong_usage_and_settings_are_refused() {
     place.run(&only_comment).refuses(2, &["The task has no instruction", "Say in one sentence"]);
     for (name, value, parts) in [
         ("LOG_LEVEL", "loud", &["LOG_LEVEL=`loud` is not one of", "debug"][..]),
-        ("GITHUB_API_URL", "api", &["GITHUB_API_URL=`api` cannot be used"]),
+        ("GITHUB_API_URL", "api", &["GITHUB_API_URL cannot be used", "such as https://host/path"]),
         ("LLM_API_ENDPOINT", "http://me:pass@h/v1", &["no user name and no password"]),
         ("TASK_TIMEOUT_SECONDS", "-3", &["TASK_TIMEOUT_SECONDS=`-3` is not a whole number above zero"]),
         ("COMMENT_ON_FAILURE", "maybe", &["COMMENT_ON_FAILURE=`maybe` is neither true nor false"]),

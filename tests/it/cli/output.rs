@@ -15,6 +15,7 @@ fn script(content: &str) -> Script {
     };
     let lines = [
         call("plan", serde_json::json!({ "steps": ["Write README"] })),
+        call("read", serde_json::json!({ "path": "README" })),
         call("write", serde_json::json!({ "path": "README", "content": content })),
         call("finish", serde_json::json!({ "summary": "It greets." })),
     ];
@@ -38,7 +39,7 @@ async fn json_is_one_object_for_every_outcome() {
         (PATCH, red, None, &[], 3, "unverified"),
         (broken, green, None, &[], 1, "failed"),
         ("Greet.", green, Some(&idle), &[], 4, "no_change"),
-        ("Greet.", green, Some(&busy), &["--max-steps", "2"], 5, "budget_ran_out"),
+        ("Greet.", green, Some(&busy), &["--max-steps", "3"], 5, "budget_ran_out"),
         (PATCH, green, None, &["--base", "nowhere"], 1, "failed"),
     ];
     for (task, test, model, more, code, conclusion) in cases {
@@ -93,10 +94,10 @@ async fn the_record_holds_messages_calls_and_results() {
     let messages = of("message");
     assert!(messages.iter().any(|event| event["message"].to_string().contains("Greet the world.")), "{text}");
     let names: Vec<_> = of("call").iter().map(|event| event["tool"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(names, ["plan", "write", "finish"]);
-    assert!(of("call_result")[1]["result"].as_str().unwrap().contains("README"), "{text}");
+    assert_eq!(names, ["plan", "read", "write", "finish"]);
+    assert!(of("call_result")[2]["result"].as_str().unwrap().contains("README"), "{text}");
     assert_eq!(of("tests").len(), 2);
-    assert_eq!(of("reply").len(), 3);
+    assert_eq!(of("reply").len(), 4);
     assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
     place.run(&run).refuses(2, &["the file exists already", "Name a new one"]);
     assert_eq!(std::fs::read_to_string(&record).unwrap(), text);
