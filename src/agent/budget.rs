@@ -9,7 +9,7 @@ use crate::outcome::{Budget, StopReason, Usage};
 /// The limits of one run.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Requests to the model. Default of the command line: 60.
+    /// Requests to the model. Default of the command line: 50.
     pub steps: u32,
     /// Prompt and completion tokens of all requests together.
     pub tokens: u64,
