@@ -231,10 +231,16 @@ impl Scenario {
         Ok(Self { name, folder, text, settings, script })
     }
 
-    /// The first of the programs it needs that is not on the PATH.
+    /// The first of the programs it needs that is not on the PATH, or of the commands (with a space) that fail.
     pub fn missing_program(&self) -> Option<&str> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        let on_path = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        let found = |needed: &str| match needed.contains(' ') {
+            true => {
+                std::process::Command::new("sh").args(["-c", needed]).output().is_ok_and(|run| run.status.success())
+            }
+            false => on_path(needed),
+        };
         self.settings.requires.iter().map(String::as_str).find(|program| !found(program))
     }
 
