@@ -203,7 +203,7 @@ fn peak_of(pid: u32) -> Option<f64> {
 /// Where the wall time went: the stages as the record tells, and what lies before, between and after them.
 fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>> {
     const STAGES: [(&str, &str); 8] = [
-        ("intake", "intake: the issue, an earlier pull request"),
+        ("intake", "intake: is there a pull request?"),
         ("checkout", "checkout"),
         ("baseline", "baseline"),
         ("solve", "solve, with verify"),
@@ -212,7 +212,7 @@ fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>
         ("pull_request", "pull request"),
         ("report", "report"),
     ];
-    let (mut spans, mut trial, mut told) = (vec![0.0; STAGES.len()], 0.0, 0.0);
+    let (mut spans, mut told) = (vec![0.0; STAGES.len()], 0.0);
     // The stage that is running or was last, and since when.
     let (mut last, mut since) = ("", 0.0);
     for event in events {
@@ -222,16 +222,14 @@ fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>
         match (event["event"].as_str(), last, stage) {
             (Some("stage_done"), _, _) => spans[number] += now - since,
             (_, "intake", "checkout") => told = now - since,
-            (_, "intake", "intake") => trial = now - since,
             _ => {}
         }
         (last, since) = (stage, now);
     }
     let mut parts: Vec<_> = STAGES.iter().map(|(_, name)| *name).zip(spans).collect();
-    parts.insert(1, ("a trial of the sandbox", trial));
-    parts.insert(2, ("comment and labels of the start", told));
+    parts.insert(1, ("comment and labels of the start", told));
     let known: f64 = parts.iter().map(|(_, time)| time).sum();
-    parts.push(("the process's start and end, and the rest", wall - known));
+    parts.push(("start, a trial of the sandbox, end", wall - known));
     Ok(parts)
 }
 

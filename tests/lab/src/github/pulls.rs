@@ -27,8 +27,19 @@ pub(super) async fn dispatch(call: &Call<'_>, name: &str, permission: Permission
 /// After a push: open pull requests follow their head, and close when it is gone.
 pub(super) async fn follow_heads(shared: &Shared, name: &str) {
     let Some((path, heads)) = open_heads(shared, name) else { return };
+    if heads.is_empty() {
+        return;
+    }
+    // All at once: a process for each would make the lab slower with each pull request.
+    let listed = git::text(&path, &["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads/"]).await;
+    let Ok(listed) = listed else { return };
+    let commit_of = |branch: &str| {
+        let found = listed.lines().filter_map(|line| line.split_once(' '));
+        let mut found = found.filter(|(_, name)| name.strip_prefix("refs/heads/") == Some(branch));
+        found.next().map(|(commit, _)| commit.to_owned())
+    };
     for (number, head) in heads {
-        let commit = commit_of(&path, &head).await;
+        let commit = commit_of(&head);
         let mut state = shared.state();
         let Some(issue) = find_mut(&mut state, name, number) else { continue };
         match (commit, &mut issue.pull) {
