@@ -1,6 +1,6 @@
 //! Temporary folders that are removed on drop, and swept at the next start if the process died first.
 //!
-//! A folder is `TEMPORARY/patchwright-XXXX/` with the file `lock` in it, which its process holds with `flock` as long
+//! A folder is `TEMPORARY/patchwright-NAME/` with the file `lock` in it, which its process holds with `flock` as long
 //! as it lives. A lock that can be had therefore marks a folder that nobody uses.
 //!
 //! Dropping a big folder takes no longer than an interrupted program may: the rest is removed while the program goes on,
