@@ -6,6 +6,7 @@
 
 pub mod render;
 mod retry;
+mod watch;
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
+
+pub use watch::{CommitState, CommitStatus, Fresh, IssueComment, Labelled, Limits, Permission};
 
 use crate::outcome::PullRequest;
 use crate::task::{IssueReference, RepositoryName, TaskId};
@@ -53,8 +56,21 @@ pub struct Issue {
     pub state: String,
     #[serde(default)]
     pub labels: Vec<Label>,
+    #[serde(default)]
+    pub user: Option<User>,
+    /// RFC 3339.
+    #[serde(default)]
+    pub created_at: String,
+    #[serde(default)]
+    pub updated_at: String,
     /// Present if the "issue" is a pull request.
     pub pull_request: Option<serde_json::Value>,
+}
+
+/// Somebody on the forge; a deleted account is `None` where it stood.
+#[derive(Debug, Clone, Deserialize)]
+pub struct User {
+    pub login: String,
 }
 
 /// A label of an issue.

@@ -20,5 +20,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod progress;
 pub mod sandbox;
+pub mod service;
+pub mod store;
 pub mod task;
 pub mod workspace;

@@ -202,11 +202,11 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));
     }
-    let model: Option<Box<dyn Model>> = match model.transpose()? {
-        Some(model) => Some(Box::new(model)),
+    let model: Option<Arc<dyn Model>> = match model.transpose()? {
+        Some(model) => Some(Arc::new(model)),
         None => None,
     };
-    Ok(Services { workspace, backend, model, forge, events, settings: config.pipeline.clone() })
+    Ok(Services { workspace, backend: Arc::new(backend), model, forge, events, settings: config.pipeline.clone() })
 }
 
 /// Tells the issue of a task that will not begin; what cannot be posted is logged.
@@ -268,6 +268,8 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         test_command,
         started,
         deadline,
+        claim: None,
+        more_attempts: false,
     }))
 }
 
@@ -297,7 +299,7 @@ async fn take_issue(
 }
 
 fn failed_at_intake(error: &anyhow::Error) -> Conclusion {
-    Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new() }
+    Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new(), transient: false }
 }
 
 /// The config's section on a repository; GitHub compares names without case.

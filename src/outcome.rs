@@ -2,14 +2,14 @@
 
 mod printable;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use printable::printable;
 
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     Intake,
@@ -273,7 +273,8 @@ pub enum Conclusion {
     /// A budget ran out first.
     BudgetRanOut { budget: Budget },
     /// The task failed. `cause` and `remedy` are for the user and hold no secret; an empty remedy stands in the cause.
-    Failed { stage: Stage, cause: String, remedy: String },
+    /// `transient`: the world was in the way (network, limits, an engine that is down), so the same task may pass later.
+    Failed { stage: Stage, cause: String, remedy: String, transient: bool },
 }
 
 impl Conclusion {

@@ -10,6 +10,7 @@ mod solve;
 pub mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -22,6 +23,7 @@ use crate::forge::Forge;
 use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
+use crate::store::Claim;
 use crate::task::{RepositoryName, Task};
 use crate::workspace::{Author, PatchError, PushError, Remote, Workspace, WorkspaceError};
 
@@ -39,6 +41,10 @@ pub struct Order {
     /// When the task was taken; its time counts from here.
     pub started: Instant,
     pub deadline: Instant,
+    /// The right to work a task of the queue, and its journal; `None`: from the command line, unjournalled.
+    pub claim: Option<Claim>,
+    /// A transient failure of this attempt will be tried again, so it is not reported as the task's end.
+    pub more_attempts: bool,
 }
 
 /// Where the result goes.
@@ -55,9 +61,9 @@ pub enum Delivery {
 /// What the spine is built from.
 pub struct Services {
     pub workspace: Workspace,
-    pub backend: Backend,
+    pub backend: Arc<Backend>,
     /// `None` where no model is needed: in patch mode.
-    pub model: Option<Box<dyn Model>>,
+    pub model: Option<Arc<dyn Model>>,
     pub forge: Forge,
     pub events: Events,
     pub settings: Settings,
@@ -197,7 +203,12 @@ impl Failure {
             };
             workspace.or_else(push).or_else(patch).or_else(model)
         });
-        Conclusion::Failed { stage: self.stage, cause: format!("{:#}", self.error), remedy: remedy.unwrap_or_default() }
+        Conclusion::Failed {
+            stage: self.stage,
+            cause: format!("{:#}", self.error),
+            remedy: remedy.unwrap_or_default(),
+            transient: false,
+        }
     }
 }
 

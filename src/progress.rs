@@ -167,7 +167,7 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
 /// Stage, cause and remedy of a failure; nothing for other conclusions.
 pub fn failure_in_words(conclusion: &Conclusion) -> String {
     match conclusion {
-        Conclusion::Failed { stage, cause, remedy } => {
+        Conclusion::Failed { stage, cause, remedy, .. } => {
             let remedy = if remedy.is_empty() { String::new() } else { format!(". {remedy}") };
             format!("failed in stage `{}`: {cause}{remedy}", stage.name())
         }

@@ -112,7 +112,7 @@ pub fn finished_comment(agent: &str, outcome: &Outcome) -> String {
             &format!("the {} ran out before the task was done", budget_name(*budget)),
             "Raise this budget, or split the task.",
         ),
-        Conclusion::Failed { stage, cause, remedy } => failed(id, *stage, cause, remedy),
+        Conclusion::Failed { stage, cause, remedy, .. } => failed(id, *stage, cause, remedy),
     };
     let link = outcome.pull_request.as_ref().map(|pull_request| {
         let draft = if pull_request.draft { " (draft)" } else { "" };

@@ -84,6 +84,7 @@ pub(super) fn withhold(conclusion: Conclusion, outcome: &Outcome) -> Conclusion 
         stage: Stage::Verify,
         cause: format!("the change is not verified (tests: {tests}), and the config publishes no drafts"),
         remedy: "Set publish.unverified = \"draft\" to see such changes".into(),
+        transient: false,
     }
 }
 

@@ -86,7 +86,7 @@ fn conclusions(text: &str) -> [Conclusion; 5] {
         Conclusion::Unverified,
         Conclusion::NoChange,
         Conclusion::BudgetRanOut { budget: Budget::Tokens },
-        Conclusion::Failed { stage: Stage::Push, cause: text.into(), remedy: text.into() },
+        Conclusion::Failed { stage: Stage::Push, cause: text.into(), remedy: text.into(), transient: false },
     ]
 }
 
@@ -192,8 +192,12 @@ fn the_comments_follow_the_customary_words() {
     let done = finished_comment("patchwright", &Outcome { conclusion: Conclusion::Verified, ..outcome("x") });
     assert!(done.starts_with("✅ patchwright completed processing this task.\n"), "{done}");
     assert!(done.contains("\nPull request: https://github.example/owner/widgets/pull/5 (draft)\n"), "{done}");
-    let conclusion =
-        Conclusion::Failed { stage: Stage::Checkout, cause: "the clone broke".into(), remedy: "Try again.".into() };
+    let conclusion = Conclusion::Failed {
+        stage: Stage::Checkout,
+        cause: "the clone broke".into(),
+        remedy: "Try again.".into(),
+        transient: false,
+    };
     let failed = finished_comment("patchwright", &Outcome { conclusion, pull_request: None, ..outcome("x") });
     assert_eq!(
         failed,

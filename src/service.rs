@@ -1,0 +1,1 @@
+//! `patchwright serve`: watches dispatch repositories and works their tasks.

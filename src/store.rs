@@ -1,0 +1,411 @@
+//! What outlives the process: tasks with their leases, the journal of their effects, events, deliveries, ETags and
+//! spending, in one database.
+//!
+//! ```text
+//! admit -> queued -> claim (lease, epoch) -> running -> concluded -> reported: completed | failed | dead | cancelled
+//!             ^------- retry, release, expired lease -------'
+//! ```
+//!
+//! Every claim has a new `epoch`. Whatever a worker does outside, it first writes down through its [`Claim`]; a claim
+//! whose epoch is stale, since the lease expired and somebody else took the task, gets [`StoreError::Stale`] and must
+//! stop at once. Times are milliseconds since 1970, by the store's own clock.
+
+mod crash;
+mod sqlite;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Stage, Usage};
+use crate::task::{IssueReference, RepositoryName, TaskId};
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The SQLite file; made, with its folder, if it is missing (readable by its owner alone).
+    pub path: PathBuf,
+}
+
+/// Where a task stands. Each state but the first two is an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a worker; not before [`TaskRecord::not_before`].
+    Queued,
+    /// A worker holds the lease.
+    Running,
+    /// Ended with a pull request, or no change was needed.
+    Completed,
+    /// Ended with a reported failure.
+    Failed,
+    /// Used up its attempts without an end: it failed for transient reasons, or took the process with it.
+    Dead,
+    Cancelled,
+    /// Never to be worked: it is no task, or its author or target is not allowed.
+    Refused,
+}
+
+/// `priority:high`, none, `priority:low`; smaller goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    High,
+    Normal,
+    Low,
+}
+
+/// What intake knows of an issue that is a task and is allowed.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    pub issue: IssueReference,
+    pub id: TaskId,
+    pub title: String,
+    /// As the forge gave it; parsed again when the task is worked.
+    pub body: String,
+    pub author: String,
+    pub target: RepositoryName,
+    pub priority: Priority,
+    /// When the issue was made.
+    pub created_at: i64,
+    /// A hash of title and body: another one is another text.
+    pub revision: String,
+}
+
+/// What became of an admission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// A new row.
+    New,
+    /// The row was there, with this text.
+    Known(State),
+    /// The text was edited while the task waited: the row has the new text.
+    Updated,
+    /// The text was edited after the task had failed, died, been refused or cancelled: it is queued again, attempts at zero.
+    Requeued,
+    /// Edited while it runs, or after it was completed: the text that was worked stays.
+    TooLate(State),
+    /// Another issue has this task id already; the row is `Refused`.
+    IdTaken { by: IssueReference },
+}
+
+/// A row of the queue.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskRecord {
+    #[serde(skip)]
+    pub key: TaskKey,
+    pub issue: IssueReference,
+    /// `None`: refused before an id could be read.
+    pub id: Option<TaskId>,
+    pub title: String,
+    #[serde(skip)]
+    pub body: String,
+    pub author: String,
+    pub target: Option<RepositoryName>,
+    pub priority: Priority,
+    pub state: State,
+    /// Claims so far that count against the limit of attempts.
+    pub attempt: u32,
+    pub epoch: i64,
+    pub lease_owner: Option<String>,
+    pub lease_expires: Option<i64>,
+    pub not_before: i64,
+    /// Why it is in this state, or waits: for people.
+    pub reason: String,
+    /// Somebody wants it stopped, and why.
+    pub cancel: Option<String>,
+    /// The outcome as JSON, when there is one.
+    pub outcome: Option<String>,
+    pub pull_request: Option<String>,
+    /// The outcome is yet to be told on the issue.
+    pub report_due: bool,
+    pub created_at: i64,
+    pub admitted_at: i64,
+    pub started_at: Option<i64>,
+    pub ended_at: Option<i64>,
+}
+
+/// A row's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskKey(pub i64);
+
+/// What a worker may claim.
+#[derive(Debug, Clone)]
+pub struct ClaimRules {
+    /// Names the worker: machine, process, number.
+    pub owner: String,
+    pub lease: Duration,
+    /// Claims of a task that count as attempts; the claim beyond them is [`Claim::exhausted`].
+    pub attempts: u32,
+    /// Tasks of one target repository that may run at a time.
+    pub per_repository: u32,
+    /// Targets whose budget of the day is spent: their tasks wait, with this reason.
+    pub closed: Vec<(RepositoryName, String)>,
+}
+
+/// An effect on the outside that happens at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    StatusComment,
+    StartedComment,
+    RunningLabels,
+    Push,
+    PullRequest,
+    CommitStatus,
+    FinishedComment,
+    FinishedLabels,
+    CloseIssue,
+}
+
+/// One line of a task's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// A stage is done.
+    StageDone { stage: Stage },
+    /// About to have the effect.
+    Intent { effect: Effect, detail: String },
+    /// The effect was had; `detail` names it: an id, an address, a commit.
+    Had { effect: Effect, detail: String },
+    /// The change that was judged; from here on no model is needed. JSON of the pipeline's own making.
+    Solved { solution: String },
+    /// How the task ended; from here on it is only reported. The outcome as JSON.
+    Concluded { outcome: String },
+}
+
+/// What the database is asked to keep; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: sqlite::Sqlite,
+}
+
+/// The right to work a task, until its lease expires and somebody else takes it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    store: Store,
+    pub task: TaskRecord,
+    /// All attempts are used up: the task is only to be concluded and reported, not worked.
+    pub exhausted: bool,
+    owner: String,
+    lease: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The lease is lost: stop, and have no effect any more.
+    #[error("another worker has taken the task over")]
+    Stale,
+    #[error("the database cannot be used: {reason}. {remedy}")]
+    Unusable { reason: String, remedy: &'static str },
+}
+
+/// What a heartbeat tells the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heartbeat {
+    GoOn,
+    /// Somebody wants the task stopped: why.
+    Cancel(String),
+}
+
+/// How a claim ends. The state and the lease change in one transaction.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// Concluded and reported.
+    Ended { state: State, reason: String, pull_request: Option<String> },
+    /// Concluded, but the report is still to be made: another claim makes it, not before `after`.
+    ReportLater { state: State, reason: String, pull_request: Option<String>, after: Duration },
+    /// To be tried again after a transient failure.
+    Retry { after: Duration, reason: String },
+    /// Given back without an attempt counted: the service stops.
+    Released,
+}
+
+/// A question that people ask of the queue.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub states: Vec<State>,
+    /// Newest first, at most so many; 0: all.
+    pub limit: u32,
+}
+
+/// Counts for health and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub queued: u64,
+    /// Queued, and their time has come.
+    pub ready: u64,
+    pub running: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub dead: u64,
+    pub cancelled: u64,
+    pub refused: u64,
+    /// Age of the oldest ready task, in milliseconds.
+    pub oldest_ready: i64,
+}
+
+/// A webhook that was taken in and is not worked yet.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub id: String,
+    /// `issues`, `issue_comment`, ...
+    pub event: String,
+    pub payload: Vec<u8>,
+}
+
+/// What a page of the forge said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub etag: String,
+    /// What its reader wants to remember of it, as JSON.
+    pub memo: String,
+}
+
+/// Money in millionths of the operator's currency; `None`: unknown, which is not zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    pub tokens: u64,
+    pub micros: Option<u64>,
+}
+
+impl Store {
+    /// Opens the database, makes it if it is missing, and brings its tables up to date.
+    pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        todo!()
+    }
+
+    // Intake.
+    /// Takes a task in, or meets the row that is there.
+    pub async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
+        todo!()
+    }
+    /// Remembers that an issue's text is not to be worked. `true`: not known before, so it is to be told once.
+    pub async fn refuse(
+        &self,
+        issue: &IssueReference,
+        title: &str,
+        author: &str,
+        revision: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        todo!()
+    }
+    /// The row of an issue, if any.
+    pub async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, StoreError> {
+        todo!()
+    }
+    /// Issue numbers of a dispatch repository that are queued or running.
+    pub async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, StoreError> {
+        todo!()
+    }
+    pub async fn set_priority(&self, issue: &IssueReference, priority: Priority) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    // Queue.
+    /// Claims the next task: reports that are due first, then priority, then age.
+    pub async fn claim(&self, rules: &ClaimRules) -> Result<Option<Claim>, StoreError> {
+        todo!()
+    }
+    /// How long until the next task's time comes (its `not_before`, or an expiry of a lease); `None`: nothing is queued or running.
+    pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
+        todo!()
+    }
+    /// Wants a task stopped. A queued one is cancelled at once (its report is due), a running one by its worker.
+    pub async fn cancel(&self, key: TaskKey, reason: &str) -> Result<State, StoreError> {
+        todo!()
+    }
+    /// Queues a task that has ended again, attempts at zero. `false`: it is queued, running, or completed with a pull request.
+    pub async fn retry(&self, key: TaskKey, reason: &str) -> Result<bool, StoreError> {
+        todo!()
+    }
+
+    // For people.
+    /// Finds by task id, by a unique beginning of one, or by `owner/repo#N`.
+    pub async fn find(&self, name: &str) -> Result<Option<TaskRecord>, StoreError> {
+        todo!()
+    }
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
+        todo!()
+    }
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        todo!()
+    }
+    pub async fn journal(&self, key: TaskKey) -> Result<Vec<(i64, Entry)>, StoreError> {
+        todo!()
+    }
+    /// Events of a task after `seen`, in order: number, time, JSON.
+    pub async fn events(&self, key: TaskKey, seen: i64, limit: u32) -> Result<Vec<(i64, i64, String)>, StoreError> {
+        todo!()
+    }
+    /// Removes tasks that ended more than `older` ago, with all that belongs to them (a short memo of the issue's text
+    /// stays, so that an old open issue is not taken for a new task), and gives the space back. Answers how many.
+    pub async fn prune(&self, older: Duration) -> Result<u64, StoreError> {
+        todo!()
+    }
+
+    // Webhooks.
+    /// Takes a delivery in; `false`: its id was seen before.
+    pub async fn receive(&self, delivery: &Delivery) -> Result<bool, StoreError> {
+        todo!()
+    }
+    /// Deliveries that are not worked yet, oldest first.
+    pub async fn inbox(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        todo!()
+    }
+    /// A delivery was worked; its payload is dropped, its id remembered for a month.
+    pub async fn delivered(&self, id: &str) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    // Small memory.
+    pub async fn page(&self, url: &str) -> Result<Option<Page>, StoreError> {
+        todo!()
+    }
+    pub async fn set_page(&self, url: &str, page: &Page) -> Result<(), StoreError> {
+        todo!()
+    }
+
+    // Spending.
+    /// What was spent since midnight UTC: by all, or on one target.
+    pub async fn spent_today(&self, target: Option<&RepositoryName>) -> Result<Spent, StoreError> {
+        todo!()
+    }
+
+    /// Writes and reads one row: for health checks.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        todo!()
+    }
+}
+
+impl Claim {
+    pub fn epoch(&self) -> i64 {
+        self.task.epoch
+    }
+    /// Renews the lease.
+    pub async fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
+        todo!()
+    }
+    /// Appends to the journal, in one transaction with the check that the claim is not stale.
+    pub async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
+        todo!()
+    }
+    /// The journal of the task, all claims together, in order.
+    pub async fn journal(&self) -> Result<Vec<Entry>, StoreError> {
+        todo!()
+    }
+    /// Adds to the task's events (not fenced: they are for people).
+    pub async fn log(&self, events: &[String]) -> Result<(), StoreError> {
+        todo!()
+    }
+    /// Adds to what was spent today on the task and its target.
+    pub async fn spend(&self, usage: Usage, micros: Option<u64>) -> Result<(), StoreError> {
+        todo!()
+    }
+    /// Gives the claim up.
+    pub async fn end(&self, end: End) -> Result<(), StoreError> {
+        todo!()
+    }
+}
