@@ -330,6 +330,9 @@ fn resolve_publish(file: &ConfigFile, environment: &Environment) -> anyhow::Resu
     Ok(Publish {
         unverified: section.unverified.unwrap_or_default(),
         comments: section.comments.unwrap_or(true),
+        status_comment: false,
+        status_interval: Duration::from_secs(15),
+        commit_status: false,
         comment_on_failure: environment.boolean("COMMENT_ON_FAILURE")?.or(section.comment_on_failure).unwrap_or(true),
         close_issues: environment.boolean("CLOSE_ISSUES_ON_SUCCESS")?.or(section.close_issues).unwrap_or(false),
         trace_file: section.trace_file.unwrap_or(false),
@@ -341,6 +344,7 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
     let task_seconds = environment.number("TASK_TIMEOUT_SECONDS")?.or(section.task_seconds).unwrap_or(1800);
     let limits = Limits {
         task: work.timeout.unwrap_or(Duration::from_secs(task_seconds)),
+        stage: None,
         tests: Duration::from_secs(section.test_seconds.unwrap_or(600)),
         command: Duration::from_secs(section.command_seconds.unwrap_or(120)),
         steps: work.max_steps.or(section.steps).unwrap_or(50),

@@ -18,7 +18,7 @@ use patchwright::forge::Forge;
 use patchwright::model::Model;
 use patchwright::model::openai;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
-use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
+use patchwright::pipeline::{self, Delivery, Ending, Order, PatchMode, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::task::{IssueReference, RepositoryName, Task};
@@ -97,7 +97,10 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         Ready::Work(work) => {
             let (services, order) = *work;
             tokio::select! {
-                outcome = pipeline::run_task(&services, &order) => outcome,
+                ending = pipeline::run_task(&services, &order) => match ending {
+                    Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
+                    Ending::Stopped(error) => return Err(error.into()),
+                },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
@@ -206,7 +209,8 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
         Some(model) => Some(Arc::new(model)),
         None => None,
     };
-    Ok(Services { workspace, backend: Arc::new(backend), model, forge, events, settings: config.pipeline.clone() })
+    let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
+    Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
 
 /// Tells the issue of a task that will not begin; what cannot be posted is logged.
@@ -269,7 +273,7 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         started,
         deadline,
         claim: None,
-        more_attempts: false,
+        again_after: None,
     }))
 }
 
