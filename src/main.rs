@@ -18,7 +18,7 @@ use patchwright::forge::Forge;
 use patchwright::model::Model;
 use patchwright::model::openai;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
-use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
+use patchwright::pipeline::{self, Delivery, Ending, Order, PatchMode, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::task::{IssueReference, RepositoryName, Task};
@@ -97,7 +97,10 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         Ready::Work(work) => {
             let (services, order) = *work;
             tokio::select! {
-                outcome = pipeline::run_task(&services, &order) => outcome,
+                ending = pipeline::run_task(&services, &order) => match ending {
+                    Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
+                    Ending::Stopped(error) => return Err(error.into()),
+                },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
@@ -157,7 +160,7 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
     let forge = Forge::new(&config.forge)?;
     if config.destination == Destination::PullRequest && !forge.has_token() {
         anyhow::bail!(
-            "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
+            "GITHUB_TOKEN is not set, and neither is a GitHub App, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
     let order = match take_order(config, &forge, &events).await? {
@@ -206,7 +209,8 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
         Some(model) => Some(Arc::new(model)),
         None => None,
     };
-    Ok(Services { workspace, backend: Arc::new(backend), model, forge, events, settings: config.pipeline.clone() })
+    let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
+    Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
 
 /// Tells the issue of a task that will not begin; what cannot be posted is logged.
@@ -249,7 +253,8 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         }
         RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
         RepositoryArgument::Forge(name) => {
-            (Remote::Url { url: forge.clone_url(&name), token: config.forge.token.clone() }, Some(name))
+            let token = forge.for_repository(&name).await?.git_token().await?;
+            (Remote::Url { url: forge.clone_url(&name), token }, Some(name))
         }
     };
     let delivery = match (&config.destination, &name) {
@@ -269,7 +274,7 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         started,
         deadline,
         claim: None,
-        more_attempts: false,
+        again_after: None,
     }))
 }
 
