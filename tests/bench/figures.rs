@@ -222,7 +222,7 @@ fn load() -> f64 {
 }
 
 /// The middle sample; of an even number, the mean of the two in the middle.
-fn median(samples: &[f64]) -> f64 {
+pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     match (sorted.len(), sorted.len() / 2) {

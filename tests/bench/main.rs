@@ -8,6 +8,7 @@ mod checkout;
 mod figures;
 mod repository;
 mod sandboxes;
+mod service;
 mod task;
 
 use std::path::PathBuf;
@@ -24,9 +25,15 @@ struct Options {
     /// Timed runs of each thing, after one that is not timed
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only these groups
-    #[arg(long, value_delimiter = ',', default_values_t = GROUPS.map(str::to_owned))]
+    /// Only these groups; `soak` runs only if it is named
+    #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_GROUPS.map(str::to_owned))]
     only: Vec<String>,
+    /// Tasks that the group `idle` works before the second look
+    #[arg(long, default_value_t = 300)]
+    finished: u32,
+    /// How long the group `soak` takes
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..))]
+    minutes: u32,
     /// Where the JSON goes [default: standard output]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -35,7 +42,8 @@ struct Options {
     bench: bool,
 }
 
-const GROUPS: [&str; 4] = ["checkout", "sandbox", "task", "memory"];
+const GROUPS: [&str; 8] = ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "soak"];
+const DEFAULT_GROUPS: [&str; 7] = ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -45,18 +53,25 @@ async fn main() -> anyhow::Result<()> {
     }
     let wanted = |group: &str| options.only.iter().any(|wanted| wanted == group);
     let mut figures = Figures::new(Machine::look(), options.rounds);
-    let large = Large::make().await?;
-    if wanted("checkout") {
-        checkout::measure(&mut figures, &large).await.context("checkout")?;
+    let needs_large = ["checkout", "task", "memory"].into_iter().any(wanted);
+    let large = if needs_large { Some(Large::make().await?) } else { None };
+    if let Some(large) = &large {
+        measure_spine(&mut figures, large, &wanted).await?;
     }
     if wanted("sandbox") {
         sandboxes::measure(&mut figures).await.context("sandbox")?;
     }
-    if wanted("task") {
-        task::measure_time(&mut figures, &large).await.context("task")?;
+    if wanted("service") {
+        service::measure_throughput(&mut figures).await.context("service")?;
     }
-    if wanted("memory") {
-        task::measure_memory(&mut figures, &large).await.context("memory")?;
+    if wanted("webhooks") {
+        service::measure_webhooks(&mut figures).await.context("webhooks")?;
+    }
+    if wanted("idle") {
+        service::measure_idle(&mut figures, options.finished).await.context("idle")?;
+    }
+    if wanted("soak") {
+        service::soak(&mut figures, options.minutes).await.context("soak")?;
     }
     figures.finish();
     eprint!("{}", figures.table());
@@ -68,4 +83,18 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// What one run from the command line costs.
+async fn measure_spine(figures: &mut Figures, large: &Large, wanted: &impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    if wanted("checkout") {
+        checkout::measure(figures, large).await.context("checkout")?;
+    }
+    if wanted("task") {
+        task::measure_time(figures, large).await.context("task")?;
+    }
+    if wanted("memory") {
+        task::measure_memory(figures, large).await.context("memory")?;
+    }
+    Ok(())
 }
