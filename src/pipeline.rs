@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use report::failed_early;
 
-use crate::agent::AgentError;
+use crate::agent::{AgentError, ProtocolChoice};
 use crate::event::{Event, Events};
 use crate::forge::Forge;
 use crate::model::{Model, ModelError};
@@ -76,6 +76,8 @@ pub struct Settings {
     pub prompts: Option<PathBuf>,
     /// The longest answer of the model, in tokens.
     pub max_output_tokens: u32,
+    /// Default: by the model's size.
+    pub protocol: ProtocolChoice,
     pub temperature: Option<f32>,
 }
 

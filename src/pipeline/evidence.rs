@@ -90,8 +90,7 @@ pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Optio
         return None;
     }
     Some(format!(
-        "{opening}\n`{}` {}. It printed:\n{}\nFix the cause, then finish again. If these failures have nothing to do \
-         with the task, say so in the summary and finish again.",
+        "{opening}\n`{}` {}. It printed:\n{}",
         run.command,
         run.ending.describe(),
         run.excerpt
