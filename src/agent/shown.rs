@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Brief;
 use super::prompt::listing;
 use crate::outcome::TestEnding;
-use crate::workspace::{Files, Walk, Walked};
+use crate::workspace::{Files, RelativePath, Walk, Walked};
 
 /// The most bytes of all files together, where the window has room for them.
 const MOST_BYTES: usize = 24_000;
@@ -60,7 +60,16 @@ pub(super) fn select(files: &Files, walk: &Walk, brief: &Brief, window: Option<u
         .filter(|file| !NOT_SHOWN.iter().any(|name| file.path.file_name() == *name))
         .map(|file| {
             let is_in_failure = failing.is_some_and(|run| run.excerpt.contains(file.path.file_name()));
-            (if names(&task, file.path.as_str()) { 0 } else if is_in_failure { 1 } else { 2 }, file)
+            (
+                if names(&task, file.path.as_str()) {
+                    0
+                } else if is_in_failure {
+                    1
+                } else {
+                    2
+                },
+                file,
+            )
         })
         .collect();
     ranked.sort_by_key(|(rank, file)| (*rank, file.length));
@@ -71,7 +80,7 @@ pub(super) fn select(files: &Files, walk: &Walk, brief: &Brief, window: Option<u
         if file.length > room as u64 || !is_named && file.length > MOST_UNNAMED_BYTES {
             continue;
         }
-        let Some(content) = text_of(files, file) else { continue };
+        let Some(content) = text_of(files, &file.path) else { continue };
         let is_too_much = bytes + content.len() > room
             || !is_named && unnamed_bytes + content.len() > MOST_UNNAMED_BYTES_TOGETHER.min(room / 2);
         if is_too_much {
@@ -94,15 +103,14 @@ fn names(text: &str, path: &str) -> bool {
     let is_inside = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '/');
     let name = path.rsplit('/').next().unwrap_or(path);
     [path, name].iter().any(|wanted| {
-        text.match_indices(wanted).any(|(at, _)| {
-            !text[..at].ends_with(is_inside) && !text[at + wanted.len()..].starts_with(is_inside)
-        })
+        text.match_indices(wanted)
+            .any(|(at, _)| !text[..at].ends_with(is_inside) && !text[at + wanted.len()..].starts_with(is_inside))
     })
 }
 
 /// The text of a file; `None` for what is no text.
-fn text_of(files: &Files, file: &Walked) -> Option<String> {
-    let text = String::from_utf8(files.read(&file.path, MOST_BYTES as u64).ok()?).ok()?;
+pub(super) fn text_of(files: &Files, path: &RelativePath) -> Option<String> {
+    let text = String::from_utf8(files.read(path, MOST_BYTES as u64).ok()?).ok()?;
     if text.contains('\0') {
         return None;
     }

@@ -14,14 +14,15 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::act::milliseconds_since;
-use super::protocol::whole_file::{Written, WrittenFile, elision, read_files};
-use super::shown::Shown;
+use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, read_files};
+use super::shown::{Shown, text_of};
 use super::text::{clip, elide};
-use super::tools::{self, Action, WriteArguments};
+use super::tools::{self, Action, Answer, WriteArguments};
 use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
 use crate::event::Event;
 use crate::model::{Message, Reply};
 use crate::outcome::StopReason;
+use crate::workspace::RelativePath;
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
 const TOKENS_FOR_NEW_FILES: usize = 1_500;
@@ -131,9 +132,10 @@ impl Agent<'_> {
     /// What to say where the task asks for a test and none was written; said once.
     fn missing_test(&mut self) -> Option<String> {
         let whole_file = self.whole_file.as_mut()?;
-        let has_test = self.written.iter().any(|path| {
-            path.rsplit('/').next().is_some_and(|name| name.to_ascii_lowercase().contains("test"))
-        });
+        let has_test = self
+            .written
+            .iter()
+            .any(|path| path.rsplit('/').next().is_some_and(|name| name.to_ascii_lowercase().contains("test")));
         if !std::mem::take(&mut whole_file.lacks_test) || has_test {
             return None;
         }
@@ -165,6 +167,18 @@ impl Agent<'_> {
         Ok(applied)
     }
 
+    /// The file that a rewrite would have lost; `None`: it cannot be shown as a whole.
+    fn show_instead(&mut self, path: &str) -> Option<Answer> {
+        let content = text_of(&self.files, &RelativePath::parse(path).ok()?)?;
+        let fence = fence_for(&content);
+        let shown = format!(
+            "`{path}` exists already and you had not seen it, so it was not written. It reads:\n\n{path}\n\
+             {fence}\n{content}{fence}\n"
+        );
+        self.whole_file.as_mut()?.known.insert(path.to_owned(), content);
+        Some(Answer::error(shown))
+    }
+
     async fn apply_one(&mut self, file: &WrittenFile, applied: &mut Applied) -> Result<(), AgentError> {
         let path = tools::normal(&file.path);
         let Some(whole_file) = &self.whole_file else { return Ok(()) };
@@ -190,7 +204,7 @@ impl Agent<'_> {
         let write = WriteArguments { path: path.clone(), content: file.content.clone() };
         let protected = if self.seen.insert(path.clone()) { tools::protect_unseen(&self.files, &write)? } else { None };
         let answer = match protected {
-            Some(shown) => shown,
+            Some(refused) => self.show_instead(&path).unwrap_or(refused),
             None => self.edit(path.clone(), Action::Write(write)).await?,
         };
         let milliseconds = milliseconds_since(begun);

@@ -89,10 +89,5 @@ pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Optio
     if is_missing(run) && baseline.is_some_and(is_missing) {
         return None;
     }
-    Some(format!(
-        "{opening}\n`{}` {}. It printed:\n{}",
-        run.command,
-        run.ending.describe(),
-        run.excerpt
-    ))
+    Some(format!("{opening}\n`{}` {}. It printed:\n{}", run.command, run.ending.describe(), run.excerpt))
 }

@@ -136,7 +136,8 @@ pub fn elision<'a>(content: &'a str, before: &str) -> Option<&'a str> {
         let Some(comment) = comment_text(line) else { return false };
         let text = comment.to_ascii_lowercase();
         let has_dots = text.starts_with("...") || text.ends_with("...") || text.contains('…');
-        has_dots && (text.trim_matches(['.', '…', ' ']).is_empty() || WORDS.iter().any(|word| text.contains(word)))
+        has_dots
+            && (text.trim_matches(['.', '…', ' ']).is_empty() || WORDS.iter().any(|word| text.contains(word)))
             && !before.lines().any(|old| old.trim() == *line)
     })
 }
@@ -221,7 +222,8 @@ fn fence_of(line: &str) -> Option<(Fence, &str)> {
 }
 
 fn path_in_info(info: &str) -> Option<String> {
-    let words = info.split([' ', ':', '{', '}', ',']).map(|word| word.rsplit_once('=').map_or(word, |(_, value)| value));
+    let words =
+        info.split([' ', ':', '{', '}', ',']).map(|word| word.rsplit_once('=').map_or(word, |(_, value)| value));
     words.map(|word| word.trim_matches(['"', '\''])).find(|word| has_extension(word)).map(str::to_owned)
 }
 
@@ -247,7 +249,8 @@ fn alone(line: &str) -> Option<String> {
     for label in ["File", "Filename", "Path", "file", "filename", "path"] {
         text = text.strip_prefix(label).and_then(|rest| rest.trim_start().strip_prefix(':')).map_or(text, undecorated);
     }
-    let text = text.trim_start_matches(|letter: char| letter.is_ascii_digit()).strip_prefix(". ").map_or(text, undecorated);
+    let text =
+        text.trim_start_matches(|letter: char| letter.is_ascii_digit()).strip_prefix(". ").map_or(text, undecorated);
     let is_known = matches!(text, "Makefile" | "Dockerfile" | "Gemfile" | "Rakefile" | "LICENSE" | "README");
     (is_known || has_extension(text) || text.starts_with("/") && text.len() > 1)
         .then(|| text.to_owned())
@@ -255,7 +258,9 @@ fn alone(line: &str) -> Option<String> {
 }
 
 fn undecorated(text: &str) -> &str {
-    text.trim().trim_matches(['#', '*', '`', '"', '\'', '(', ')', '[', ']', '<', '>', ',', ';', ':', ' ']).trim_end_matches('.')
+    text.trim()
+        .trim_matches(['#', '*', '`', '"', '\'', '(', ')', '[', ']', '<', '>', ',', ';', ':', ' '])
+        .trim_end_matches('.')
 }
 
 /// What a comment of one line holds; `None`: the line is no comment.

@@ -213,7 +213,14 @@ impl Setup {
 }
 
 pub fn brief(instruction: &str) -> Brief {
-    Brief { title: "A task".into(), instruction: instruction.into(), test_command: None, baseline: None, prompts: None, protocol: ProtocolChoice::Auto }
+    Brief {
+        title: "A task".into(),
+        instruction: instruction.into(),
+        test_command: None,
+        baseline: None,
+        prompts: None,
+        protocol: ProtocolChoice::Auto,
+    }
 }
 
 pub fn budgets() -> Budgets {
