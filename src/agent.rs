@@ -253,7 +253,10 @@ impl<'a> Agent<'a> {
     /// Answers the `finish` that paused the run with what the tests said of it.
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         let text = match &mut self.whole_file {
-            Some(whole_file) => self.prompts.whole_rejected(whole_file.next_way(), feedback, &self.task)?,
+            Some(whole_file) => {
+                let feedback = whole_file.explain(feedback);
+                self.prompts.whole_rejected(whole_file.next_way(), &feedback, &self.task)?
+            }
             None => self.prompts.rejected(feedback)?,
         };
         self.observe(text);

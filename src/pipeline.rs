@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+pub use crate::agent::ProtocolChoice;
 pub use report::failed_early;
 
-use crate::agent::{AgentError, ProtocolChoice};
+use crate::agent::AgentError;
 use crate::event::{Event, Events};
 use crate::forge::Forge;
 use crate::model::{Model, ModelError};

@@ -39,6 +39,8 @@ pub(super) struct WholeFile {
     /// The task asks for a test, and there is none yet.
     lacks_test: bool,
     rejections: usize,
+    /// What the last feedback lacks, in one sentence.
+    hint: Option<String>,
 }
 
 /// What became of the files of a reply.
@@ -58,6 +60,7 @@ impl WholeFile {
             only_named: if let [only] = named[..] { Some(only.to_owned()) } else { None },
             lacks_test: brief.test_command.is_none() && asks_for_test,
             rejections: 0,
+            hint: None,
         }
     }
 
@@ -71,11 +74,45 @@ impl WholeFile {
         u32::try_from(bytes / 3 + TOKENS_FOR_NEW_FILES).unwrap_or(u32::MAX)
     }
 
+    /// The feedback, with where to find a name that is missing; it is remembered for the next answer too.
+    pub(super) fn explain(&mut self, feedback: &str) -> String {
+        self.hint = undefined_name(feedback).and_then(|name| {
+            let (path, _) = self.known.iter().find(|(_, content)| defines(content, name))?;
+            Some(format!("`{name}` is defined in {path}. The file that uses it must import it from there."))
+        });
+        match &self.hint {
+            Some(hint) => format!("{feedback}\n\n{hint}"),
+            None => feedback.to_owned(),
+        }
+    }
+
     /// Which way of asking comes next, from 0: the same question again brings the same answer.
     pub(super) fn next_way(&mut self) -> usize {
         self.rejections += 1;
         self.rejections - 1
     }
+}
+
+/// The name that a run of the tests did not find, as Python, JavaScript, Go or Rust say it.
+fn undefined_name(feedback: &str) -> Option<&str> {
+    let name_in = |text: &'_ str| text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let behind = |marker: &str| {
+        let (_, rest) = feedback.split_once(marker)?;
+        Some(&rest[..name_in(rest).unwrap_or(rest.len())])
+    };
+    let found = ["NameError: name '", "ReferenceError: ", "undefined: ", "cannot find function `"];
+    found.into_iter().find_map(behind).filter(|name| !name.is_empty())
+}
+
+/// Whether a file defines `name`, as most languages write it.
+fn defines(content: &str, name: &str) -> bool {
+    let keywords = ["def ", "class ", "function ", "func ", "fn ", "const "];
+    content.lines().any(|line| {
+        keywords.iter().any(|keyword| {
+            let defined = line.split_once(keyword).and_then(|(_, rest)| rest.strip_prefix(name));
+            defined.is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_'))
+        })
+    })
 }
 
 impl Agent<'_> {
@@ -96,7 +133,8 @@ impl Agent<'_> {
             },
             (_, false) => applied.problems.join("\n"),
             (false, true) if !written.files.is_empty() => {
-                "Nothing has changed: these files read so already. The task is not done yet.".into()
+                let hint = self.whole_file.as_ref().and_then(|whole_file| whole_file.hint.clone()).unwrap_or_default();
+                format!("Nothing has changed: these files read so already, and so they are not right yet. {hint}")
             }
             (false, true) if !written.unnamed.is_empty() => {
                 "Nothing was written, since the code block has no path before it.".into()

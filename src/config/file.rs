@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::flags::SandboxFlag;
-use crate::agent::ProtocolChoice;
-use crate::pipeline::{PatchMode, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]

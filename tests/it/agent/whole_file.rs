@@ -287,3 +287,16 @@ async fn a_task_that_asks_for_a_test_is_reminded_of_it_once() {
     assert_eq!(report.written_paths, ["sum.py", "test_sum.py"]);
     assert!(setup.told()[0].contains("none is a test file"), "{:?}", setup.told());
 }
+
+#[tokio::test]
+async fn a_name_that_the_tests_did_not_find_is_found_for_the_model() {
+    let both = "sum.py\n```\ndef sum_up(n):\n    return n\n```\ntest_sum.py\n```\nsum_up(1)\n```";
+    let setup = setup([says(both), says(both), says("test_sum.py\n```\nfrom sum import sum_up\nsum_up(1)\n```")]);
+    let mut agent = setup.agent();
+    assert!(is_finish(&agent.run().await.unwrap()));
+    agent.reject("NameError: name 'sum_up' is not defined").unwrap();
+    assert!(is_finish(&agent.run().await.unwrap()));
+    setup.assert_used();
+    let told = setup.told();
+    assert!(told.iter().all(|text| text.contains("`sum_up` is defined in sum.py.")), "{told:#?}");
+}
