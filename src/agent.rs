@@ -1,7 +1,8 @@
 //! The loop: query the model, act on its reply, append.
 //!
 //! One step is one request. Its reply holds calls in the server's form, or one call as text ([`protocol`]), or nothing
-//! usable. Every call is answered, in order, and everything said goes to the end of one history that is sent whole.
+//! usable. Where the protocol is whole files ([`Protocol`]), it holds those instead, and files that change anything are
+//! a `finish`. Every call is answered, in order, and everything said goes to the end of one history that is sent whole.
 //! `finish` pauses the loop: whoever runs the tests answers it by [`Agent::observe`] and runs on, or ends.
 //!
 //! A run ends by itself when a budget runs out, when the model repeats itself although it was told, when three replies
@@ -12,15 +13,18 @@ mod budget;
 mod history;
 mod prompt;
 pub mod protocol;
+mod shown;
 mod stuck;
 mod text;
 pub mod tools;
+mod whole_file;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 pub use budget::Budgets;
+pub use protocol::{Protocol, ProtocolChoice};
 
 use crate::event::{Event, Events};
 use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
@@ -35,6 +39,7 @@ use protocol::{Said, read_text, without_thinking};
 use stuck::Circles;
 use text::{clip, elide};
 use tools::{FinishArguments, Tool};
+use whole_file::WholeFile;
 
 /// How many replies in a row may hold nothing that can be acted on.
 const MOST_UNUSABLE: u32 = 3;
@@ -62,6 +67,7 @@ pub struct Brief {
     pub baseline: Option<TestRun>,
     /// The operator's folder of prompts; a file in it replaces the built-in one of the same name.
     pub prompts: Option<PathBuf>,
+    pub protocol: ProtocolChoice,
 }
 
 /// Why the loop paused.
@@ -115,6 +121,8 @@ pub struct Agent<'a> {
     task: String,
     tools: Vec<ToolSpec>,
     tool_bytes: usize,
+    /// What a run by whole files knows; `None`: the model calls tools.
+    whole_file: Option<WholeFile>,
     history: History,
     spent: Spent,
     circles: Circles,
@@ -168,10 +176,21 @@ impl<'a> Agent<'a> {
         let prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
         let mut history = History::new(events.clone());
-        history.push(Message::System { content: prompts.system()? });
-        history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
-        let tools = tools::specifications();
+        let (whole_file, tools) = match brief.protocol.resolve(model) {
+            Protocol::Tools => {
+                history.push(Message::System { content: prompts.system()? });
+                history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
+                (None, tools::specifications())
+            }
+            Protocol::WholeFile => {
+                let shown = shown::select(files, &walk, brief, model.window());
+                history.push(Message::System { content: prompts.whole_system()? });
+                history.push(Message::User { content: prompts.whole_task(brief, &shown)? });
+                (Some(WholeFile::new(brief, &shown)), Vec::new())
+            }
+        };
         let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
+        let seen = whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default();
         Ok(Self {
             model,
             sandbox,
@@ -182,6 +201,7 @@ impl<'a> Agent<'a> {
             task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
             tools,
             tool_bytes,
+            whole_file,
             history,
             spent: Spent::default(),
             circles: Circles::default(),
@@ -191,7 +211,7 @@ impl<'a> Agent<'a> {
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            seen,
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
@@ -230,6 +250,19 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Answers the `finish` that paused the run with what the tests said of it.
+    pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
+        let text = match &mut self.whole_file {
+            Some(whole_file) => {
+                let feedback = whole_file.explain(feedback);
+                self.prompts.whole_rejected(whole_file.next_way(), &feedback, &self.task)?
+            }
+            None => self.prompts.rejected(feedback)?,
+        };
+        self.observe(text);
+        Ok(())
+    }
+
     /// What is known so far.
     pub fn report(&self) -> Report {
         Report {
@@ -245,8 +278,9 @@ impl<'a> Agent<'a> {
     async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
         let window = self.model.window();
         let bytes = self.history.bytes() + self.tool_bytes;
+        let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
         let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
-            Ok(max_tokens) => max_tokens,
+            Ok(max_tokens) => max_tokens.min(most_tokens),
             Err(stop) => return Ok(Err(stop)),
         };
         let request = Request {
@@ -279,6 +313,9 @@ impl<'a> Agent<'a> {
 
     /// Acts on a reply and appends it with the answers.
     async fn act(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if self.whole_file.is_some() {
+            return self.act_on_whole_files(reply).await;
+        }
         if !reply.calls.is_empty() {
             let prose = without_thinking(&reply.content).to_owned();
             self.history.push_reply(reply.content, &reply.calls);

@@ -179,6 +179,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         prompts: file.prompts.clone(),
         max_output_tokens: model.max_output_tokens,
+        protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
     })
 }

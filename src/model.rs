@@ -24,6 +24,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// How many parameters the model has, if the server tells.
+    fn parameters(&self) -> Option<u64> {
+        None
+    }
+
     /// Sends the whole conversation and reads the whole answer.
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError>;
 }

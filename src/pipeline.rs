@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+pub use crate::agent::ProtocolChoice;
 pub use intake::refused;
 pub use report::{cancelled, failed_early};
 pub use transient::{StageTookTooLong, transience};
@@ -112,6 +113,8 @@ pub struct Settings {
     pub prompts: Option<PathBuf>,
     /// The longest answer of the model, in tokens.
     pub max_output_tokens: u32,
+    /// Default: by the model's size.
+    pub protocol: ProtocolChoice,
     pub temperature: Option<f32>,
 }
 

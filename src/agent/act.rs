@@ -136,7 +136,7 @@ impl Agent<'_> {
         Ok(Answer { ok: is_first, text: answer, changed: false })
     }
 
-    async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
+    pub(super) async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
         let answer = self.on_files(action).await?;
         if answer.changed {
             self.seen.insert(path.clone());

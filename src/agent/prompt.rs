@@ -9,6 +9,8 @@ use std::path::Path;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 
+use super::protocol::whole_file::fence_for;
+use super::shown::Shown;
 use super::text::{elide, keep_tail};
 use super::{AgentError, Brief};
 use crate::workspace::{Files, Walk};
@@ -25,7 +27,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 14] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -35,6 +37,11 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
     ("repeated.md", include_str!("../../prompts/repeated.md")),
+    ("rejected.md", include_str!("../../prompts/rejected.md")),
+    ("whole_system.md", include_str!("../../prompts/whole_system.md")),
+    ("whole_task.md", include_str!("../../prompts/whole_task.md")),
+    ("whole_again.md", include_str!("../../prompts/whole_again.md")),
+    ("whole_rejected.md", include_str!("../../prompts/whole_rejected.md")),
 ];
 
 /// The templates, ready to render.
@@ -64,22 +71,40 @@ impl Prompts {
 
     /// The first message: the task, the repository's overview, the tests and how they fare before any change.
     pub(super) fn task(&self, brief: &Brief, listing: &str) -> Result<String, AgentError> {
-        let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
-        let baseline = baseline.map(|run| {
-            context! { ending => run.ending.describe(), excerpt => keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES) }
-        });
-        let title = brief.title.trim();
-        self.render(
-            "task.md",
-            context! {
-                // A title that only repeats the instruction costs tokens for nothing.
-                title => if brief.instruction.trim().starts_with(title) { "" } else { title },
-                instruction => elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES),
-                listing => listing,
-                test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
-                baseline => baseline,
-            },
-        )
+        self.render("task.md", context! { listing => listing, ..values_of(brief) })
+    }
+
+    /// What rejected the change, for a model that calls tools.
+    pub(super) fn rejected(&self, feedback: &str) -> Result<String, AgentError> {
+        self.render("rejected.md", context! { feedback => feedback })
+    }
+
+    pub(super) fn whole_system(&self) -> Result<String, AgentError> {
+        self.render("whole_system.md", context! {})
+    }
+
+    /// The first message where the model writes whole files: the task, the files, the tests.
+    pub(super) fn whole_task(&self, brief: &Brief, shown: &Shown) -> Result<String, AgentError> {
+        let files: Vec<minijinja::Value> = shown
+            .files
+            .iter()
+            .map(|file| {
+                let fence = fence_for(&file.content);
+                let language = file.path.rsplit('/').next().and_then(|name| Some(name.rsplit_once('.')?.1));
+                context! { path => &file.path, content => &file.content, fence => fence, language => language.unwrap_or_default() }
+            })
+            .collect();
+        self.render("whole_task.md", context! { files => files, hidden => &shown.hidden, ..values_of(brief) })
+    }
+
+    /// `problem`: why the last answer is not enough.
+    pub(super) fn whole_again(&self, problem: &str, task: &str) -> Result<String, AgentError> {
+        self.render("whole_again.md", context! { problem => problem, task => task })
+    }
+
+    /// What rejected the change, and the `way`, from 0, in which the model is asked again.
+    pub(super) fn whole_rejected(&self, way: usize, feedback: &str, task: &str) -> Result<String, AgentError> {
+        self.render("whole_rejected.md", context! { way => way, feedback => feedback, task => task })
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
@@ -114,6 +139,22 @@ impl Prompts {
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {
         let rendered = self.0.get_template(name).and_then(|template| template.render(values));
         rendered.map(|text| text.trim_end().to_owned()).map_err(|error| AgentError::Prompt(explain(name, &error)))
+    }
+}
+
+/// The task and its tests, as both kinds of first message need them.
+fn values_of(brief: &Brief) -> minijinja::Value {
+    let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
+    let baseline = baseline.map(|run| {
+        context! { ending => run.ending.describe(), excerpt => keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES) }
+    });
+    let title = brief.title.trim();
+    context! {
+        // A title that only repeats the instruction costs tokens for nothing.
+        title => if brief.instruction.trim().starts_with(title) { "" } else { title },
+        instruction => elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES),
+        test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
+        baseline => baseline,
     }
 }
 

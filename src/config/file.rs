@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::flags::SandboxFlag;
-use crate::pipeline::{PatchMode, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +64,8 @@ pub struct ModelSection {
     pub context_window: Option<u64>,
     /// The longest answer in tokens. Default: 4096.
     pub max_output_tokens: Option<u32>,
+    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
+    pub protocol: Option<ProtocolChoice>,
     /// Default: the server's own.
     pub temperature: Option<f32>,
     /// How long the model may be silent, in seconds. Default: 300.

@@ -41,6 +41,8 @@ pub struct ModelInfo {
     pub id: String,
     /// Prompt and answer together, in tokens; `None`: the server does not tell.
     pub window: Option<u64>,
+    /// `None`: the server does not tell.
+    pub parameters: Option<u64>,
 }
 
 /// The usual local servers at their usual ports, the first one preferred.
@@ -148,10 +150,11 @@ async fn read(link: &Link, request: reqwest::RequestBuilder, timeout: Duration) 
     })
 }
 
-/// One entry of the list; the window as vLLM, OpenRouter, LM Studio or llama.cpp call it.
+/// One entry of the list; the window as vLLM, OpenRouter, LM Studio or llama.cpp call it, the parameters as llama.cpp does.
 fn read_entry(entry: &Value) -> Option<ModelInfo> {
     let id = entry.get("id").or_else(|| entry.get("name"))?.as_str()?.to_owned();
     let fields = ["/max_model_len", "/context_length", "/context_window", "/max_context_length", "/meta/n_ctx_train"];
     let window = fields.iter().find_map(|field| entry.pointer(field)?.as_u64()).filter(|window| *window > 0);
-    Some(ModelInfo { id, window })
+    let parameters = entry.pointer("/meta/n_params").and_then(Value::as_u64).filter(|parameters| *parameters > 0);
+    Some(ModelInfo { id, window, parameters })
 }

@@ -142,7 +142,8 @@ fn pick(
         // Ollama lists `name:latest` for what users call `name`.
         let tagged = format!("{wanted}:latest");
         let listed = known.iter().find(|info| info.id == wanted || info.id == tagged);
-        let info = listed.cloned().unwrap_or_else(|| ModelInfo { id: wanted.to_owned(), window: None });
+        let info =
+            listed.cloned().unwrap_or_else(|| ModelInfo { id: wanted.to_owned(), window: None, parameters: None });
         return Ok((info, listed.is_some()));
     }
     let Some(first) = known.first() else {
@@ -167,6 +168,10 @@ impl Model for OpenAi {
 
     fn window(&self) -> Option<u64> {
         self.info.window
+    }
+
+    fn parameters(&self) -> Option<u64> {
+        self.info.parameters
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {

@@ -79,6 +79,7 @@ pub(super) async fn run_tests_on(
 pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Option<&TestRun>) -> Option<String> {
     let opening = match verdict {
         Verdict::Verified | Verdict::Untested { .. } => return None,
+        Verdict::Broken if baseline.is_none() => "Not accepted: the tests that come with your change fail.",
         Verdict::Broken => "Not accepted: the tests passed before your change and fail with it.",
         Verdict::StillRed => "Not accepted: the tests failed before your change and still fail.",
         Verdict::Inconclusive { .. } => "Not accepted: the tests could not be run to their end on your change.",
@@ -89,11 +90,5 @@ pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Optio
     if is_missing(run) && baseline.is_some_and(is_missing) {
         return None;
     }
-    Some(format!(
-        "{opening}\n`{}` {}. It printed:\n{}\nFix the cause, then finish again. If these failures have nothing to do \
-         with the task, say so in the summary and finish again.",
-        run.command,
-        run.ending.describe(),
-        run.excerpt
-    ))
+    Some(format!("{opening}\n`{}` {}. It printed:\n{}", run.command, run.ending.describe(), run.excerpt))
 }

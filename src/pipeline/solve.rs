@@ -92,6 +92,7 @@ async fn work_with_agent(
         test_command: tests.command.clone(),
         baseline: tests.baseline.clone(),
         prompts: services.settings.prompts.clone(),
+        protocol: services.settings.protocol,
     };
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
@@ -137,7 +138,7 @@ async fn work_with_agent(
         match feedback {
             Some(feedback) if stop == StopReason::Finished && rounds_left > 0 && !unchanged => {
                 rounds_left -= 1;
-                agent.observe(feedback);
+                agent.reject(&feedback)?;
             }
             Some(_) | None => {
                 outcome.stop = Some(stop);

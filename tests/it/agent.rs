@@ -5,3 +5,4 @@ mod loops;
 mod protocol;
 mod tools;
 mod trial;
+mod whole_file;

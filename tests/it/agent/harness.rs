@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, Report};
+use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Report};
 use patchwright::event::{Event, Events};
 use patchwright::model::{Call, Message, Model, ModelError, Reply, Request};
 use patchwright::outcome::Usage;
@@ -213,7 +213,14 @@ impl Setup {
 }
 
 pub fn brief(instruction: &str) -> Brief {
-    Brief { title: "A task".into(), instruction: instruction.into(), test_command: None, baseline: None, prompts: None }
+    Brief {
+        title: "A task".into(),
+        instruction: instruction.into(),
+        test_command: None,
+        baseline: None,
+        prompts: None,
+        protocol: ProtocolChoice::Auto,
+    }
 }
 
 pub fn budgets() -> Budgets {

@@ -1,0 +1,259 @@
+//! Acting on a reply of whole files: each is written as a whole or not at all, and files that change anything end the
+//! model's turn, so that the tests run.
+//!
+//! Not written, with the reason as the answer:
+//!
+//! - what the file layer refuses (outside, git's data, links);
+//! - a file that exists and was not shown: it is shown instead;
+//! - a file with a line that stands for others (`# ... existing code ...`);
+//! - a file whose block was cut at the limit, or whose end is ambiguous.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::act::milliseconds_since;
+use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, read_files};
+use super::shown::{Shown, text_of};
+use super::text::{clip, elide};
+use super::tools::{self, Action, Answer, WriteArguments};
+use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
+use crate::event::Event;
+use crate::model::{Message, Reply};
+use crate::outcome::StopReason;
+use crate::workspace::RelativePath;
+
+/// Tokens of an answer beyond what the shown files have: a new file with its test.
+const TOKENS_FOR_NEW_FILES: usize = 1_500;
+/// The most of a reply that goes back into the history.
+const MOST_HISTORY_BYTES: usize = 24_000;
+
+/// What a run by whole files knows.
+#[derive(Debug)]
+pub(super) struct WholeFile {
+    /// By path, as the model saw or wrote it last.
+    known: BTreeMap<String, String>,
+    /// The only file that the task names, to be meant by a block without a path.
+    only_named: Option<String>,
+    /// The task asks for a test, and there is none yet.
+    lacks_test: bool,
+    rejections: usize,
+    /// What the last feedback lacks, in one sentence.
+    hint: Option<String>,
+}
+
+/// What became of the files of a reply.
+#[derive(Debug, Default)]
+struct Applied {
+    changed: bool,
+    /// Why something was not written: for the model.
+    problems: Vec<String>,
+}
+
+impl WholeFile {
+    pub(super) fn new(brief: &Brief, shown: &Shown) -> Self {
+        let named: Vec<&str> = shown.files.iter().filter(|file| file.is_named).map(|file| file.path.as_str()).collect();
+        let asks_for_test = brief.instruction.to_ascii_lowercase().contains("test");
+        Self {
+            known: shown.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect(),
+            only_named: if let [only] = named[..] { Some(only.to_owned()) } else { None },
+            lacks_test: brief.test_command.is_none() && asks_for_test,
+            rejections: 0,
+            hint: None,
+        }
+    }
+
+    pub(super) fn shown_paths(&self) -> BTreeSet<String> {
+        self.known.keys().cloned().collect()
+    }
+
+    /// The longest answer that makes sense: every shown file again, and new ones.
+    pub(super) fn answer_tokens(&self) -> u32 {
+        let bytes: usize = self.known.values().map(String::len).sum();
+        u32::try_from(bytes / 3 + TOKENS_FOR_NEW_FILES).unwrap_or(u32::MAX)
+    }
+
+    /// The feedback, with where to find a name that is missing; it is remembered for the next answer too.
+    pub(super) fn explain(&mut self, feedback: &str) -> String {
+        self.hint = undefined_name(feedback).and_then(|name| {
+            let (path, _) = self.known.iter().find(|(_, content)| defines(content, name))?;
+            Some(format!("`{name}` is defined in {path}. The file that uses it must import it from there."))
+        });
+        match &self.hint {
+            Some(hint) => format!("{feedback}\n\n{hint}"),
+            None => feedback.to_owned(),
+        }
+    }
+
+    /// Which way of asking comes next, from 0: the same question again brings the same answer.
+    pub(super) fn next_way(&mut self) -> usize {
+        self.rejections += 1;
+        self.rejections - 1
+    }
+}
+
+/// The name that a run of the tests did not find, as Python, JavaScript, Go or Rust say it.
+fn undefined_name(feedback: &str) -> Option<&str> {
+    let name_in = |text: &'_ str| text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let behind = |marker: &str| {
+        let (_, rest) = feedback.split_once(marker)?;
+        Some(&rest[..name_in(rest).unwrap_or(rest.len())])
+    };
+    let found = ["NameError: name '", "ReferenceError: ", "undefined: ", "cannot find function `"];
+    found.into_iter().find_map(behind).filter(|name| !name.is_empty())
+}
+
+/// Whether a file defines `name`, as most languages write it.
+fn defines(content: &str, name: &str) -> bool {
+    let keywords = ["def ", "class ", "function ", "func ", "fn ", "const "];
+    content.lines().any(|line| {
+        keywords.iter().any(|keyword| {
+            let defined = line.split_once(keyword).and_then(|(_, rest)| rest.strip_prefix(name));
+            defined.is_some_and(|rest| !rest.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_'))
+        })
+    })
+}
+
+impl Agent<'_> {
+    pub(super) async fn act_on_whole_files(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        let was_cut = reply.finish_reason == "length";
+        let mut written = read_files(&reply.content, was_cut);
+        let content = if reply.content.trim().is_empty() { "(no answer)".into() } else { reply.content };
+        self.history.push_reply(elide(&content, MOST_HISTORY_BYTES), &[]);
+        self.name_the_only_block(&mut written);
+        if !written.prose.is_empty() {
+            self.plan.get_or_insert_with(|| clip(&written.prose, MOST_PLAN_BYTES));
+        }
+        let applied = self.apply(&written).await?;
+        let problem = match (applied.changed, applied.problems.is_empty()) {
+            (true, true) => match self.missing_test() {
+                None => return Ok(Some(self.finish_whole_files(&written))),
+                Some(problem) => problem,
+            },
+            (_, false) => applied.problems.join("\n"),
+            (false, true) if !written.files.is_empty() => {
+                let hint = self.whole_file.as_ref().and_then(|whole_file| whole_file.hint.clone()).unwrap_or_default();
+                format!("Nothing has changed: these files read so already, and so they are not right yet. {hint}")
+            }
+            (false, true) if !written.unnamed.is_empty() => {
+                "Nothing was written, since the code block has no path before it.".into()
+            }
+            (false, true) if was_cut => "The answer was too long and was cut off before any file was complete.".into(),
+            (false, true) => "Nothing was written: the answer has no file.".into(),
+        };
+        let text = self.prompts.whole_again(&problem, &self.task)?;
+        self.history.push(Message::User { content: text });
+        self.unusable = if applied.changed { 0 } else { self.unusable + 1 };
+        let is_stuck = self.unusable >= MOST_UNUSABLE;
+        let reason = format!("{MOST_UNUSABLE} replies in a row held no file that changes anything");
+        Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { reason })))
+    }
+
+    fn finish_whole_files(&mut self, written: &Written) -> Pause {
+        self.unusable = 0;
+        self.since_finish = SinceFinish::Nothing;
+        let summary = clip(&written.prose, MOST_SUMMARY_BYTES);
+        self.summary = Some(summary.clone());
+        Pause::Finish { summary, no_change_needed: false }
+    }
+
+    /// One block without a path is the one file that the task names.
+    fn name_the_only_block(&self, written: &mut Written) {
+        let only = self.whole_file.as_ref().and_then(|whole_file| whole_file.only_named.clone());
+        if let (Some(path), [block], true) = (only, &written.unnamed[..], written.files.is_empty()) {
+            written.files = vec![WrittenFile { path, content: block.content.clone() }];
+            written.unnamed.clear();
+        }
+    }
+
+    /// What to say where the task asks for a test and none was written; said once.
+    fn missing_test(&mut self) -> Option<String> {
+        let whole_file = self.whole_file.as_mut()?;
+        let has_test = self
+            .written
+            .iter()
+            .any(|path| path.rsplit('/').next().is_some_and(|name| name.to_ascii_lowercase().contains("test")));
+        if !std::mem::take(&mut whole_file.lacks_test) || has_test {
+            return None;
+        }
+        Some(
+            "The files are written, but none is a test file that a test runner finds. Put the test into a new file with \
+             a name as the first message says; it imports what it tests."
+                .into(),
+        )
+    }
+
+    async fn apply(&mut self, written: &Written) -> Result<Applied, AgentError> {
+        let mut applied = Applied::default();
+        for file in &written.files {
+            self.apply_one(file, &mut applied).await?;
+        }
+        for path in &written.ambiguous {
+            applied.problems.push(format!(
+                "{} was not written, since it holds fences as long as the one around it: put a longer one around it.",
+                clip(path, 200)
+            ));
+        }
+        if let Some(path) = written.cut.as_ref().and_then(|cut| cut.path.as_ref()) {
+            applied.problems.push(format!(
+                "The answer was too long and was cut off inside of {}, so that file was not written. Write it again, \
+                 alone and shorter.",
+                clip(path, 200)
+            ));
+        }
+        Ok(applied)
+    }
+
+    /// The file that a rewrite would have lost; `None`: it cannot be shown as a whole.
+    fn show_instead(&mut self, path: &str) -> Option<Answer> {
+        let content = text_of(&self.files, &RelativePath::parse(path).ok()?)?;
+        let fence = fence_for(&content);
+        let shown = format!(
+            "`{path}` exists already and you had not seen it, so it was not written. It reads:\n\n{path}\n\
+             {fence}\n{content}{fence}\n"
+        );
+        self.whole_file.as_mut()?.known.insert(path.to_owned(), content);
+        Some(Answer::error(shown))
+    }
+
+    async fn apply_one(&mut self, file: &WrittenFile, applied: &mut Applied) -> Result<(), AgentError> {
+        let path = tools::normal(&file.path);
+        let Some(whole_file) = &self.whole_file else { return Ok(()) };
+        let before = whole_file.known.get(&path).map(String::as_str).unwrap_or_default();
+        if before == file.content && !before.is_empty() {
+            return Ok(());
+        }
+        if let Some(line) = elision(&file.content, before) {
+            applied.problems.push(format!(
+                "{path} was not written: `{}` stands for lines that were left out. Write out all of its lines.",
+                clip(line, 100)
+            ));
+            return Ok(());
+        }
+        if file.content.trim().is_empty() && !before.trim().is_empty() {
+            applied.problems.push(format!("{path} was not written: its block is empty."));
+            return Ok(());
+        }
+        let step = self.spent.steps;
+        let arguments = json!({ "path": path });
+        self.events.emit(Event::Call { step, tool: "write".into(), arguments });
+        let begun = Instant::now();
+        let write = WriteArguments { path: path.clone(), content: file.content.clone() };
+        let protected = if self.seen.insert(path.clone()) { tools::protect_unseen(&self.files, &write)? } else { None };
+        let answer = match protected {
+            Some(refused) => self.show_instead(&path).unwrap_or(refused),
+            None => self.edit(path.clone(), Action::Write(write)).await?,
+        };
+        let milliseconds = milliseconds_since(begun);
+        let result = answer.text.clone();
+        self.events.emit(Event::CallResult { step, tool: "write".into(), ok: answer.ok, result, milliseconds });
+        if !answer.ok {
+            applied.problems.push(answer.text);
+        } else if let Some(whole_file) = &mut self.whole_file {
+            applied.changed |= answer.changed;
+            whole_file.known.insert(path, file.content.clone());
+        }
+        Ok(())
+    }
+}
