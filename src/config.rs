@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
+use crate::forge::Credentials;
 use crate::pipeline::{self, Limits, Publish};
 use crate::task::{IssueReference, RepositoryName, TaskId};
 use crate::{forge, sandbox, workspace};
@@ -195,20 +196,49 @@ fn resolve_forge(file: &ConfigFile, environment: &Environment) -> anyhow::Result
         let text = environment.get(name).or(in_file.as_deref()).unwrap_or(default);
         parse_http_url(text).with_context(|| format!("{name} cannot be used"))
     };
-    let token = match environment.secret("GITHUB_TOKEN") {
-        Some(token) => Some(token),
-        None => read_secret(file.github.token_file.as_deref())?,
-    };
-    // octocrab panics on a token that is no header.
-    if token.as_ref().is_some_and(|token| !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())) {
-        bail!("the token (GITHUB_TOKEN or github.token_file) holds characters that no token has. Copy it anew");
-    }
     Ok(forge::Settings {
         api_url: url("GITHUB_API_URL", &file.github.api_url, "https://api.github.com")?,
         server_url: url("GITHUB_SERVER_URL", &file.github.server_url, "https://github.com")?,
-        token,
+        credentials: resolve_credentials(file, environment)?,
         timeout: Duration::from_secs(30),
+        longest_wait: Duration::from_secs(120),
+        write_spacing: Duration::from_millis(file.github.write_spacing_ms.unwrap_or(1_000)),
     })
+}
+
+/// A token or an App, whole, and not both.
+fn resolve_credentials(file: &ConfigFile, environment: &Environment) -> anyhow::Result<Credentials> {
+    let section = &file.github;
+    let token = match environment.secret("GITHUB_TOKEN") {
+        Some(token) => Some(token),
+        None => read_secret(section.token_file.as_deref())?,
+    };
+    let id = environment.number("GITHUB_APP_ID")?.or(section.app_id);
+    let key_file = environment.get("GITHUB_APP_PRIVATE_KEY_PATH").map(PathBuf::from).or(section.app_key_file.clone());
+    let installation = environment.number("GITHUB_APP_INSTALLATION_ID")?.or(section.app_installation);
+    let credentials = match (token, id, key_file, installation) {
+        (None, None, None, None) => Credentials::None,
+        (Some(token), None, None, None) => Credentials::Token(token),
+        (Some(_), ..) => bail!(
+            "both a token (GITHUB_TOKEN or github.token_file) and a GitHub App (GITHUB_APP_... or github.app_...) are \
+             set. Remove one of them"
+        ),
+        (None, Some(id), Some(path), Some(installation)) => {
+            let key = read_secret(Some(&path))?.context("the App's private key cannot be read")?;
+            Credentials::App { id, key, installation }
+        }
+        (None, id, key_file, installation) => {
+            let parts = [
+                (id.is_none(), "GITHUB_APP_ID (github.app_id)"),
+                (key_file.is_none(), "GITHUB_APP_PRIVATE_KEY_PATH (github.app_key_file)"),
+                (installation.is_none(), "GITHUB_APP_INSTALLATION_ID (github.app_installation)"),
+            ];
+            let missing: Vec<&str> = parts.into_iter().filter(|(missing, _)| *missing).map(|(_, name)| name).collect();
+            bail!("the GitHub App is set in part only: {} is missing. Set all three, or none", missing.join(" and "))
+        }
+    };
+    credentials.check()?;
+    Ok(credentials)
 }
 
 /// A file holds one secret; white space around it is not part of it.

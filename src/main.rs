@@ -160,7 +160,7 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
     let forge = Forge::new(&config.forge)?;
     if config.destination == Destination::PullRequest && !forge.has_token() {
         anyhow::bail!(
-            "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
+            "GITHUB_TOKEN is not set, and neither is a GitHub App, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
     let order = match take_order(config, &forge, &events).await? {
@@ -253,7 +253,8 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         }
         RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
         RepositoryArgument::Forge(name) => {
-            (Remote::Url { url: forge.clone_url(&name), token: config.forge.token.clone() }, Some(name))
+            let token = forge.for_repository(&name).await?.git_token().await?;
+            (Remote::Url { url: forge.clone_url(&name), token }, Some(name))
         }
     };
     let delivery = match (&config.destination, &name) {

@@ -40,6 +40,15 @@ pub struct GithubSection {
     pub server_url: Option<String>,
     /// A file that holds the token. Default: none; the environment's `GITHUB_TOKEN` wins.
     pub token_file: Option<PathBuf>,
+    /// The id of a GitHub App, instead of a token. Default: none; the environment's `GITHUB_APP_ID` wins.
+    pub app_id: Option<u64>,
+    /// A file that holds the App's private key, in PEM form. Default: none; the environment's
+    /// `GITHUB_APP_PRIVATE_KEY_PATH` wins.
+    pub app_key_file: Option<PathBuf>,
+    /// The id of the App's installation. Default: none; the environment's `GITHUB_APP_INSTALLATION_ID` wins.
+    pub app_installation: Option<u64>,
+    /// Milliseconds between writes, after the first few; 0 for none. Default: 1000, which GitHub asks for.
+    pub write_spacing_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
