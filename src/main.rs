@@ -10,17 +10,16 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use patchwright::config::environment::Environment;
-use patchwright::config::file::RepositorySection;
 use patchwright::config::flags::{Command, Flags, RunFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
 use patchwright::forge::Forge;
 use patchwright::model::Model;
-use patchwright::model::openai;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
-use patchwright::pipeline::{self, Delivery, Ending, Order, PatchMode, Services, intake};
+use patchwright::pipeline::{self, Delivery, Ending, Order, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
+use patchwright::service::{self, assemble};
 use patchwright::task::{IssueReference, RepositoryName, Task};
 use patchwright::workspace::{self, Remote, Workspace};
 
@@ -62,6 +61,10 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = match &flags.command {
         Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
+        Command::Serve(serve) => {
+            let config = config::serve::resolve_serve(flags, serve, environment)?;
+            runtime.block_on(service::serve(config)).map(|()| 0)
+        }
     };
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
@@ -182,12 +185,12 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
 async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
     let mut sandbox = config.sandbox.clone();
-    if let Some(image) = repository_section(config, order.repository.as_ref()).and_then(|section| section.image.clone())
+    if let Some(image) = assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
         && !config.image_from_flag
     {
         sandbox.image = Some(image);
     }
-    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
+    let needs_model = assemble::needs_model(&order.task, config.pipeline.patch_mode);
     let connect = async {
         match needs_model {
             true => Some(connect_model(config, &events).await),
@@ -205,10 +208,7 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));
     }
-    let model: Option<Arc<dyn Model>> = match model.transpose()? {
-        Some(model) => Some(Arc::new(model)),
-        None => None,
-    };
+    let model = model.transpose()?;
     let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
     Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
@@ -307,35 +307,21 @@ fn failed_at_intake(error: &anyhow::Error) -> Conclusion {
     Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new(), transient: false }
 }
 
-/// The config's section on a repository; GitHub compares names without case.
-fn repository_section<'a>(config: &'a RunConfig, name: Option<&RepositoryName>) -> Option<&'a RepositorySection> {
-    config.repositories.get(&name?.to_string().to_ascii_lowercase())
-}
-
 /// The operator's test command: the flag, else the config's for this repository.
 fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> Option<TestCommand> {
     if let Some(command) = &config.test_command {
         return Some(TestCommand { command: command.clone(), reason: "given with --test-command".into() });
     }
-    let command = repository_section(config, repository)?.test_command.clone()?;
-    Some(TestCommand { command, reason: "set in the operator's config".into() })
+    assemble::test_command_of(assemble::section_of(&config.repositories, repository))
 }
 
-async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<openai::OpenAi> {
-    let settings = openai::Settings {
-        endpoint: config.model.endpoint.clone(),
-        key: config.model.key.clone(),
-        model: config.model.name.clone(),
-        window: config.model.context_window,
-        silence_timeout: config.model.silence,
-        ..openai::Settings::default()
-    };
-    let connected = openai::connect(&settings).await;
+async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<Arc<dyn Model>> {
+    let connected = assemble::connect_model(&config.model).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     for note in notes {
         events.note(note);
     }
-    Ok(model)
+    Ok(Arc::new(model))
 }
 
 /// Reads the instruction from standard input, up to the largest one that is taken.

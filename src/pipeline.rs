@@ -228,12 +228,7 @@ async fn attempt(services: &Services, order: &Order) -> Result<Ending, StoreErro
     report::finished(services, order, &status, outcome).await
 }
 
-async fn work(
-    services: &Services,
-    order: &Order,
-    memory: &Memory,
-    outcome: &mut Outcome,
-) -> Result<Conclusion, Halt> {
+async fn work(services: &Services, order: &Order, memory: &Memory, outcome: &mut Outcome) -> Result<Conclusion, Halt> {
     if let Some(published) = services.stage(order, Stage::Intake, publish::find_or_check(services, order)).await? {
         return Ok(publish::conclude_from(services, memory, published, outcome));
     }

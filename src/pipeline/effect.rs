@@ -1,7 +1,7 @@
 //! The fence around each effect on the outside: it is written down before it is had, and after.
 
 use crate::outcome::Stage;
-use crate::store::{Claim, Effect, Entry};
+use crate::store::{Claim, Effect, Entry, crash};
 
 /// Has an effect on the outside, if the claim still holds. A stale claim is an error, and nothing is done.
 ///
@@ -49,7 +49,7 @@ async fn between_crash_points<T, E>(effect: Effect, work: impl Future<Output = R
 }
 
 fn crash_point(kind: &str, key: &str) {
-    let _ = (kind, key);
+    crash::point(&format!("{kind}:{key}"));
 }
 
 fn effect_key(effect: Effect) -> &'static str {

@@ -79,10 +79,9 @@ pub(super) async fn again(
 ) -> Result<Ending, StoreError> {
     let cause = match &outcome.conclusion {
         Conclusion::Failed { stage, cause, .. } => format!("in `{}`, {cause}", stage.name()),
-        Conclusion::Verified
-        | Conclusion::Unverified
-        | Conclusion::NoChange
-        | Conclusion::BudgetRanOut { .. } => String::new(),
+        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange | Conclusion::BudgetRanOut { .. } => {
+            String::new()
+        }
     };
     let at = jiff::Timestamp::now();
     let at = at.checked_add(jiff::SignedDuration::try_from(after).unwrap_or_default()).unwrap_or(at);
@@ -153,7 +152,8 @@ async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::
         effect(claim, Effect::FinishedComment, "", post, String::clone).await?;
     }
     let (add, remove) = if failed { (FAILED, PROCESSED) } else { (PROCESSED, FAILED) };
-    let label = forge.change_labels(issue, &[add], &[RUNNING, remove]);
+    let (added, removed) = ([add], [RUNNING, remove]);
+    let label = forge.change_labels(issue, &added, &removed);
     effect(claim, Effect::FinishedLabels, add, label, |()| String::new()).await?;
     if publish.close_issues && !failed {
         effect(claim, Effect::CloseIssue, "", forge.close_issue(issue), |()| String::new()).await?;

@@ -159,8 +159,8 @@ pub(super) fn exhausted(claim: &Claim, memory: &Memory) -> Conclusion {
     let stage = memory.done.map_or(Stage::Intake, following);
     let attempts = claim.task.attempt;
     let cause = match claim.task.reason.trim() {
-        "" => format!("the task ended the process {attempts} times"),
-        reason => format!("none of {attempts} attempts came to an end; the last that is known: {reason}"),
+        "" => format!("none of {attempts} attempts came to an end; the last one ended the process"),
+        reason => format!("none of {attempts} attempts came to an end; the last one: {reason}"),
     };
     let remedy = "See the log for what stood in the way, then ask for another try with `/retry`.".to_owned();
     Conclusion::Failed { stage, cause, remedy, transient: false }

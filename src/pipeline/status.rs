@@ -113,13 +113,7 @@ pub(super) async fn stop(
 }
 
 impl Comment {
-    fn new(
-        forge: &Forge,
-        settings: &Settings,
-        task: &Task,
-        claim: Option<&Claim>,
-        known: Option<u64>,
-    ) -> Option<Self> {
+    fn new(forge: &Forge, settings: &Settings, task: &Task, claim: Option<&Claim>, known: Option<u64>) -> Option<Self> {
         let issue = task.issue.clone().filter(|_| settings.publish.status_comment)?;
         Some(Self {
             forge: forge.clone(),
@@ -167,9 +161,7 @@ impl Comment {
     fn standing(&self, progress: Progress) -> Standing<'static> {
         match progress.stage {
             None => Standing::Claimed,
-            Some(stage) => {
-                Standing::Working { stage, request: progress.requests, most_requests: self.most_requests }
-            }
+            Some(stage) => Standing::Working { stage, request: progress.requests, most_requests: self.most_requests },
         }
     }
 
@@ -182,14 +174,16 @@ impl Comment {
         let claim = self.claim.as_ref();
         let number = match known {
             None => effect::effect(claim, Effect::StatusComment, "", put(None), u64::to_string).await?,
-            Some(_) => effect::again(claim, Effect::StatusComment, async {
-                match put(known).await {
-                    // Somebody has deleted it.
-                    Err(ForgeError::NotFound { .. }) => put(None).await,
-                    result => result,
-                }
-            })
-            .await?,
+            Some(_) => {
+                effect::again(claim, Effect::StatusComment, async {
+                    match put(known).await {
+                        // Somebody has deleted it.
+                        Err(ForgeError::NotFound { .. }) => put(None).await,
+                        result => result,
+                    }
+                })
+                .await?
+            }
         };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         Ok(())

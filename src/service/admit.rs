@@ -183,6 +183,10 @@ async fn refuse(
     if service.store.refuse(reference, &issue.title, author, &name, reason).await? {
         tracing::info!(issue = %reference, "refused: {reason}");
     }
+    // What is worked or was worked stays what it is.
+    if service.store.task_of(reference).await?.is_none_or(|record| record.state != State::Refused) {
+        return Ok(());
+    }
     tell(service, reference, (kind, revision), reason).await
 }
 

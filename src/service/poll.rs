@@ -41,7 +41,7 @@ struct CommentsMemo {
 /// Polls until the service stops. Errors are shown by the health check and make the next pass later.
 pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
     let Some(interval) = service.config.poll else { return };
-    let mut failures = 0;
+    let mut failures: u32 = 0;
     loop {
         let passed = tokio::select! {
             passed = pass(&service, &dispatch) => passed,
