@@ -9,7 +9,7 @@ mod model;
 mod render;
 mod sandbox;
 mod scenarios;
-
+mod store;
 mod task;
 mod tidy;
 mod verify;

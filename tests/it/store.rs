@@ -1,0 +1,4 @@
+//! The store on real files: the conformance suite, random interleavings against a model, several processes at once.
+
+mod conformance;
+mod support;
