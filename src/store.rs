@@ -367,6 +367,10 @@ impl Store {
     pub async fn matching(&self, name: &str, limit: u32) -> Result<Vec<TaskRecord>, StoreError> {
         self.inner.matching(name, limit).await
     }
+    /// The row itself, as it is now; `None`: it was pruned.
+    pub async fn by_key(&self, key: TaskKey) -> Result<Option<TaskRecord>, StoreError> {
+        self.inner.by_key(key).await
+    }
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
         self.inner.list(filter).await
     }

@@ -21,7 +21,7 @@ fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -
     let mut all = vec![("HOME", "/home/user"), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
     all.extend_from_slice(variables);
     let environment = Environment::of(all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let Command::Run(run) = &flags.command;
+    let Command::Run(run) = &flags.command else { panic!("not a run") };
     resolve_run(&flags, run, &environment)
 }
 

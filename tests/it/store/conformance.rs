@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use patchwright::outcome::{Stage, Usage};
 use patchwright::store::{
-    Admission, Claim, ClaimRules, Counts, Delivery, Effect, End, Entry, Filter, Heartbeat, Page, Priority, Spent, State,
-    Store, StoreError,
+    Admission, Claim, ClaimRules, Counts, Delivery, Effect, End, Entry, Filter, Heartbeat, Page, Priority, Spent,
+    State, Store, StoreError,
 };
 
 use super::support::{Clock, NOON, Place, claim, issue, repository, rules, task};
@@ -277,12 +277,7 @@ async fn a_stale_claim_has_no_effect(store: &Store, clock: &Clock) {
         ended(State::Completed),
         End::Retry { after: Duration::ZERO, reason: String::new() },
         End::Released,
-        End::ReportLater {
-            state: State::Failed,
-            reason: String::new(),
-            pull_request: None,
-            after: Duration::ZERO,
-        },
+        End::ReportLater { state: State::Failed, reason: String::new(), pull_request: None, after: Duration::ZERO },
     ] {
         assert_stale(stale.end(end).await);
     }
@@ -521,9 +516,7 @@ async fn tasks_are_found_by_id_beginning_and_issue(store: &Store, _: &Clock) {
         new.id = patchwright::task::TaskId::parse(id).unwrap();
         store.admit(&new).await.unwrap();
     }
-    let find = |name: &'static str| async move {
-        store.find(name).await.unwrap().map(|record| record.issue.number)
-    };
+    let find = |name: &'static str| async move { store.find(name).await.unwrap().map(|record| record.issue.number) };
     assert_eq!(find("alpha-1").await, Some(1), "the whole id wins over a longer one");
     assert_eq!(find("alpha-12").await, Some(2));
     assert_eq!(find("alpha").await, None, "two begin so");
