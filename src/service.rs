@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::serve::ServeConfig;
 use crate::forge::Forge;
-use crate::store::Store;
+use crate::store::{SoleService, Store};
 use crate::task::RepositoryName;
 use crate::workspace::{self, Workspace};
 use assemble::ModelLink;
@@ -49,6 +49,7 @@ const LONGEST_REMOVAL: Duration = Duration::from_secs(10);
 struct Service {
     config: ServeConfig,
     store: Store,
+    _sole: SoleService,
     forge: Forge,
     workspace: Workspace,
     boxes: Boxes,
@@ -100,6 +101,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
         anyhow::bail!("GITHUB_TOKEN is not set, so no issue can be read and no pull request opened. Set it");
     }
     let store = Store::open(&config.store).await.context("cannot open the store")?;
+    let sole = store.take_over().await.context("cannot begin to serve")?;
     let workspace = Workspace::new(config.workspace.clone())?;
     let (boxes, ()) = tokio::join!(Boxes::probe(&config.sandbox), workspace.warm_up());
     let boxes = boxes?;
@@ -119,6 +121,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
         halt: CancellationToken::new(),
         config,
         store,
+        _sole: sole,
         forge,
         workspace,
         boxes,

@@ -125,6 +125,11 @@ impl Environment {
         renamed.into_iter().filter_map(present).collect()
     }
 
+    /// `PATCHWRIGHT_CRASH_AT`: where a test wants the process killed; builds for use ignore it.
+    pub fn crash_point(&self) -> Option<&str> {
+        self.get("PATCHWRIGHT_CRASH_AT")
+    }
+
     /// How much to log: `LOG_LEVEL`, raised by `-v`.
     pub fn log_level(&self, verbose: u8) -> String {
         match (verbose, self.get("LOG_LEVEL")) {

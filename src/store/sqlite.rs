@@ -10,18 +10,20 @@ mod row;
 pub(super) use leases::Lease;
 
 use std::fs::{DirBuilder, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
-use super::{Settings, StoreError};
+use super::{Settings, StoreError, statements};
 
 /// How long one process waits for another one's writing.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -31,6 +33,7 @@ const SCHEMA: [(i64, &str, &str); 1] = [(1, "queue", include_str!("schema/0001_q
 
 const REMEDY_NEWER: &str = "Use that version, or a state folder of its own for this one";
 const REMEDY_LOCKED: &str = "Stop the other process, or try again";
+const REMEDY_SECOND: &str = "Stop it, or give this one a state folder of its own (PATCHWRIGHT_STATE_DIR)";
 const REMEDY_FULL: &str = "Make room on its disk";
 const REMEDY_PERMISSION: &str = "Let this user read and write the state folder and the files in it";
 const REMEDY_CORRUPT: &str = "Put a backup in its place, or move it away to begin with an empty one";
@@ -44,6 +47,7 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -86,7 +90,22 @@ impl Sqlite {
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone())
         };
-        Ok(Self { writer: pool(1), readers: pool(READERS), clock: Arc::new(clock) })
+        Ok(Self { writer: pool(1), readers: pool(READERS), clock: Arc::new(clock), path: path.clone() })
+    }
+
+    pub(super) async fn take_over(&self) -> Result<File, StoreError> {
+        let path = self.path.with_extension("lock");
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| unusable(&format!("{}: {error}", path.display()), REMEDY_PERMISSION))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(unusable("another service works on it", REMEDY_SECOND));
+            }
+            Err(error) => return Err(unusable(&format!("{}: {error}", path.display()), REMEDY_DISK)),
+        }
+        sqlx::query(statements::FREE_LEASES).execute(&self.writer).await?;
+        Ok(file)
     }
 
     fn now(&self) -> i64 {

@@ -151,3 +151,6 @@ pub const CHECK_WRITE: &str = "\
     INSERT INTO health (name, checked_at) VALUES ('store', $1) \
     ON CONFLICT (name) DO UPDATE SET checked_at = excluded.checked_at";
 pub const CHECK_READ: &str = "SELECT checked_at FROM health WHERE name = 'store'";
+
+// The one service.
+pub const FREE_LEASES: &str = "UPDATE tasks SET lease_expires = 0 WHERE active = 1 AND lease_expires > 0";

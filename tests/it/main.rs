@@ -11,7 +11,7 @@ mod reliability;
 mod render;
 mod sandbox;
 mod scenarios;
-
+mod store;
 mod task;
 mod tidy;
 mod verify;

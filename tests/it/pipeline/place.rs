@@ -13,7 +13,7 @@ use patchwright::event::{Event, Events};
 use patchwright::forge::{self, Credentials, Forge};
 use patchwright::outcome::{Stage, TestCommand};
 use patchwright::pipeline::{
-    Delivery, Ending, Limits, Order, PatchMode, Publish, Services, Settings, UnverifiedPolicy, run_task,
+    Delivery, Ending, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy, run_task,
 };
 use patchwright::sandbox::{self, Backend, Choice, SandboxError};
 use patchwright::store::{self, Claim, ClaimRules, Entry, NewTask, Priority, Store};
@@ -282,6 +282,7 @@ fn settings() -> Settings {
         prompts: None,
         max_output_tokens: 1_000,
         temperature: None,
+        protocol: ProtocolChoice::Auto,
     }
 }
 
