@@ -6,6 +6,7 @@
 pub mod environment;
 pub mod file;
 pub mod flags;
+pub mod logging;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

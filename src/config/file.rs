@@ -27,6 +27,7 @@ pub struct ConfigFile {
     pub limits: LimitsSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
+    pub log: super::logging::LogSection,
     /// By `owner/name`.
     pub repositories: BTreeMap<String, RepositorySection>,
 }
