@@ -7,21 +7,23 @@ pub mod environment;
 pub mod file;
 pub mod flags;
 pub mod logging;
+pub mod serve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
+use crate::forge::Credentials;
 use crate::pipeline::{self, Limits, Publish};
 use crate::task::{IssueReference, RepositoryName, TaskId};
 use crate::{forge, sandbox, workspace};
 use environment::Environment;
 use file::{ConfigFile, RepositorySection};
-use flags::{Flags, RunFlags, SandboxFlag};
+use flags::{Flags, RunFlags, SandboxFlag, WorkFlags};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -114,11 +116,8 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
     {
         bail!("--record {}: the file exists already. Name a new one", record.display());
     }
-    let target_repository = environment
-        .get("TARGET_REPO")
-        .map(|text| RepositoryName::parse(text).with_context(|| format!("TARGET_REPO=`{text}` is not OWNER/NAME")))
-        .transpose()?;
-    let model = resolve_model(&file, run, environment)?;
+    let target_repository = resolve_target(environment)?;
+    let model = resolve_model(&file, &run.work, environment)?;
     Ok(RunConfig {
         source,
         repository,
@@ -129,14 +128,22 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
         record: run.record.clone(),
         target_repository,
         allowed_targets: file.allowed_targets.clone(),
-        pipeline: resolve_pipeline(&file, run, environment, &model)?,
+        pipeline: resolve_pipeline(&file, &run.work, environment, &model)?,
         model,
         forge,
-        sandbox: resolve_sandbox(&file, run, environment)?,
+        sandbox: resolve_sandbox(&file, &run.work, environment)?,
         workspace: resolve_workspace(&file, environment)?,
-        image_from_flag: run.image.is_some(),
+        image_from_flag: run.work.image.is_some(),
         repositories: resolve_repositories(file.repositories)?,
     })
+}
+
+/// The target of issues that name none.
+fn resolve_target(environment: &Environment) -> anyhow::Result<Option<RepositoryName>> {
+    let named = environment.get("TARGET_REPO");
+    named
+        .map(|text| RepositoryName::parse(text).with_context(|| format!("TARGET_REPO=`{text}` is not OWNER/NAME")))
+        .transpose()
 }
 
 fn resolve_repositories(
@@ -157,7 +164,7 @@ pub fn repository_root_above(folder: &Path) -> Option<&Path> {
 
 fn resolve_pipeline(
     file: &ConfigFile,
-    run: &RunFlags,
+    work: &WorkFlags,
     environment: &Environment,
     model: &ModelConfig,
 ) -> anyhow::Result<pipeline::Settings> {
@@ -168,7 +175,7 @@ fn resolve_pipeline(
             name: file.commit.author_name.clone().unwrap_or_else(|| "Patchwright".into()),
             email: file.commit.author_email.clone().unwrap_or_else(|| "patchwright@localhost".into()),
         },
-        limits: resolve_limits(file, run, environment)?,
+        limits: resolve_limits(file, work, environment)?,
         patch_mode: file.publish.patch_mode.unwrap_or_default(),
         publish: resolve_publish(file, environment)?,
         prompts: file.prompts.clone(),
@@ -196,20 +203,49 @@ fn resolve_forge(file: &ConfigFile, environment: &Environment) -> anyhow::Result
         let text = environment.get(name).or(in_file.as_deref()).unwrap_or(default);
         parse_http_url(text).with_context(|| format!("{name} cannot be used"))
     };
-    let token = match environment.secret("GITHUB_TOKEN") {
-        Some(token) => Some(token),
-        None => read_secret(file.github.token_file.as_deref())?,
-    };
-    // octocrab panics on a token that is no header.
-    if token.as_ref().is_some_and(|token| !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic())) {
-        bail!("the token (GITHUB_TOKEN or github.token_file) holds characters that no token has. Copy it anew");
-    }
     Ok(forge::Settings {
         api_url: url("GITHUB_API_URL", &file.github.api_url, "https://api.github.com")?,
         server_url: url("GITHUB_SERVER_URL", &file.github.server_url, "https://github.com")?,
-        token,
+        credentials: resolve_credentials(file, environment)?,
         timeout: Duration::from_secs(30),
+        longest_wait: Duration::from_secs(120),
+        write_spacing: Duration::from_millis(file.github.write_spacing_ms.unwrap_or(1_000)),
     })
+}
+
+/// A token or an App, whole, and not both.
+fn resolve_credentials(file: &ConfigFile, environment: &Environment) -> anyhow::Result<Credentials> {
+    let section = &file.github;
+    let token = match environment.secret("GITHUB_TOKEN") {
+        Some(token) => Some(token),
+        None => read_secret(section.token_file.as_deref())?,
+    };
+    let id = environment.number("GITHUB_APP_ID")?.or(section.app_id);
+    let key_file = environment.get("GITHUB_APP_PRIVATE_KEY_PATH").map(PathBuf::from).or(section.app_key_file.clone());
+    let installation = environment.number("GITHUB_APP_INSTALLATION_ID")?.or(section.app_installation);
+    let credentials = match (token, id, key_file, installation) {
+        (None, None, None, None) => Credentials::None,
+        (Some(token), None, None, None) => Credentials::Token(token),
+        (Some(_), ..) => bail!(
+            "both a token (GITHUB_TOKEN or github.token_file) and a GitHub App (GITHUB_APP_... or github.app_...) are \
+             set. Remove one of them"
+        ),
+        (None, Some(id), Some(path), Some(installation)) => {
+            let key = read_secret(Some(&path))?.context("the App's private key cannot be read")?;
+            Credentials::App { id, key, installation }
+        }
+        (None, id, key_file, installation) => {
+            let parts = [
+                (id.is_none(), "GITHUB_APP_ID (github.app_id)"),
+                (key_file.is_none(), "GITHUB_APP_PRIVATE_KEY_PATH (github.app_key_file)"),
+                (installation.is_none(), "GITHUB_APP_INSTALLATION_ID (github.app_installation)"),
+            ];
+            let missing: Vec<&str> = parts.into_iter().filter(|(missing, _)| *missing).map(|(_, name)| name).collect();
+            bail!("the GitHub App is set in part only: {} is missing. Set all three, or none", missing.join(" and "))
+        }
+    };
+    credentials.check()?;
+    Ok(credentials)
 }
 
 /// A file holds one secret; white space around it is not part of it.
@@ -325,21 +361,25 @@ fn resolve_publish(file: &ConfigFile, environment: &Environment) -> anyhow::Resu
     Ok(Publish {
         unverified: section.unverified.unwrap_or_default(),
         comments: section.comments.unwrap_or(true),
+        status_comment: false,
+        status_interval: Duration::from_secs(15),
+        commit_status: false,
         comment_on_failure: environment.boolean("COMMENT_ON_FAILURE")?.or(section.comment_on_failure).unwrap_or(true),
         close_issues: environment.boolean("CLOSE_ISSUES_ON_SUCCESS")?.or(section.close_issues).unwrap_or(false),
         trace_file: section.trace_file.unwrap_or(false),
     })
 }
 
-fn resolve_limits(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<Limits> {
+fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<Limits> {
     let section = &file.limits;
     let task_seconds = environment.number("TASK_TIMEOUT_SECONDS")?.or(section.task_seconds).unwrap_or(1800);
     let limits = Limits {
-        task: run.timeout.unwrap_or(Duration::from_secs(task_seconds)),
+        task: work.timeout.unwrap_or(Duration::from_secs(task_seconds)),
+        stage: None,
         tests: Duration::from_secs(section.test_seconds.unwrap_or(600)),
         command: Duration::from_secs(section.command_seconds.unwrap_or(120)),
-        steps: run.max_steps.or(section.steps).unwrap_or(50),
-        tokens: run.max_tokens.or(section.tokens).unwrap_or(1_000_000),
+        steps: work.max_steps.or(section.steps).unwrap_or(50),
+        tokens: work.max_tokens.or(section.tokens).unwrap_or(1_000_000),
         verify_rounds: section.verify_rounds.unwrap_or(3),
     };
     if limits.task.is_zero()
@@ -353,16 +393,18 @@ fn resolve_limits(file: &ConfigFile, run: &RunFlags, environment: &Environment) 
     Ok(limits)
 }
 
-fn resolve_model(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
+fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
     let section = &file.model;
-    let endpoint = run.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
+    let provider = serve::endpoint_of_provider(environment.get("LLM_PROVIDER"))?;
+    let endpoint = work.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
+    let endpoint = endpoint.or(provider);
     let endpoint =
         endpoint.map(|text| parse_http_url(text).context("the model endpoint cannot be used")).transpose()?;
     let key = match environment.secret("LLM_API_KEY") {
         Some(key) => Some(key),
         None => read_secret(section.key_file.as_deref())?,
     };
-    let name = run.model.clone().or(environment.get("LLM_MODEL").map(str::to_owned)).or(section.name.clone());
+    let name = work.model.clone().or(environment.get("LLM_MODEL").map(str::to_owned)).or(section.name.clone());
     Ok(ModelConfig {
         endpoint,
         name,
@@ -374,9 +416,9 @@ fn resolve_model(file: &ConfigFile, run: &RunFlags, environment: &Environment) -
     })
 }
 
-fn resolve_sandbox(file: &ConfigFile, run: &RunFlags, environment: &Environment) -> anyhow::Result<sandbox::Settings> {
+fn resolve_sandbox(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<sandbox::Settings> {
     let section = &file.sandbox;
-    let choice = match run.sandbox.or(section.backend).unwrap_or(SandboxFlag::Auto) {
+    let choice = match work.sandbox.or(section.backend).unwrap_or(SandboxFlag::Auto) {
         SandboxFlag::Auto => sandbox::Choice::Auto,
         SandboxFlag::Container => sandbox::Choice::Container,
         SandboxFlag::Namespace => sandbox::Choice::Namespace,
@@ -389,7 +431,7 @@ fn resolve_sandbox(file: &ConfigFile, run: &RunFlags, environment: &Environment)
             file_size_bytes: section.file_size_mib.unwrap_or(1024).saturating_mul(MIB),
             output_bytes: 64 * 1024,
         },
-        image: run.image.clone().or(section.image.clone()),
+        image: work.image.clone().or(section.image.clone()),
         helper: std::env::current_exe().context("cannot find our own program, which the sandbox is started with")?,
         path: environment.get("PATH").map(Into::into),
         home: environment.home(),

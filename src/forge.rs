@@ -1,29 +1,36 @@
 //! The forge: GitHub over octocrab, read into small structs of our own.
 //!
-//! octocrab's own retries are off: they would replay a POST whose answer got lost, and wait for a rate limit without a
+//! octocrab sends through a service of our own, the [`wire`], so that all requests keep to the same [`manners`]; its own
+//! retries and waits are not there: they would replay a POST whose answer got lost, and wait for a rate limit without a
 //! bound. Reads are repeated by [`retry::repeat`]; writes go through [`retry::create_once`], which looks for its own
 //! effect first.
 
+mod identity;
+mod manners;
 pub mod render;
 mod retry;
 mod watch;
+mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use octocrab::Octocrab;
-use octocrab::service::middleware::retry::RetryConfig;
-use secrecy::{ExposeSecret, SecretString};
+use octocrab::{AuthState, Octocrab, OctocrabBuilder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 use url::Url;
 
+pub use identity::Credentials;
 pub use watch::{CommitState, CommitStatus, Fresh, IssueComment, Labelled, Limits, Permission};
 
 use crate::outcome::PullRequest;
 use crate::task::{IssueReference, RepositoryName, TaskId};
+use identity::Identity;
+use wire::{NoAnswer, Wire};
 
-/// Pages of 100 comments that are searched for a marker; the oldest come first.
-const COMMENT_PAGES: u32 = 30;
+/// Pages of 100 comments or events that are read; the oldest come first.
+const MOST_PAGES: u32 = 30;
 const PAGE: u8 = 100;
 
 /// Where the forge is and who we are there.
@@ -33,18 +40,33 @@ pub struct Settings {
     pub api_url: Url,
     /// `https://github.com`, or `https://host`: the base of clone addresses.
     pub server_url: Url,
-    pub token: Option<SecretString>,
+    pub credentials: Credentials,
     /// For the connection, and for silence within an answer.
     pub timeout: Duration,
+    /// How long one request may wait for limits to lift; longer ones are [`ForgeError::RateLimited`] at once.
+    /// A service gives up early and lets its queue wait; a command line has nothing else to do.
+    pub longest_wait: Duration,
+    /// Between writes, after a first few; zero for none.
+    pub write_spacing: Duration,
 }
 
-/// GitHub, as one identity.
+/// GitHub, as one identity. Clones, and clients for single repositories, share its limits.
 #[derive(Debug, Clone)]
 pub struct Forge {
-    reads: Octocrab,
-    writes: Octocrab,
+    client: Octocrab,
+    wire: Wire,
     server_url: Url,
-    has_token: bool,
+    author: Arc<OnceCell<Author>>,
+}
+
+/// Whose comments are ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Author {
+    Nobody,
+    Login(String),
+    /// Our login cannot be asked for, as with the token of a GitHub Actions workflow: any bot's may be ours. People's
+    /// are not, so nobody can silence a report by writing its marker.
+    AnyBot,
 }
 
 /// An issue, as far as we read it.
@@ -115,13 +137,19 @@ pub struct NewPullRequest {
 }
 
 /// Why the forge did not do it. Each text names the remedy.
+///
+/// None of them says that an issue is closed or gone for good: a 404 may be a missing permission, a repository that is
+/// being moved, or a mistake of the forge's. Whoever wants to know whether an issue is still open reads it and looks at
+/// its `state`.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgeError {
     #[error(
         "{what} was not found: it does not exist, or the token may not see it. Check the name and the token's access"
     )]
     NotFound { what: String },
-    #[error("the forge refused the token. Check that GITHUB_TOKEN is valid and not expired")]
+    #[error(
+        "the forge refused the credentials. Check that GITHUB_TOKEN is valid and not expired, or the App's id, key and installation"
+    )]
     Unauthorized,
     #[error(
         "the forge forbids {what}: {message}. Check the token's permissions (contents, issues and pull requests: read and write)"
@@ -138,38 +166,20 @@ pub enum ForgeError {
 }
 
 impl Forge {
-    /// A client for `settings`; sends nothing yet.
+    /// A client for `settings`; sends nothing yet. It belongs to the runtime that it is made in.
     pub fn new(settings: &Settings) -> anyhow::Result<Self> {
-        let client = |redirects| {
-            reqwest::Client::builder()
-                .user_agent(concat!("patchwright/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(settings.timeout)
-                .read_timeout(settings.timeout)
-                .redirect(redirects)
-                .build()
-        };
-        let octocrab = |client: reqwest::Client| -> anyhow::Result<Octocrab> {
-            let builder = Octocrab::builder()
-                .base_uri(settings.api_url.as_str().trim_end_matches('/'))?
-                .add_retry_config(RetryConfig::None);
-            let builder = match &settings.token {
-                Some(token) => builder.personal_token(token.expose_secret()),
-                None => builder,
-            };
-            Ok(builder.build_with_reqwest(client)?)
-        };
-        Ok(Self {
-            // A renamed repository answers reads with a redirect; a redirected POST would silently become a GET.
-            reads: octocrab(client(reqwest::redirect::Policy::limited(5))?)?,
-            writes: octocrab(client(reqwest::redirect::Policy::none())?)?,
-            server_url: settings.server_url.clone(),
-            has_token: settings.token.is_some(),
-        })
+        Ok(Self::over(Wire::new(settings)?, settings.server_url.clone(), Arc::default()))
     }
 
-    /// Whether there is a token to write with.
+    fn over(wire: Wire, server_url: Url, author: Arc<OnceCell<Author>>) -> Self {
+        let builder = OctocrabBuilder::new_empty().with_service(wire.clone()).with_auth(AuthState::None);
+        let client = builder.build().unwrap_or_else(|never| match never {});
+        Self { client, wire, server_url, author }
+    }
+
+    /// Whether there is something to write with: a token, or an App.
     pub fn has_token(&self) -> bool {
-        self.has_token
+        !matches!(self.wire.identity, Identity::Nobody)
     }
 
     /// The address that git clones `repository` from; it holds no token.
@@ -252,7 +262,7 @@ impl Forge {
             || self.pull_request_of(task, repository, &new.head),
             || async {
                 let made: WirePullRequest =
-                    self.writes.post(&route, Some(&body)).await.map_err(|error| classify(error, &what))?;
+                    self.client.post(&route, Some(&body)).await.map_err(|error| classify(error, &what))?;
                 Ok(made.into_pull_request(false))
             },
         )
@@ -260,28 +270,14 @@ impl Forge {
         Ok(pull_request)
     }
 
-    /// Whether a comment with `marker` stands on an issue.
+    /// Whether a comment of ours with `marker` stands on an issue.
     pub async fn has_comment(&self, issue: &IssueReference, marker: &str) -> Result<bool, ForgeError> {
         Ok(self.find_comment(issue, marker).await?.is_some())
     }
 
-    /// Comments on an issue, unless a comment with `marker` stands there already.
+    /// Comments on an issue, unless a comment of ours with `marker` stands there already.
     pub async fn comment_once(&self, issue: &IssueReference, marker: &str, body: &str) -> Result<(), ForgeError> {
-        let what = format!("a comment on {issue}");
-        let route = format!("{}/issues/{}/comments", repository_route(&issue.repository), issue.number);
-        retry::create_once(
-            || self.find_comment(issue, marker),
-            || async {
-                let made: WireComment = self
-                    .writes
-                    .post(&route, Some(&serde_json::json!({ "body": body })))
-                    .await
-                    .map_err(|error| classify(error, &what))?;
-                Ok(made)
-            },
-        )
-        .await?;
-        Ok(())
+        self.create_comment(issue, marker, body).await.map(drop)
     }
 
     /// Adds and removes labels of an issue. Both are idempotent at the forge, so they are simply repeated on failure.
@@ -292,7 +288,7 @@ impl Forge {
             retry::repeat(|| async {
                 let labels = serde_json::json!({ "labels": add });
                 let _: Vec<Label> =
-                    self.writes.post(&route, Some(&labels)).await.map_err(|error| classify(error, &what))?;
+                    self.client.post(&route, Some(&labels)).await.map_err(|error| classify(error, &what))?;
                 Ok(())
             })
             .await?;
@@ -300,7 +296,7 @@ impl Forge {
         for label in remove {
             retry::repeat(|| async {
                 let removed: Result<Vec<Label>, _> =
-                    self.writes.delete(format!("{route}/{}", path_segment(label)), None::<&()>).await;
+                    self.client.delete(format!("{route}/{}", path_segment(label)), None::<&()>).await;
                 match removed.map_err(|error| classify(error, &what)) {
                     Ok(_) | Err(ForgeError::NotFound { .. }) => Ok(()),
                     Err(other) => Err(other),
@@ -316,7 +312,7 @@ impl Forge {
         let route = format!("{}/issues/{}", repository_route(&issue.repository), issue.number);
         retry::repeat(|| async {
             let _: Issue = self
-                .writes
+                .client
                 .patch(&route, Some(&serde_json::json!({ "state": "closed" })))
                 .await
                 .map_err(|error| classify(error, &format!("closing {issue}")))?;
@@ -325,18 +321,37 @@ impl Forge {
         .await
     }
 
+    /// Makes a comment with `marker`, or finds the one that is there; whether it was there before.
+    async fn create_comment(
+        &self,
+        issue: &IssueReference,
+        marker: &str,
+        body: &str,
+    ) -> Result<(WireComment, bool), ForgeError> {
+        let what = format!("a comment on {issue}");
+        let route = format!("{}/issues/{}/comments", repository_route(&issue.repository), issue.number);
+        let body = serde_json::json!({ "body": body });
+        retry::create_once(
+            || self.find_comment(issue, marker),
+            || async { self.client.post(&route, Some(&body)).await.map_err(|error| classify(error, &what)) },
+        )
+        .await
+    }
+
+    /// The first comment on an issue that holds `marker` and was written by us.
     async fn find_comment(&self, issue: &IssueReference, marker: &str) -> Result<Option<WireComment>, ForgeError> {
-        for page in 1..=COMMENT_PAGES {
-            let route = format!(
-                "{}/issues/{}/comments?per_page={PAGE}&page={page}",
-                repository_route(&issue.repository),
-                issue.number
-            );
-            let comments: Vec<WireComment> = self.read(&route, &format!("comments of {issue}")).await?;
-            let last = comments.len() < usize::from(PAGE);
-            let ours =
-                comments.into_iter().find(|comment| comment.body.as_deref().is_some_and(|body| body.contains(marker)));
-            if ours.is_some() || last {
+        let author = self.author().await?;
+        if author == Author::Nobody {
+            return Ok(None);
+        }
+        let route = format!("{}/issues/{}/comments?per_page={PAGE}", repository_route(&issue.repository), issue.number);
+        for page in 1..=MOST_PAGES {
+            let (comments, has_next): (Vec<WireComment>, bool) =
+                self.read_page(&format!("{route}&page={page}"), &format!("comments of {issue}")).await?;
+            let ours = comments.into_iter().find(|comment| {
+                comment.body.as_deref().is_some_and(|body| body.contains(marker)) && author.wrote(comment)
+            });
+            if ours.is_some() || !has_next {
                 return Ok(ours);
             }
         }
@@ -344,8 +359,19 @@ impl Forge {
     }
 
     async fn read<T: DeserializeOwned>(&self, route: &str, what: &str) -> Result<T, ForgeError> {
-        retry::repeat(|| async { self.reads.get(route, None::<&()>).await.map_err(|error| classify(error, what)) })
+        retry::repeat(|| async { self.client.get(route, None::<&()>).await.map_err(|error| classify(error, what)) })
             .await
+    }
+}
+
+impl Author {
+    fn wrote(&self, comment: &WireComment) -> bool {
+        let Some(user) = &comment.user else { return false };
+        match self {
+            Author::Nobody => false,
+            Author::Login(login) => login.eq_ignore_ascii_case(&user.login),
+            Author::AnyBot => user.kind == "Bot",
+        }
     }
 }
 
@@ -366,7 +392,16 @@ impl WirePullRequest {
 
 #[derive(Debug, Deserialize)]
 struct WireComment {
+    id: u64,
     body: Option<String>,
+    user: Option<WireUser>,
+}
+
+#[derive(Debug, Deserialize)]
+struct WireUser {
+    login: String,
+    #[serde(default, rename = "type")]
+    kind: String,
 }
 
 fn repository_route(repository: &RepositoryName) -> String {
@@ -388,30 +423,14 @@ fn classify(error: octocrab::Error, what: &str) -> ForgeError {
                 true => source.message.clone(),
                 false => format!("{} ({})", source.message, details.join(", ")),
             };
-            match source.status_code.as_u16() {
-                401 => ForgeError::Unauthorized,
-                403 | 429 => match retry::limit_wait(&source) {
-                    Some(wait) => ForgeError::RateLimited { wait },
-                    None => ForgeError::Forbidden { what, message },
-                },
-                404 | 410 => ForgeError::NotFound { what },
-                422 => ForgeError::Unprocessable { what, message },
-                500..=599 => {
-                    ForgeError::Transient { what, message: format!("HTTP {}: {message}", source.status_code.as_u16()) }
-                }
-                status => ForgeError::Unexpected { what, message: format!("HTTP {status}: {message}") },
-            }
+            wire::refusal(source.status_code, what, message)
         }
+        octocrab::Error::Service { source, .. } => match source.downcast::<NoAnswer>() {
+            Ok(no) => no.into_forge_error(&what),
+            Err(other) => ForgeError::Transient { what, message: wire::root_cause(other.as_ref()) },
+        },
         octocrab::Error::Serde { source, .. } => ForgeError::Unexpected { what, message: source.to_string() },
         octocrab::Error::Json { source, .. } => ForgeError::Unexpected { what, message: source.to_string() },
-        other => ForgeError::Transient { what, message: root_cause(&other) },
+        other => ForgeError::Transient { what, message: wire::root_cause(&other) },
     }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string().lines().next().unwrap_or_default().to_owned()
 }

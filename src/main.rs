@@ -10,18 +10,17 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use patchwright::config::environment::Environment;
-use patchwright::config::file::RepositorySection;
 use patchwright::config::flags::{Command, Flags, RunFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
 use patchwright::forge::Forge;
 use patchwright::logging;
 use patchwright::model::Model;
-use patchwright::model::openai;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
-use patchwright::pipeline::{self, Delivery, Order, PatchMode, Services, intake};
+use patchwright::pipeline::{self, Delivery, Ending, Order, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
+use patchwright::service::{self, assemble};
 use patchwright::task::{IssueReference, RepositoryName, Task};
 use patchwright::workspace::{self, Remote, Workspace};
 
@@ -63,6 +62,10 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = match &flags.command {
         Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
+        Command::Serve(serve) => {
+            let config = config::serve::resolve_serve(flags, serve, environment)?;
+            runtime.block_on(service::serve(config)).map(|()| 0)
+        }
     };
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
@@ -98,7 +101,10 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
         Ready::Work(work) => {
             let (services, order) = *work;
             tokio::select! {
-                outcome = pipeline::run_task(&services, &order) => outcome,
+                ending = pipeline::run_task(&services, &order) => match ending {
+                    Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
+                    Ending::Stopped(error) => return Err(error.into()),
+                },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.
                     services.backend.close_all(GOODBYE).await;
@@ -158,7 +164,7 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
     let forge = Forge::new(&config.forge)?;
     if config.destination == Destination::PullRequest && !forge.has_token() {
         anyhow::bail!(
-            "GITHUB_TOKEN is not set, so no pull request can be opened. Set it, or add --dry-run for the diff"
+            "GITHUB_TOKEN is not set, and neither is a GitHub App, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
     let order = match take_order(config, &forge, &events).await? {
@@ -180,12 +186,12 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
 async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
     let mut sandbox = config.sandbox.clone();
-    if let Some(image) = repository_section(config, order.repository.as_ref()).and_then(|section| section.image.clone())
+    if let Some(image) = assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
         && !config.image_from_flag
     {
         sandbox.image = Some(image);
     }
-    let needs_model = order.task.patches.is_empty() || config.pipeline.patch_mode == PatchMode::ThenModel;
+    let needs_model = assemble::needs_model(&order.task, config.pipeline.patch_mode);
     let connect = async {
         match needs_model {
             true => Some(connect_model(config, &events).await),
@@ -203,11 +209,9 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     if swept > 0 {
         events.note(format!("removed {swept} leftovers of runs that were killed"));
     }
-    let model: Option<Arc<dyn Model>> = match model.transpose()? {
-        Some(model) => Some(Arc::new(model)),
-        None => None,
-    };
-    Ok(Services { workspace, backend: Arc::new(backend), model, forge, events, settings: config.pipeline.clone() })
+    let model = model.transpose()?;
+    let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
+    Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
 
 /// Tells the issue of a task that will not begin; what cannot be posted is logged.
@@ -250,7 +254,8 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         }
         RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
         RepositoryArgument::Forge(name) => {
-            (Remote::Url { url: forge.clone_url(&name), token: config.forge.token.clone() }, Some(name))
+            let token = forge.for_repository(&name).await?.git_token().await?;
+            (Remote::Url { url: forge.clone_url(&name), token }, Some(name))
         }
     };
     let delivery = match (&config.destination, &name) {
@@ -270,7 +275,7 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         started,
         deadline,
         claim: None,
-        more_attempts: false,
+        again_after: None,
     }))
 }
 
@@ -303,35 +308,21 @@ fn failed_at_intake(error: &anyhow::Error) -> Conclusion {
     Conclusion::Failed { stage: Stage::Intake, cause: format!("{error:#}"), remedy: String::new(), transient: false }
 }
 
-/// The config's section on a repository; GitHub compares names without case.
-fn repository_section<'a>(config: &'a RunConfig, name: Option<&RepositoryName>) -> Option<&'a RepositorySection> {
-    config.repositories.get(&name?.to_string().to_ascii_lowercase())
-}
-
 /// The operator's test command: the flag, else the config's for this repository.
 fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> Option<TestCommand> {
     if let Some(command) = &config.test_command {
         return Some(TestCommand { command: command.clone(), reason: "given with --test-command".into() });
     }
-    let command = repository_section(config, repository)?.test_command.clone()?;
-    Some(TestCommand { command, reason: "set in the operator's config".into() })
+    assemble::test_command_of(assemble::section_of(&config.repositories, repository))
 }
 
-async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<openai::OpenAi> {
-    let settings = openai::Settings {
-        endpoint: config.model.endpoint.clone(),
-        key: config.model.key.clone(),
-        model: config.model.name.clone(),
-        window: config.model.context_window,
-        silence_timeout: config.model.silence,
-        ..openai::Settings::default()
-    };
-    let connected = openai::connect(&settings).await;
+async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<Arc<dyn Model>> {
+    let connected = assemble::connect_model(&config.model).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     for note in notes {
         events.note(note);
     }
-    Ok(model)
+    Ok(Arc::new(model))
 }
 
 /// Reads the instruction from standard input, up to the largest one that is taken.

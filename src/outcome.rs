@@ -2,7 +2,7 @@
 
 mod printable;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use printable::printable;
 
@@ -41,7 +41,7 @@ impl Stage {
 }
 
 /// How one run of the tests ended. Exit codes decide, never printed text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ending", rename_all = "snake_case")]
 pub enum TestEnding {
     /// Exit code 0.
@@ -76,7 +76,7 @@ impl TestEnding {
 }
 
 /// One run of the test command in a sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestRun {
     pub command: String,
     #[serde(flatten)]
@@ -87,7 +87,7 @@ pub struct TestRun {
 }
 
 /// Where a test command comes from, so that `--json` can say why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestCommand {
     /// A line for `sh -c`, run at the repository's root.
     pub command: String,
@@ -96,7 +96,7 @@ pub struct TestCommand {
 }
 
 /// What the tests say of a change, measured against the base they ran on before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// The tests pass on exactly the tree that is published.
@@ -169,7 +169,7 @@ fn against_base(result: &TestEnding, baseline: Option<&TestEnding>) -> String {
 }
 
 /// Tokens that a model server counted. A server that does not tell leaves `None`: unknown is not zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
@@ -191,7 +191,7 @@ impl Usage {
 }
 
 /// A budget of one task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// Requests to the model.
@@ -214,7 +214,7 @@ impl Budget {
 }
 
 /// Why the agent stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stop", rename_all = "snake_case")]
 pub enum StopReason {
     /// The model called `finish`, and what it left was accepted or there was no round left to reject it.
@@ -232,7 +232,7 @@ pub enum StopReason {
 }
 
 /// How a file differs from the base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     Added,
@@ -242,7 +242,7 @@ pub enum ChangeKind {
 }
 
 /// One changed file. `path` is lossy UTF-8, for display.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
     pub path: String,
     pub kind: ChangeKind,
@@ -251,7 +251,7 @@ pub struct ChangedFile {
 }
 
 /// A pull request of this task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequest {
     pub number: u64,
     pub url: String,
@@ -261,7 +261,7 @@ pub struct PullRequest {
 }
 
 /// How a task ended, in the terms of the exit code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "conclusion", rename_all = "snake_case")]
 pub enum Conclusion {
     /// A change whose tests pass.
@@ -291,7 +291,7 @@ impl Conclusion {
 }
 
 /// Everything that is known of a finished task: what `--json` prints, and what pull request and comments are rendered from.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub task_id: TaskId,
     pub repository: Option<RepositoryName>,
@@ -358,5 +358,11 @@ pub struct Diff(pub Vec<u8>);
 impl Serialize for Diff {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Diff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(deserializer)?.into_bytes()))
     }
 }

@@ -2,11 +2,15 @@
 
 mod baseline;
 mod checkout;
+mod effect;
 mod evidence;
 pub mod intake;
 mod publish;
 mod report;
+mod resume;
 mod solve;
+mod status;
+mod transient;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -15,7 +19,13 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-pub use report::failed_early;
+pub use intake::refused;
+pub use report::{cancelled, failed_early};
+pub use transient::{StageTookTooLong, transience};
+
+use resume::Memory;
+use solve::Solution;
+use status::Status;
 
 use crate::agent::AgentError;
 use crate::event::{Event, Events};
@@ -23,9 +33,9 @@ use crate::forge::Forge;
 use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
-use crate::store::Claim;
+use crate::store::{Claim, Entry, StoreError};
 use crate::task::{RepositoryName, Task};
-use crate::workspace::{Author, PatchError, PushError, Remote, Workspace, WorkspaceError};
+use crate::workspace::{Author, Checkout, PatchError, PushError, Remote, Workspace, WorkspaceError};
 
 /// One task to work, with everything decided that is decided before the first stage.
 pub struct Order {
@@ -43,8 +53,9 @@ pub struct Order {
     pub deadline: Instant,
     /// The right to work a task of the queue, and its journal; `None`: from the command line, unjournalled.
     pub claim: Option<Claim>,
-    /// A transient failure of this attempt will be tried again, so it is not reported as the task's end.
-    pub more_attempts: bool,
+    /// A transient failure of this attempt is tried again so long after, and is not reported as the task's end;
+    /// `None`: this attempt is the last.
+    pub again_after: Option<Duration>,
 }
 
 /// Where the result goes.
@@ -58,13 +69,32 @@ pub enum Delivery {
     PullRequest(RepositoryName),
 }
 
-/// What the spine is built from.
+/// How a run of a task ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With an outcome, and the issue was told as far as it is to be.
+    Reported(Outcome),
+    /// With an outcome that the issue is yet to be told: the reason may pass. The journal holds the outcome, so another
+    /// claim only reports.
+    Unreported { outcome: Outcome, reason: String, after: Duration },
+    /// With a transient failure, and attempts are left: no end was reported. To be tried again after so long, which is
+    /// at least what a limit asked for.
+    Again { outcome: Outcome, after: Duration },
+    /// The journal refused: the lease is lost, or the store broke. Nothing was done outside since.
+    Stopped(StoreError),
+}
+
+/// What the spine is built from. Cheap to clone.
+#[derive(Clone)]
 pub struct Services {
     pub workspace: Workspace,
     pub backend: Arc<Backend>,
     /// `None` where no model is needed: in patch mode.
     pub model: Option<Arc<dyn Model>>,
+    /// For the target repository.
     pub forge: Forge,
+    /// For the dispatch repository: with an App, each repository has a token of its own.
+    pub dispatch: Forge,
     pub events: Events,
     pub settings: Settings,
 }
@@ -89,6 +119,8 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub task: Duration,
+    /// One stage; `None`: only the limits of what it does.
+    pub stage: Option<Duration>,
     /// One run of the tests.
     pub tests: Duration,
     /// One command of the model.
@@ -103,7 +135,14 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy)]
 pub struct Publish {
     pub unverified: UnverifiedPolicy,
+    /// The comments at the start and at the end, and the labels.
     pub comments: bool,
+    /// One comment that is edited as the task goes on.
+    pub status_comment: bool,
+    /// Between two edits of the status comment while one stage goes on.
+    pub status_interval: Duration,
+    /// The commit status `patchwright/verify` on the pull request's head.
+    pub commit_status: bool,
     pub comment_on_failure: bool,
     pub close_issues: bool,
     pub trace_file: bool,
@@ -138,32 +177,63 @@ struct Failure {
     error: anyhow::Error,
 }
 
-/// Works one task to its end, which is always an outcome:
-///
-/// 1. a pull request of an earlier run ends it at once;
-/// 2. the repository is checked out, and its tests run on the base;
-/// 3. the patches, or the agent with the tests in a loop, make a change;
-/// 4. exactly the tested tree is delivered;
-/// 5. the outcome is reported on the issue.
-pub async fn run_task(services: &Services, order: &Order) -> Outcome {
-    let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
-    outcome.conclusion = match work(services, order, &mut outcome).await {
-        Ok(conclusion) => conclusion,
-        Err(failure) => failure.into_conclusion(),
-    };
-    outcome.milliseconds = elapsed_milliseconds(order.started);
-    report::finished(services, order, &mut outcome).await;
-    outcome
+/// Why the work does not go on.
+#[derive(Debug)]
+enum Halt {
+    Failed(Failure),
+    /// Not even to be reported.
+    Stopped(StoreError),
 }
 
-async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<Conclusion, Failure> {
-    if let Some(published) = services.stage(Stage::Intake, publish::find_or_check(services, order)).await? {
-        return Ok(publish::conclude_from(services, published, outcome));
+/// Works one task to its end:
+///
+/// 1. what the journal says of earlier attempts is read; an outcome that stands there is only reported;
+/// 2. a pull request of an earlier run ends the task at once;
+/// 3. the repository is checked out, and its tests run on the base;
+/// 4. the patches, or the agent with the tests in a loop, make a change, which the journal keeps;
+/// 5. exactly the tested tree is delivered;
+/// 6. the outcome is reported on the issue, unless the task is to be tried again.
+///
+/// A claim that was lost stops it before the next effect on the outside.
+pub async fn run_task(services: &Services, order: &Order) -> Ending {
+    attempt(services, order).await.unwrap_or_else(Ending::Stopped)
+}
+
+async fn attempt(services: &Services, order: &Order) -> Result<Ending, StoreError> {
+    let memory = Memory::read(order.claim.as_ref(), &order.task).await?;
+    let status = Status::new(services, order, &memory);
+    let services = &status.followed(services);
+    if let Some(outcome) = memory.concluded {
+        return report::finished(services, order, &status, outcome).await;
     }
-    report::started(services, order, outcome).await;
-    let checkout = services.stage(Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
-    let tests = services.stage(Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;
-    let solution = services.stage(Stage::Solve, solve::solve(services, order, &checkout, tests, outcome)).await?;
+    let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
+    let worked = match order.claim.as_ref().filter(|claim| claim.exhausted) {
+        Some(claim) => Ok(resume::exhausted(claim, &memory)),
+        None => status.beside(work(services, order, &memory, &mut outcome)).await,
+    };
+    let (conclusion, transience) = match worked {
+        Ok(conclusion) => (conclusion, None),
+        Err(Halt::Failed(failure)) => failure.into_conclusion(),
+        Err(Halt::Stopped(error)) => return Err(error),
+    };
+    outcome.conclusion = conclusion;
+    outcome.milliseconds = elapsed_milliseconds(order.started);
+    if let (Some(wait), Some(after)) = (transience, order.again_after) {
+        return report::again(services, &status, outcome, after.max(wait)).await;
+    }
+    resume::conclude(order.claim.as_ref(), &outcome).await?;
+    report::finished(services, order, &status, outcome).await
+}
+
+async fn work(services: &Services, order: &Order, memory: &Memory, outcome: &mut Outcome) -> Result<Conclusion, Halt> {
+    if let Some(published) = services.stage(order, Stage::Intake, publish::find_or_check(services, order)).await? {
+        return Ok(publish::conclude_from(services, memory, published, outcome));
+    }
+    report::started(services, order, outcome).await?;
+    let (mut checkout, solution) = match resume::restore(services, order, memory, outcome).await? {
+        Some(restored) => restored,
+        None => make(services, order, outcome).await?,
+    };
     let Some(candidate) = solution.candidate else { return Ok(solution.conclusion) };
     match &order.delivery {
         Delivery::Diff => {}
@@ -171,28 +241,51 @@ async fn work(services: &Services, order: &Order, outcome: &mut Outcome) -> Resu
             return Ok(publish::withhold(solution.conclusion, outcome));
         }
         Delivery::LocalBranch(name) => {
-            let commit = publish::commit(services, order, &checkout, &candidate, outcome);
-            let commit = services.stage(Stage::Commit, commit).await?;
-            services.stage(Stage::Push, publish::create_local_branch(&checkout, commit, name, outcome)).await?;
+            let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+            let commit = services.stage(order, Stage::Commit, commit).await?;
+            let create = publish::create_local_branch(&checkout, commit, name, outcome);
+            services.stage(order, Stage::Push, create).await?;
         }
         Delivery::PullRequest(repository) => {
-            let commit = publish::commit(services, order, &checkout, &candidate, outcome);
-            let commit = services.stage(Stage::Commit, commit).await?;
-            let push = publish::push(services, order, repository, &checkout, commit, outcome);
-            let branch = match services.stage(Stage::Push, push).await? {
+            let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+            let commit = services.stage(order, Stage::Commit, commit).await?;
+            let push = publish::push(services, order, repository, &mut checkout, commit, outcome);
+            let branch = match services.stage(order, Stage::Push, push).await? {
                 publish::Pushed::Branch(branch) => branch,
-                publish::Pushed::Published(other) => return Ok(publish::conclude_from(services, other, outcome)),
+                publish::Pushed::Published(other) => {
+                    return Ok(publish::conclude_from(services, memory, other, outcome));
+                }
             };
             let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
-            services.stage(Stage::PullRequest, open).await?;
+            services.stage(order, Stage::PullRequest, open).await?;
         }
     }
     Ok(solution.conclusion)
 }
 
+/// Makes the change, from the checkout to the tests' verdict on it.
+async fn make(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<(Checkout, Solution), Halt> {
+    let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
+    let tests = services.stage(order, Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;
+    let solve = solve::solve(services, order, &checkout, tests, outcome);
+    let solution = services.stage(order, Stage::Solve, solve).await?;
+    resume::remember(order, &checkout, &solution, outcome).await?;
+    Ok((checkout, solution))
+}
+
+impl Halt {
+    /// What an error in a stage means: only the journal's own stops the task.
+    fn at(stage: Stage, error: anyhow::Error) -> Self {
+        match error.downcast::<StoreError>() {
+            Ok(error) => Self::Stopped(error),
+            Err(error) => Self::Failed(Failure { stage, error }),
+        }
+    }
+}
+
 impl Failure {
-    /// Stage and cause, and the remedy where the error knows it apart.
-    fn into_conclusion(self) -> Conclusion {
+    /// Stage and cause, and the remedy where the error knows it apart. And, if it may pass, after how long at least.
+    fn into_conclusion(self) -> (Conclusion, Option<Duration>) {
         let remedy = self.error.chain().find_map(|cause| {
             let workspace = cause.downcast_ref::<WorkspaceError>().map(WorkspaceError::remedy);
             let push = || cause.downcast_ref::<PushError>().map(PushError::remedy);
@@ -203,21 +296,40 @@ impl Failure {
             };
             workspace.or_else(push).or_else(patch).or_else(model)
         });
-        Conclusion::Failed {
+        let transience = transience(&self.error);
+        let conclusion = Conclusion::Failed {
             stage: self.stage,
             cause: format!("{:#}", self.error),
             remedy: remedy.unwrap_or_default(),
-            transient: false,
-        }
+            transient: transience.is_some(),
+        };
+        (conclusion, transience)
     }
 }
 
 impl Services {
-    /// Runs one stage: tells of its begin and end, and puts its name on its error.
-    async fn stage<T>(&self, stage: Stage, work: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    /// Runs one stage: tells of its begin and end, in the journal too, and puts its name on its error.
+    async fn stage<T>(
+        &self,
+        order: &Order,
+        stage: Stage,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> Result<T, Halt> {
         let started = Instant::now();
         self.events.emit(Event::StageStarted { stage });
-        let result = work.await.map_err(|error| Failure { stage, error })?;
+        effect::in_stage(stage);
+        // Solving has the time of the whole task, and ends in time by itself.
+        let worked = match self.settings.limits.stage.filter(|_| stage != Stage::Solve) {
+            Some(limit) => match tokio::time::timeout(limit, work).await {
+                Ok(worked) => worked,
+                Err(_) => Err(StageTookTooLong { seconds: limit.as_secs() }.into()),
+            },
+            None => work.await,
+        };
+        let result = worked.map_err(|error| Halt::at(stage, error))?;
+        if let Some(claim) = &order.claim {
+            claim.write(&Entry::StageDone { stage }).await.map_err(Halt::Stopped)?;
+        }
         self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
         Ok(result)
     }

@@ -10,14 +10,16 @@
 //! whose epoch is stale, since the lease expired and somebody else took the task, gets [`StoreError::Stale`] and must
 //! stop at once. Times are milliseconds since 1970, by the store's own clock.
 
-mod crash;
+pub mod crash;
 mod sqlite;
+pub mod statements;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use self::sqlite::Lease;
 use crate::outcome::{Stage, Usage};
 use crate::task::{IssueReference, RepositoryName, TaskId};
 
@@ -188,6 +190,8 @@ pub struct Claim {
     pub task: TaskRecord,
     /// All attempts are used up: the task is only to be concluded and reported, not worked.
     pub exhausted: bool,
+    /// It counts as an attempt, until it is released.
+    counted: bool,
     owner: String,
     lease: Duration,
 }
@@ -273,13 +277,21 @@ pub struct Spent {
 impl Store {
     /// Opens the database, makes it if it is missing, and brings its tables up to date.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
-        todo!()
+        Self::open_with_clock(settings, system_clock).await
+    }
+
+    /// The same, by another clock: milliseconds since 1970.
+    pub async fn open_with_clock(
+        settings: &Settings,
+        clock: impl Fn() -> i64 + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { inner: sqlite::Sqlite::open(settings, clock).await? })
     }
 
     // Intake.
     /// Takes a task in, or meets the row that is there.
     pub async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
-        todo!()
+        self.inner.admit(new).await
     }
     /// Remembers that an issue's text is not to be worked. `true`: not known before, so it is to be told once.
     pub async fn refuse(
@@ -290,93 +302,106 @@ impl Store {
         revision: &str,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        todo!()
+        self.inner.refuse(issue, title, author, revision, reason).await
     }
     /// The row of an issue, if any.
     pub async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, StoreError> {
-        todo!()
+        self.inner.task_of(issue).await
     }
     /// Issue numbers of a dispatch repository that are queued or running.
     pub async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, StoreError> {
-        todo!()
+        self.inner.active_issues(dispatch).await
     }
     pub async fn set_priority(&self, issue: &IssueReference, priority: Priority) -> Result<(), StoreError> {
-        todo!()
+        self.inner.set_priority(issue, priority).await
     }
 
     // Queue.
     /// Claims the next task: reports that are due first, then priority, then age.
     pub async fn claim(&self, rules: &ClaimRules) -> Result<Option<Claim>, StoreError> {
-        todo!()
+        let claimed = self.inner.claim(rules).await?;
+        Ok(claimed.map(|(task, exhausted)| Claim {
+            store: self.clone(),
+            exhausted,
+            counted: !exhausted && !task.report_due,
+            owner: rules.owner.clone(),
+            lease: rules.lease,
+            task,
+        }))
     }
     /// How long until the next task's time comes (its `not_before`, or an expiry of a lease); `None`: nothing is queued or running.
     pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        todo!()
+        self.inner.next_due().await
     }
     /// Wants a task stopped. A queued one is cancelled at once (its report is due), a running one by its worker.
     pub async fn cancel(&self, key: TaskKey, reason: &str) -> Result<State, StoreError> {
-        todo!()
+        self.inner.cancel(key, reason).await
     }
     /// Queues a task that has ended again, attempts at zero. `false`: it is queued, running, or completed with a pull request.
     pub async fn retry(&self, key: TaskKey, reason: &str) -> Result<bool, StoreError> {
-        todo!()
+        self.inner.retry(key, reason).await
     }
 
     // For people.
     /// Finds by task id, by a unique beginning of one, or by `owner/repo#N`.
     pub async fn find(&self, name: &str) -> Result<Option<TaskRecord>, StoreError> {
-        todo!()
+        let mut found = self.inner.matching(name, 2).await?;
+        Ok(found.pop().filter(|_| found.is_empty()))
+    }
+    /// All tasks that `find` could mean, at most `limit`.
+    pub async fn matching(&self, name: &str, limit: u32) -> Result<Vec<TaskRecord>, StoreError> {
+        self.inner.matching(name, limit).await
     }
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
-        todo!()
+        self.inner.list(filter).await
     }
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        todo!()
+        self.inner.counts().await
     }
     pub async fn journal(&self, key: TaskKey) -> Result<Vec<(i64, Entry)>, StoreError> {
-        todo!()
+        self.inner.journal(key).await
     }
     /// Events of a task after `seen`, in order: number, time, JSON.
     pub async fn events(&self, key: TaskKey, seen: i64, limit: u32) -> Result<Vec<(i64, i64, String)>, StoreError> {
-        todo!()
+        self.inner.events(key, seen, limit).await
     }
     /// Removes tasks that ended more than `older` ago, with all that belongs to them (a short memo of the issue's text
     /// stays, so that an old open issue is not taken for a new task), and gives the space back. Answers how many.
     pub async fn prune(&self, older: Duration) -> Result<u64, StoreError> {
-        todo!()
+        self.inner.prune(older).await
     }
 
     // Webhooks.
     /// Takes a delivery in; `false`: its id was seen before.
     pub async fn receive(&self, delivery: &Delivery) -> Result<bool, StoreError> {
-        todo!()
+        self.inner.receive(delivery).await
     }
     /// Deliveries that are not worked yet, oldest first.
     pub async fn inbox(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        todo!()
+        self.inner.inbox(limit).await
     }
     /// A delivery was worked; its payload is dropped, its id remembered for a month.
     pub async fn delivered(&self, id: &str) -> Result<(), StoreError> {
-        todo!()
+        self.inner.delivered(id).await
     }
 
     // Small memory.
     pub async fn page(&self, url: &str) -> Result<Option<Page>, StoreError> {
-        todo!()
+        self.inner.page(url).await
     }
     pub async fn set_page(&self, url: &str, page: &Page) -> Result<(), StoreError> {
-        todo!()
+        self.inner.set_page(url, page).await
     }
 
     // Spending.
     /// What was spent since midnight UTC: by all, or on one target.
     pub async fn spent_today(&self, target: Option<&RepositoryName>) -> Result<Spent, StoreError> {
-        todo!()
+        self.inner.spent_today(target).await
     }
 
     /// Writes and reads one row: for health checks.
     pub async fn check(&self) -> Result<(), StoreError> {
-        todo!()
+        self.inner.check().await
     }
 }
 
@@ -386,26 +411,81 @@ impl Claim {
     }
     /// Renews the lease.
     pub async fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
-        todo!()
+        self.store.inner.heartbeat(&self.proof(), self.lease).await
     }
     /// Appends to the journal, in one transaction with the check that the claim is not stale.
     pub async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
-        todo!()
+        self.store.inner.write(&self.proof(), entry).await
     }
     /// The journal of the task, all claims together, in order.
     pub async fn journal(&self) -> Result<Vec<Entry>, StoreError> {
-        todo!()
+        self.store.inner.journal_of_round(self.task.key).await
     }
     /// Adds to the task's events (not fenced: they are for people).
     pub async fn log(&self, events: &[String]) -> Result<(), StoreError> {
-        todo!()
+        self.store.inner.log(self.task.key, events).await
     }
     /// Adds to what was spent today on the task and its target.
     pub async fn spend(&self, usage: Usage, micros: Option<u64>) -> Result<(), StoreError> {
-        todo!()
+        self.store.inner.spend(&self.proof(), usage, micros).await
     }
     /// Gives the claim up.
     pub async fn end(&self, end: End) -> Result<(), StoreError> {
-        todo!()
+        self.store.inner.end(&self.proof(), self.counted, &end).await
     }
+
+    fn proof(&self) -> Lease<'_> {
+        Lease { key: self.task.key, owner: &self.owner, epoch: self.task.epoch }
+    }
+}
+
+impl State {
+    /// All of them, in the order of a task's way.
+    pub const ALL: [State; 7] =
+        [State::Queued, State::Running, State::Completed, State::Failed, State::Dead, State::Cancelled, State::Refused];
+
+    /// One word, as the database, `--json` and the metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Completed => "completed",
+            State::Failed => "failed",
+            State::Dead => "dead",
+            State::Cancelled => "cancelled",
+            State::Refused => "refused",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub fn is_end(self) -> bool {
+        match self {
+            State::Queued | State::Running => false,
+            State::Completed | State::Failed | State::Dead | State::Cancelled | State::Refused => true,
+        }
+    }
+}
+
+impl Entry {
+    /// The entry in a word or two: `stage_done.checkout`, `intent.push`, `had.push`, `solved`, `concluded`.
+    pub fn name(&self) -> String {
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        match self {
+            Entry::StageDone { stage } => format!("stage_done.{}", word(serde_json::to_value(stage))),
+            Entry::Intent { effect, .. } => format!("intent.{}", word(serde_json::to_value(effect))),
+            Entry::Had { effect, .. } => format!("had.{}", word(serde_json::to_value(effect))),
+            Entry::Solved { .. } => "solved".into(),
+            Entry::Concluded { .. } => "concluded".into(),
+        }
+    }
+}
+
+fn system_clock() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,7 +7,7 @@ mod comments;
 mod fences;
 mod parse;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use parse::{MAX_TEXT_BYTES, from_command_line, parse_issue};
 
@@ -67,6 +67,13 @@ impl std::fmt::Display for RepositoryName {
     }
 }
 
+impl<'de> Deserialize<'de> for RepositoryName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a valid OWNER/NAME"))
+    }
+}
+
 impl Serialize for RepositoryName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -76,6 +83,13 @@ impl Serialize for RepositoryName {
 impl std::fmt::Display for TaskId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a valid task id"))
     }
 }
 

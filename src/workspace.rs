@@ -102,6 +102,16 @@ impl Workspace {
         Checkout::create(self.clone(), remote, base).await
     }
 
+    /// Makes a working tree of exactly this commit, which counts as what `branch` holds.
+    pub async fn checkout_commit(
+        &self,
+        remote: &Remote,
+        commit: &CommitId,
+        branch: Option<&str>,
+    ) -> Result<Checkout, WorkspaceError> {
+        Checkout::create_at(self.clone(), remote, commit, branch).await
+    }
+
     /// Removes what dead processes left in the temporary folder; answers how many folders.
     pub fn sweep(&self) -> usize {
         folder::sweep(&self.0.temporary)

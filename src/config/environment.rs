@@ -51,6 +51,15 @@ impl Environment {
         }
     }
 
+    /// A whole number, zero included.
+    pub fn count(&self, name: &str) -> anyhow::Result<Option<u32>> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => bail!("{name}=`{text}` is not a whole number"),
+        }
+    }
+
     /// The user's home folder.
     pub fn home(&self) -> Option<PathBuf> {
         self.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute())

@@ -28,6 +28,8 @@ pub struct ConfigFile {
     pub commit: CommitSection,
     pub publish: PublishSection,
     pub log: super::logging::LogSection,
+    pub service: ServiceSection,
+    pub budget: BudgetSection,
     /// By `owner/name`.
     pub repositories: BTreeMap<String, RepositorySection>,
 }
@@ -41,6 +43,15 @@ pub struct GithubSection {
     pub server_url: Option<String>,
     /// A file that holds the token. Default: none; the environment's `GITHUB_TOKEN` wins.
     pub token_file: Option<PathBuf>,
+    /// The id of a GitHub App, instead of a token. Default: none; the environment's `GITHUB_APP_ID` wins.
+    pub app_id: Option<u64>,
+    /// A file that holds the App's private key, in PEM form. Default: none; the environment's
+    /// `GITHUB_APP_PRIVATE_KEY_PATH` wins.
+    pub app_key_file: Option<PathBuf>,
+    /// The id of the App's installation. Default: none; the environment's `GITHUB_APP_INSTALLATION_ID` wins.
+    pub app_installation: Option<u64>,
+    /// Milliseconds between writes, after the first few; 0 for none. Default: 1000, which GitHub asks for.
+    pub write_spacing_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -123,4 +134,67 @@ pub struct PublishSection {
 pub struct RepositorySection {
     pub test_command: Option<String>,
     pub image: Option<String>,
+}
+
+/// What `patchwright serve` does beyond a single run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceSection {
+    /// Dispatch repositories, as `owner/name`. Required, here or as `DISPATCH_REPO` or `--dispatch`.
+    pub dispatch: Vec<String>,
+    /// The label of issues that are tasks. Default: `copilot-agent`.
+    pub label: Option<String>,
+    /// Ask the forge for new issues again and again. Default: true; `false` needs webhooks.
+    pub polling: Option<bool>,
+    /// Default: 60.
+    pub poll_seconds: Option<u64>,
+    /// Logins whose issues are worked although they cannot write to the dispatch repository. Default: none.
+    pub allowed_authors: Vec<String>,
+    /// Tasks that are worked at a time. Default: 3.
+    pub workers: Option<u32>,
+    /// Tasks of one target repository that are worked at a time. Default: as many as `workers`.
+    pub workers_per_repository: Option<u32>,
+    /// How often a task is tried again after a transient failure. Default: 3.
+    pub retries: Option<u32>,
+    /// Before the first of them; doubles each time, up to an hour. Default: 60.
+    pub retry_seconds: Option<u64>,
+    /// A task from which nothing is heard for so long is given up. Default: 900.
+    pub stall_seconds: Option<u64>,
+    /// How long running tasks may go on after a signal to stop. Default: 10.
+    pub drain_seconds: Option<u64>,
+    /// Where webhooks, health and metrics are answered. Default: `127.0.0.1:8080`.
+    pub listen: Option<String>,
+    /// A file that holds the webhooks' secret. Default: none; without one there are no webhooks.
+    pub webhook_secret_file: Option<PathBuf>,
+    /// The largest webhook that is read. Default: 1024.
+    pub webhook_kib: Option<u64>,
+    /// Answer `/metrics`. Default: true.
+    pub metrics: Option<bool>,
+    /// Also answer `/metrics` on this port. Default: none.
+    pub metrics_port: Option<u16>,
+    /// Answer `/healthz` and `/readyz`. Default: true.
+    pub health: Option<bool>,
+    /// Also answer `/healthz` and `/readyz` on this port. Default: none.
+    pub health_port: Option<u16>,
+    /// No task begins while the workspace holds more. Default: no limit.
+    pub workspace_mib: Option<u64>,
+    /// No task begins while the workspace's disk has less room. Default: 256.
+    pub free_mib: Option<u64>,
+}
+
+/// What may be spent from midnight to midnight (UTC); past it, nothing new begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetSection {
+    /// Prompts and answers of all tasks. Default: no limit.
+    pub tokens_a_day: Option<u64>,
+    /// Of the tasks for one target repository. Default: no limit.
+    pub repository_tokens_a_day: Option<u64>,
+    /// In the currency of the prices. Default: no limit.
+    pub cost_a_day: Option<f64>,
+    pub repository_cost_a_day: Option<f64>,
+    /// The price of a million tokens of prompts. Default: unknown.
+    pub price_in: Option<f64>,
+    /// The price of a million tokens of answers. Default: unknown.
+    pub price_out: Option<f64>,
 }

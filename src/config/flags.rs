@@ -28,6 +28,8 @@ pub struct Flags {
 pub enum Command {
     /// Work one task and print the tested diff, or open a pull request
     Run(Box<RunFlags>),
+    /// Watch dispatch repositories and work their issues into pull requests
+    Serve(Box<ServeFlags>),
 }
 
 /// One task from the command line.
@@ -64,6 +66,53 @@ pub struct RunFlags {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["dry_run", "issue"])]
     pub branch: Option<String>,
 
+    /// The command that runs the repository's tests, for `sh -c` at its root [default: detected]
+    #[arg(long, value_name = "CMD")]
+    pub test_command: Option<String>,
+
+    #[command(flatten)]
+    pub work: WorkFlags,
+
+    /// Print the outcome as one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write each message, call and result as JSON lines into this new file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+/// A service that works the issues of dispatch repositories.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub struct ServeFlags {
+    /// A dispatch repository; may be given several times [default: DISPATCH_REPO]
+    #[arg(long, value_name = "OWNER/REPO")]
+    pub dispatch: Vec<String>,
+
+    /// Poll once, work everything that is due, and end: for cron. Listens nowhere
+    #[arg(long)]
+    pub once: bool,
+
+    /// Where webhooks, health and metrics are answered [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+
+    /// The time between two polls, as `30s` or `5m` [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub poll_interval: Option<Duration>,
+
+    /// Tasks that are worked at a time [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+
+    #[command(flatten)]
+    pub work: WorkFlags,
+}
+
+/// What tasks are worked with, wherever they come from.
+#[derive(Debug, Default, Args)]
+pub struct WorkFlags {
     /// The model's name at the endpoint [default: LLM_MODEL, else the first that the endpoint lists]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -72,10 +121,6 @@ pub struct RunFlags {
     /// answers: Ollama 11434, vLLM 8000, llama.cpp 8080, LM Studio 1234]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-
-    /// The command that runs the repository's tests, for `sh -c` at its root [default: detected]
-    #[arg(long, value_name = "CMD")]
-    pub test_command: Option<String>,
 
     /// Where the repository's code runs; never on the host [default: auto]
     #[arg(long, value_enum, value_name = "BACKEND")]
@@ -96,14 +141,6 @@ pub struct RunFlags {
     /// The most tokens, prompts and answers together [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
-
-    /// Print the outcome as one JSON object on standard output
-    #[arg(long)]
-    pub json: bool,
-
-    /// Write each message, call and result as JSON lines into this new file
-    #[arg(long, value_name = "FILE")]
-    pub record: Option<PathBuf>,
 }
 
 /// `--sandbox`.
@@ -126,6 +163,16 @@ const EXIT_CODES: &str = "Exit codes:
   4    no change was needed
   5    a budget ran out (steps, tokens or time)
   130  interrupted";
+
+const SERVE_HELP: &str = "Endpoints:
+  /healthz  200 while the process runs
+  /readyz   200 if store, forge, model, sandbox and disk are fine, else 503; says which is down
+  /metrics  Prometheus
+  /webhook  GitHub's deliveries, if GITHUB_WEBHOOK_SECRET is set
+
+Exit codes:
+  0    stopped by a signal, or --once is done
+  2    wrong usage or configuration, or the service could not start";
 
 /// Parses `90`, `90s`, `30m`, `2h`: a whole number above zero, seconds unless told otherwise.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

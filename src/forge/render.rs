@@ -4,14 +4,16 @@
 //! words and markers go in as they are. Line 1 of a pull request's body is what completes the task at the dispatcher.
 
 mod harmless;
+mod status;
 
 use crate::outcome::{
     Budget, ChangeKind, ChangedFile, Conclusion, Outcome, Stage, StopReason, TestEnding, TestRun, Usage, Verdict,
 };
-use crate::task::{Rejection, Task, TaskId};
+use crate::task::{Task, TaskId};
 
 use harmless::{code, line, quoted, shortened};
 pub use harmless::{fenced, neutralise};
+pub use status::{Standing, status_comment, verdict_description};
 
 /// GitHub's limit is 256 characters.
 const LONGEST_TITLE: usize = 250;
@@ -31,9 +33,12 @@ pub enum Marker<'a> {
     Started(&'a TaskId),
     Completed(&'a TaskId),
     Failed(&'a TaskId),
-    /// A text that is no task has no id: the issue's number stands for it.
+    /// The one comment that is edited as the task goes on.
+    Status(&'a TaskId),
+    /// A text that is not worked may have no id: the issue's number and the text's revision stand for it.
     Rejected {
         issue: u64,
+        revision: &'a str,
     },
 }
 
@@ -53,7 +58,11 @@ impl std::fmt::Display for Marker<'_> {
             Marker::Started(id) => write!(formatter, "<!-- patchwright:started task={id} -->"),
             Marker::Completed(id) => write!(formatter, "<!-- patchwright:completed task={id} -->"),
             Marker::Failed(id) => write!(formatter, "<!-- patchwright:failed task={id} -->"),
-            Marker::Rejected { issue } => write!(formatter, "<!-- patchwright:rejected issue={issue} -->"),
+            Marker::Status(id) => write!(formatter, "<!-- patchwright:status task={id} -->"),
+            Marker::Rejected { issue, revision } => {
+                let revision: String = revision.chars().filter(char::is_ascii_alphanumeric).collect();
+                write!(formatter, "<!-- patchwright:rejected issue={issue} revision={revision} -->")
+            }
         }
     }
 }
@@ -100,8 +109,17 @@ pub fn started_comment(id: &TaskId, agent: &str, at: jiff::Timestamp) -> String 
     format!("🤖 {} started processing this task at {at}\n\n{}", agent_name(agent), Marker::Started(id))
 }
 
+/// Where the log of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    /// On the runner, wherever its output goes.
+    Runner,
+    /// In the service's store.
+    Store,
+}
+
 /// The comment at a task's end, be it good or bad.
-pub fn finished_comment(agent: &str, outcome: &Outcome) -> String {
+pub fn finished_comment(agent: &str, outcome: &Outcome, logs: Logs) -> String {
     let id = &outcome.task_id;
     let parts = match &outcome.conclusion {
         Conclusion::Verified | Conclusion::Unverified => completed(agent, verdict_in_words(outcome)),
@@ -111,8 +129,9 @@ pub fn finished_comment(agent: &str, outcome: &Outcome) -> String {
             Stage::Solve,
             &format!("the {} ran out before the task was done", budget_name(*budget)),
             "Raise this budget, or split the task.",
+            logs,
         ),
-        Conclusion::Failed { stage, cause, remedy, .. } => failed(id, *stage, cause, remedy),
+        Conclusion::Failed { stage, cause, remedy, .. } => failed(id, *stage, cause, remedy, logs),
     };
     let link = outcome.pull_request.as_ref().map(|pull_request| {
         let draft = if pull_request.draft { " (draft)" } else { "" };
@@ -129,14 +148,14 @@ pub fn finished_comment(agent: &str, outcome: &Outcome) -> String {
     parts.into_iter().chain(link).chain(summary).chain([marker]).collect::<Vec<_>>().join("\n\n")
 }
 
-/// The comment on an issue that cannot be read as a task.
-pub fn rejection_comment(issue: u64, rejection: &Rejection) -> String {
-    let reason = line(&rejection.to_string(), LONGEST_LINE);
+/// The comment on an issue that is not worked: it cannot be read as a task, or is not allowed.
+pub fn rejection_comment(issue: u64, revision: &str, reason: &str) -> String {
+    let reason = line(reason, LONGEST_LINE);
     format!(
-        "❌ Task processing failed: {reason}\n\nDetails:\n- Step: {}\n- Error: the issue is not a task that can be read\n\
+        "❌ Task processing failed: {reason}\n\nDetails:\n- Step: {}\n- Error: the issue is not worked as it stands\n\
          - Logs: none; nothing was started\n\n{}",
         Stage::Intake.name(),
-        Marker::Rejected { issue }
+        Marker::Rejected { issue, revision }
     )
 }
 
@@ -144,16 +163,17 @@ fn completed(agent: &str, words: String) -> Vec<String> {
     vec![format!("✅ {} completed processing this task.", agent_name(agent)), words]
 }
 
-fn failed(id: &TaskId, stage: Stage, cause: &str, remedy: &str) -> Vec<String> {
+fn failed(id: &TaskId, stage: Stage, cause: &str, remedy: &str, logs: Logs) -> Vec<String> {
     let cause = line(cause, LONGEST_LINE);
     let remedy = line(remedy, LONGEST_LINE);
     let remedy = if remedy.is_empty() { remedy } else { format!("\n- Remedy: {remedy}") };
+    let logs = match logs {
+        Logs::Runner => format!("in the runner's log, under task `{id}`"),
+        Logs::Store => format!("`patchwright tasks logs {id}`, where the service runs"),
+    };
     vec![
         format!("❌ Task processing failed: {cause}"),
-        format!(
-            "Details:\n- Step: {}\n- Error: {cause}{remedy}\n- Logs: in the runner's log, under task `{id}`",
-            stage.name()
-        ),
+        format!("Details:\n- Step: {}\n- Error: {cause}{remedy}\n- Logs: {logs}", stage.name()),
     ]
 }
 

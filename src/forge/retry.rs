@@ -1,17 +1,17 @@
 //! Writes that happen once: look, create, and after a doubtful answer look again.
+//!
+//! Limits are none of its business: the wire waits for them, or gives up with [`ForgeError::RateLimited`], which is
+//! handed on at once.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::ForgeError;
 
-/// How often a write is tried.
+/// How often a request is tried.
 const ATTEMPTS: u32 = 4;
-/// The pause before the second attempt; it doubles.
+/// The pause before the second attempt; it doubles, and is taken at random between a half and one and a half of it.
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
-/// Limits that lift later than this are given to the caller.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// GitHub's secondary limits without a `Retry-After` ask for a minute.
-const DEFAULT_LIMIT_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Creates something exactly once. `look` finds what an earlier attempt, or another process, has made.
 /// Returns it, and whether it was there before.
@@ -73,29 +73,15 @@ fn pause_after(error: &ForgeError, attempt: u32) -> Option<Duration> {
         return None;
     }
     match error {
-        ForgeError::Transient { .. } => Some(FIRST_PAUSE.saturating_mul(1 << (attempt - 1))),
-        ForgeError::RateLimited { wait } => (*wait <= LONGEST_WAIT).then_some(*wait),
-        ForgeError::NotFound { .. }
+        ForgeError::Transient { .. } => {
+            let pause = FIRST_PAUSE.saturating_mul(1 << (attempt - 1)).min(LONGEST_PAUSE);
+            Some(pause.mul_f64(rand::random_range(0.5..1.5)))
+        }
+        ForgeError::RateLimited { .. }
+        | ForgeError::NotFound { .. }
         | ForgeError::Unauthorized
         | ForgeError::Forbidden { .. }
         | ForgeError::Unprocessable { .. }
         | ForgeError::Unexpected { .. } => None,
     }
-}
-
-/// How long a 403 or 429 asks us to wait; `None` if it is no limit but a refusal.
-///
-/// Source: GitHub's documentation of rate limits for the REST API (`Retry-After`, `X-RateLimit-Remaining`, secondary limits).
-pub(super) fn limit_wait(error: &octocrab::GitHubError) -> Option<Duration> {
-    let header = |name: &str| error.headers.as_ref()?.get(name)?.to_str().ok()?.parse::<u64>().ok();
-    if let Some(seconds) = header("retry-after") {
-        return Some(Duration::from_secs(seconds));
-    }
-    if header("x-ratelimit-remaining") == Some(0) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let reset = error.rate_limit_reset.unwrap_or(now + DEFAULT_LIMIT_WAIT.as_secs());
-        return Some(Duration::from_secs(reset.saturating_sub(now) + 1));
-    }
-    let secondary = error.status_code.as_u16() == 429 || error.message.to_ascii_lowercase().contains("rate limit");
-    secondary.then_some(DEFAULT_LIMIT_WAIT)
 }

@@ -3,13 +3,14 @@
 use anyhow::bail;
 
 use super::{Delivery, Order, Services};
+use crate::forge::ForgeError;
 use crate::outcome::Outcome;
 use crate::task::RepositoryName;
-use crate::workspace::Checkout;
+use crate::workspace::{Checkout, Remote};
 
 /// Refreshes the mirror and fills a temporary tree.
 pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Outcome) -> anyhow::Result<Checkout> {
-    let checkout = services.workspace.checkout(&order.remote, order.base.as_deref()).await?;
+    let checkout = services.workspace.checkout(&remote(services, order).await?, order.base.as_deref()).await?;
     if let Delivery::LocalBranch(name) = &order.delivery {
         checkout.check_local_branch(name).await?;
     }
@@ -26,6 +27,17 @@ pub(super) async fn prepare(services: &Services, order: &Order, outcome: &mut Ou
         outcome.notes.push("the repository is empty; the change is its first commit".into());
     }
     Ok(checkout)
+}
+
+/// The remote, with the token that git uses now: an App's own is renewed while a task runs.
+pub(super) async fn remote(services: &Services, order: &Order) -> Result<Remote, ForgeError> {
+    match (&order.remote, &order.repository) {
+        (Remote::Url { url, .. }, Some(_)) => {
+            Ok(Remote::Url { url: url.clone(), token: services.forge.git_token().await? })
+        }
+        // Elsewhere than on the forge, its token has no business.
+        (Remote::Url { .. } | Remote::Local(_), _) => Ok(order.remote.clone()),
+    }
 }
 
 /// A pull request needs a branch to merge into; better said now than after an hour's work.

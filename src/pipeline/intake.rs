@@ -1,9 +1,11 @@
 //! Intake: an issue or a line of the user becomes a task with a target that the operator allows.
 
 use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::forge::{Forge, render};
+use super::Settings;
+use crate::forge::{Forge, ForgeError, render};
 use crate::task::{self, IssueReference, Rejection, RepositoryName, Task, TaskId};
 
 /// The label of an issue that could not be worked.
@@ -20,24 +22,44 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
         Err(rejection) => {
             // An issue without a text is not a task at all, so there is nothing to tell anybody.
             if tell && rejection != Rejection::Empty {
-                tell_rejection(forge, reference, &rejection).await;
+                let revision = revision(&issue.title, issue.body.as_deref().unwrap_or_default());
+                // A rejection that cannot be posted is still the rejection that the user must read.
+                if let Err(error) = self::tell(forge, reference, &revision, &rejection.to_string()).await {
+                    tracing::warn!("the issue could not be told: {error}");
+                }
             }
             Err(rejection).with_context(|| format!("{reference} is not a task"))
         }
     }
 }
 
-/// A rejection that cannot be posted is still the rejection that the user must read.
-async fn tell_rejection(forge: &Forge, reference: &IssueReference, rejection: &Rejection) {
-    let marker = render::Marker::Rejected { issue: reference.number }.to_string();
-    let comment = render::rejection_comment(reference.number, rejection);
-    let told = async {
-        forge.comment_once(reference, &marker, &comment).await?;
-        forge.change_labels(reference, &[FAILED], &[]).await
-    };
-    if let Err(error) = told.await {
-        tracing::warn!("the issue could not be told: {error}");
+/// Names a text of an issue: another one is another text.
+pub fn revision(title: &str, body: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(title.as_bytes());
+    hash.update([0]);
+    hash.update(body.as_bytes());
+    hex::encode(hash.finalize()).chars().take(16).collect()
+}
+
+/// Tells an issue once, for this text of it, why it is not worked.
+pub async fn refused(
+    forge: &Forge,
+    settings: &Settings,
+    issue: &IssueReference,
+    revision: &str,
+    reason: &str,
+) -> Result<(), ForgeError> {
+    match settings.publish.comments {
+        true => tell(forge, issue, revision, reason).await,
+        false => Ok(()),
     }
+}
+
+async fn tell(forge: &Forge, issue: &IssueReference, revision: &str, reason: &str) -> Result<(), ForgeError> {
+    let marker = render::Marker::Rejected { issue: issue.number, revision }.to_string();
+    forge.comment_once(issue, &marker, &render::rejection_comment(issue.number, revision, reason)).await?;
+    forge.change_labels(issue, &[FAILED], &[]).await
 }
 
 /// Makes a task of an instruction from the command line. Without `id`, the same instruction for the same base has the same id, so that a second run finds the first one's pull request.

@@ -2,10 +2,13 @@
 
 use anyhow::{Context, bail};
 
+use super::effect::effect;
+use super::resume::Memory;
 use super::{Order, Services, UnverifiedPolicy, elapsed_milliseconds};
 use crate::forge::{NewPullRequest, render};
 use crate::outcome::{Conclusion, Outcome, PullRequest, Stage, Verdict};
 use crate::pipeline::Delivery;
+use crate::store::{Effect, StoreError};
 use crate::task::{RepositoryName, TaskId};
 use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
 
@@ -13,6 +16,9 @@ use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
 pub(super) struct Published {
     pull_request: PullRequest,
     verified: bool,
+    branch: String,
+    /// The commit that the branch holds.
+    head: Option<String>,
 }
 
 /// Where the push has led.
@@ -30,8 +36,9 @@ pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<O
         if let Some(pull_request) = services.forge.pull_request_of(&order.task.id, repository, &branch).await? {
             let head = services.forge.branch(repository, &branch).await?;
             let trailer = format!("Patchwright-Verdict: {}", Verdict::Verified.name());
-            let passed = head.is_some_and(|head| head.message.lines().any(|line| line == trailer));
-            return Ok(Some(Published { verified: passed && !pull_request.draft, pull_request }));
+            let passed = head.as_ref().is_some_and(|head| head.message.lines().any(|line| line == trailer));
+            let verified = passed && !pull_request.draft;
+            return Ok(Some(Published { pull_request, verified, branch, head: head.map(|head| head.commit) }));
         }
     }
     Ok(None)
@@ -58,8 +65,23 @@ async fn check_target(services: &Services, order: &Order) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// What the pull request of another run says of the task.
-pub(super) fn conclude_from(services: &Services, found: Published, outcome: &mut Outcome) -> Conclusion {
+/// What the pull request of another run says of the task. It is ours if it holds the very commit that this task's
+/// journal tells of: then all that was known of it holds again.
+pub(super) fn conclude_from(
+    services: &Services,
+    memory: &Memory,
+    found: Published,
+    outcome: &mut Outcome,
+) -> Conclusion {
+    if let Some(known) = memory.published(found.head.as_deref()) {
+        *outcome = Outcome {
+            commit: found.head,
+            branch: Some(found.branch),
+            pull_request: Some(PullRequest { existed: false, ..found.pull_request }),
+            ..known.clone()
+        };
+        return outcome.conclusion.clone();
+    }
     let number = found.pull_request.number;
     let note =
         format!("pull request {number} of this task exists already, so nothing was done; --task-id makes a new task");
@@ -94,10 +116,11 @@ pub(super) async fn commit(
     order: &Order,
     checkout: &Checkout,
     candidate: &Snapshot,
+    at: i64,
     outcome: &mut Outcome,
 ) -> anyhow::Result<CommitId> {
     let message = render::commit_message(&order.task, outcome.verdict.as_ref());
-    let commit = checkout.commit(candidate, &message, &services.settings.author).await?;
+    let commit = checkout.commit(candidate, &message, &services.settings.author, Some(at)).await?;
     outcome.commit = Some(commit.to_string());
     Ok(commit)
 }
@@ -119,7 +142,7 @@ pub(super) async fn push(
     services: &Services,
     order: &Order,
     repository: &RepositoryName,
-    checkout: &Checkout,
+    checkout: &mut Checkout,
     commit: CommitId,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Pushed> {
@@ -128,14 +151,22 @@ pub(super) async fn push(
         return Ok(Pushed::Published(found));
     }
     let (branch, expectation) = choose_branch(services, &order.task.id, repository).await?;
-    let pushed = match base_is_current(services, repository, checkout).await {
-        true => checkout.push_beside_base(&commit, &branch, &expectation).await,
-        false => checkout.push(&commit, &branch, &expectation).await,
+    let is_current = base_is_current(services, repository, checkout).await;
+    checkout.set_token(services.forge.git_token().await?);
+    let push = async {
+        match is_current {
+            true => checkout.push_beside_base(&commit, &branch, &expectation).await,
+            false => checkout.push(&commit, &branch, &expectation).await,
+        }
     };
+    let pushed = effect(order.claim.as_ref(), Effect::Push, commit.as_str(), push, |()| branch.clone()).await;
     if let Err(error) = pushed {
+        if error.is::<StoreError>() {
+            return Err(error);
+        }
         return match find(services, order).await {
             Ok(Some(found)) => Ok(Pushed::Published(found)),
-            Ok(None) | Err(_) => Err(error.into()),
+            Ok(None) | Err(_) => Err(error),
         };
     }
     outcome.branch = Some(branch.clone());
@@ -167,7 +198,9 @@ pub(super) async fn open(
         base: base.to_owned(),
         draft: *conclusion != Conclusion::Verified,
     };
-    outcome.pull_request = Some(services.forge.open_pull_request(&order.task.id, repository, &new).await?);
+    let open = services.forge.open_pull_request(&order.task.id, repository, &new);
+    let opened = effect(order.claim.as_ref(), Effect::PullRequest, &new.head, open, |opened| opened.url.clone());
+    outcome.pull_request = Some(opened.await?);
     Ok(())
 }
 

@@ -6,9 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use super::baseline::Tests;
-use super::{Delivery, Order, PatchMode, Services, evidence};
+use super::transient::is_transient_model;
+use super::{Delivery, Order, PatchMode, Services, effect, evidence};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
+use crate::model::ModelError;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
 use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
 
@@ -17,6 +19,8 @@ pub(super) struct Solution {
     pub conclusion: Conclusion,
     /// The tree that was tested; `None` if nothing changed.
     pub candidate: Option<Snapshot>,
+    /// When it ended, in seconds since 1970: the commit's time.
+    pub at: i64,
 }
 
 /// A candidate, and what the tests say of it.
@@ -45,7 +49,7 @@ pub(super) async fn solve(
         judge(services, order, checkout, &mut tests, &untouched, outcome).await?
     };
     let Some(judged) = judged else {
-        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None });
+        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now() });
     };
     let diff = checkout.diff(&judged.snapshot).await?;
     outcome.changed_files = diff.files;
@@ -54,7 +58,11 @@ pub(super) async fn solve(
     let conclusion = conclude(outcome, &judged.verdict);
     outcome.verdict = Some(judged.verdict);
     outcome.result = judged.run;
-    Ok(Solution { conclusion, candidate: Some(judged.snapshot) })
+    Ok(Solution { conclusion, candidate: Some(judged.snapshot), at: now() })
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 /// Lets the agent work until its change passes, or until it stops. `None`: nothing changed.
@@ -89,6 +97,7 @@ async fn work_with_agent(
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
     let mut rounds_left = limits.verify_rounds;
     let mut rejected: Option<TreeId> = None;
+    let mut model_error = None;
     let judged = loop {
         let pause = agent.run().await;
         let report = agent.report();
@@ -100,8 +109,10 @@ async fn work_with_agent(
             Ok(Pause::Finish { no_change_needed, .. }) => (StopReason::Finished, no_change_needed),
             Ok(Pause::Stopped(reason)) => (reason, false),
             // What was done before the model failed is worth a verdict.
-            Err(AgentError::Model(error)) if outcome.steps > 0 => {
-                (StopReason::ModelFailed { reason: format!("{error}. {}", error.remedy()) }, false)
+            Err(AgentError::Model(error)) if outcome.steps > 0 && !is_tried_again(order, &error) => {
+                let reason = format!("{error}. {}", error.remedy());
+                model_error = Some(error);
+                (StopReason::ModelFailed { reason }, false)
             }
             Err(error) => return Err(error.into()),
         };
@@ -135,7 +146,15 @@ async fn work_with_agent(
         }
     };
     sandbox.close().await?;
-    Ok(judged)
+    match (model_error, &judged) {
+        (Some(error), None) => Err(error.into()),
+        (Some(_) | None, _) => Ok(judged),
+    }
+}
+
+/// Half a change is worth less than a whole one at the next attempt.
+fn is_tried_again(order: &Order, error: &ModelError) -> bool {
+    order.again_after.is_some() && is_transient_model(error)
 }
 
 /// Takes a snapshot of the working tree and runs the tests on it. `None`: nothing changed.
@@ -153,6 +172,7 @@ async fn judge(
     }
     let started = Instant::now();
     services.events.emit(Event::StageStarted { stage: Stage::Verify });
+    effect::in_stage(Stage::Verify);
     let export = checkout.export(snapshot.tree()).await?;
     if tests.command.is_none() {
         tests.command = evidence::detect_in_change(Files::open(&export.tree_path())?).await?;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use git2::{Oid, Signature};
+use git2::{Oid, Signature, Time};
+use secrecy::SecretString;
 
 use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
@@ -89,6 +90,26 @@ impl Checkout {
                 }
             }
         }
+    }
+
+    /// Of exactly this commit, with the name of the branch that it was the base of.
+    pub(super) async fn create_at(
+        workspace: Workspace,
+        remote: &Remote,
+        commit: &CommitId,
+        branch: Option<&str>,
+    ) -> Result<Self, WorkspaceError> {
+        branch.map(check_branch).transpose()?;
+        let mut checkout = Self::create(workspace, remote, Some(commit.as_str())).await?;
+        if checkout.base_commit().as_ref() != Some(commit) {
+            let remote = match remote {
+                Remote::Local(path) => path.display().to_string(),
+                Remote::Url { url, .. } => url.to_string(),
+            };
+            return Err(WorkspaceError::BaseNotFound { base: commit.to_string(), remote });
+        }
+        checkout.base.branch = branch.map(str::to_owned);
+        Ok(checkout)
     }
 
     async fn from_mirror(
@@ -241,12 +262,28 @@ impl Checkout {
         .await
     }
 
-    /// Commits exactly the snapshot's tree on the base. No hook runs, no branch moves.
+    /// The tree that a diff of [`Checkout::diff`] leads to from the base; the working tree stays as it is.
+    pub async fn snapshot_of_diff(&self, diff: Vec<u8>) -> Result<Snapshot, PatchError> {
+        let git = &self.workspace.0.git;
+        let tree = patch::apply_diff(git, &self.repository, self.folder.path(), &self.base_tree, diff).await?;
+        Ok(Snapshot::of(tree, self.base_tree.clone()))
+    }
+
+    /// From here on, the remote is asked with this token.
+    pub fn set_token(&mut self, renewed: Option<SecretString>) {
+        if let Remote::Url { token, .. } = &mut self.remote {
+            *token = renewed;
+        }
+    }
+
+    /// Commits exactly the snapshot's tree on the base, `at` seconds since 1970 (`None`: now). No hook runs, no branch
+    /// moves. The same tree, message, author and time make the same commit.
     pub async fn commit(
         &self,
         snapshot: &Snapshot,
         message: &str,
         author: &Author,
+        at: Option<i64>,
     ) -> Result<CommitId, WorkspaceError> {
         let (repository, base, tree) = (self.repository.clone(), self.base.commit, snapshot.tree().oid()?);
         let (message, author) = (message.to_owned(), author.clone());
@@ -255,7 +292,11 @@ impl Checkout {
             let opened = repository.open()?;
             let tree = opened.find_tree(tree).map_err(git2())?;
             let parent = base.map(|base| opened.find_commit(base)).transpose().map_err(git2())?;
-            let by = Signature::now(&author.name, &author.email).map_err(git2())?;
+            let by = match at {
+                Some(seconds) => Signature::new(&author.name, &author.email, &Time::new(seconds, 0)),
+                None => Signature::now(&author.name, &author.email),
+            };
+            let by = by.map_err(git2())?;
             let parents: Vec<_> = parent.iter().collect();
             opened.commit(None, &by, &by, &message, &tree, &parents).map(CommitId::from).map_err(git2())
         })

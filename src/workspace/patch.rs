@@ -68,6 +68,26 @@ pub(super) async fn apply_to_index(
     Ok(current.into())
 }
 
+/// Applies a diff of our own making to `tree`, as it is.
+pub(super) async fn apply_diff(
+    git: &Git,
+    repository: &TaskRepository,
+    folder: &Path,
+    tree: &TreeId,
+    diff: Vec<u8>,
+) -> Result<TreeId, PatchError> {
+    let index = folder.join(format!("patch-{}.index", uuid::Uuid::new_v4().simple()));
+    let (place, filled, tree) = (repository.clone(), index.clone(), tree.oid()?);
+    blocking("prepare an index", move || fill_index(&place, &filled, tree)).await?;
+    let finished = run_apply(git, repository, &index, &diff).await?;
+    if !finished.success {
+        let (file, reason) = explain(&finished.errors, &index);
+        return Err(PatchError::Rejected { number: 1, file, reason });
+    }
+    let (repository, index) = (repository.clone(), index.clone());
+    Ok(blocking("write a tree", move || write_tree(&repository, &index)).await?.into())
+}
+
 /// Brings what differs between two trees to the files on disk.
 pub(super) fn write_difference(
     repository: &TaskRepository,
@@ -118,7 +138,7 @@ async fn run_apply(
     git: &Git,
     repository: &TaskRepository,
     index: &Path,
-    text: &str,
+    text: impl AsRef<[u8]>,
 ) -> Result<Finished, WorkspaceError> {
     let file = patch_file(index);
     fs::write(&file, text).map_err(WorkspaceError::io("write the patch", &file))?;

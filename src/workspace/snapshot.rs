@@ -36,6 +36,10 @@ impl Snapshot {
         &self.tree
     }
 
+    pub(super) fn of(tree: TreeId, base_tree: TreeId) -> Self {
+        Self { tree, base_tree }
+    }
+
     /// Nothing differs from the base.
     pub fn is_empty(&self) -> bool {
         self.tree == self.base_tree

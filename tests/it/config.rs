@@ -21,8 +21,10 @@ fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -
     let mut all = vec![("HOME", "/home/user"), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
     all.extend_from_slice(variables);
     let environment = Environment::of(all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let Command::Run(run) = &flags.command;
-    resolve_run(&flags, run, &environment)
+    match &flags.command {
+        Command::Run(run) => resolve_run(&flags, run, &environment),
+        Command::Serve(_) => anyhow::bail!("these tests are about `run`"),
+    }
 }
 
 fn refusal(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> String {

@@ -68,7 +68,7 @@ async fn hooks_filters_and_settings_of_a_local_repository_never_run() {
         assert_eq!(diff.files.len(), 2);
         let export = checkout.export(taken.tree()).await.unwrap();
         assert_eq!(fingerprint(&export.tree_path(), false), fingerprint(&checkout.tree_path(), false));
-        let commit = checkout.commit(&taken, "message", &author()).await.unwrap();
+        let commit = checkout.commit(&taken, "message", &author(), None).await.unwrap();
         if matches!(remote, patchwright::workspace::Remote::Local(_)) {
             checkout.create_local_branch(&commit, "result").await.unwrap();
         }
@@ -119,7 +119,7 @@ async fn links_pipes_and_git_folders_in_the_tree_are_only_looked_at() {
     assert!(!String::from_utf8_lossy(&diff.patch).contains("secret"));
     let export = checkout.export(taken.tree()).await.unwrap();
     assert_eq!(fs::read_link(export.tree_path().join("a")).unwrap(), outside);
-    checkout.commit(&taken, "message", &author()).await.unwrap();
+    checkout.commit(&taken, "message", &author(), None).await.unwrap();
     assert!(!marker.exists());
     drop(export);
     drop(checkout);
@@ -153,7 +153,7 @@ async fn submodules_stay_as_they_are() {
         fs::write(checkout.tree_path().join("sub/module/y"), "2\n").unwrap();
         fs::write(checkout.tree_path().join("sub/file"), "2\n").unwrap();
         assert_eq!(changed(&checkout).await, ["sub/file"]);
-        let commit = checkout.commit(&snapshot(&checkout).await, "m", &author()).await.unwrap();
+        let commit = checkout.commit(&snapshot(&checkout).await, "m", &author(), None).await.unwrap();
         if matches!(remote, patchwright::workspace::Remote::Local(_)) {
             checkout.create_local_branch(&commit, "result").await.unwrap();
             assert_eq!(source.git(&["ls-tree", "result", "sub/module"]), link);

@@ -151,7 +151,7 @@ async fn a_token_reaches_the_server_and_nothing_else() {
     assert_eq!(checkout.files().read(&path("a.txt"), 9).unwrap(), b"1\n");
     checkout.files().write(&path("a.txt"), b"2\n").unwrap();
     let taken = snapshot(&checkout).await;
-    let commit = checkout.commit(&taken, "message", &author()).await.unwrap();
+    let commit = checkout.commit(&taken, "message", &author(), None).await.unwrap();
     checkout.push(&commit, "result", &PushExpectation::Absent).await.unwrap();
     assert_eq!(checkout.remote_branch("result").await.unwrap(), Some(commit.clone()));
     assert_eq!(remote.git(&["rev-parse", "result^{tree}"]), taken.tree().as_str());
@@ -208,7 +208,7 @@ async fn a_token_that_may_not_push_is_told_so() {
     let server = Server::start(Answer::Repositories(ground.path("served")));
     let checkout = ground.checkout(&server.remote("owner/name.git", Some(TOKEN)), None).await.unwrap();
     checkout.files().write(&path("a.txt"), b"2\n").unwrap();
-    let commit = checkout.commit(&snapshot(&checkout).await, "message", &author()).await.unwrap();
+    let commit = checkout.commit(&snapshot(&checkout).await, "message", &author(), None).await.unwrap();
     let error = checkout.push(&commit, "result", &PushExpectation::Absent).await.unwrap_err();
     assert!(matches!(error, PushError::Workspace(WorkspaceError::AccessDenied { .. })), "{error}");
 }

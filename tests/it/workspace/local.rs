@@ -31,7 +31,7 @@ async fn a_dry_run_leaves_it_bit_for_bit() {
     checkout.files().write(&path("a.txt"), b"two\n").unwrap();
     let taken = snapshot(&checkout).await;
     checkout.diff(&taken).await.unwrap();
-    checkout.commit(&taken, "message", &author()).await.unwrap();
+    checkout.commit(&taken, "message", &author(), None).await.unwrap();
     drop(checkout.export(taken.tree()).await.unwrap());
     drop(checkout);
     assert_eq!(fingerprint(&source.path, true), before);
@@ -71,7 +71,7 @@ async fn a_result_becomes_a_new_branch_and_nothing_else() {
     checkout.files().write(&path("sub/b.txt"), b"two\n").unwrap();
     checkout.files().write(&path("new/c.txt"), b"new\n").unwrap();
     let taken = snapshot(&checkout).await;
-    let commit = checkout.commit(&taken, "The message\n\nTask-Id: x", &author()).await.unwrap();
+    let commit = checkout.commit(&taken, "The message\n\nTask-Id: x", &author(), None).await.unwrap();
     let state = || {
         (
             source.git(&["status", "--porcelain"]),

@@ -11,7 +11,7 @@ async fn changed_checkout(ground: &Ground, remote: &Repository, contents: &str) 
     let checkout = ground.checkout(&remote.url(), None).await.unwrap();
     checkout.files().write(&path("a.txt"), contents.as_bytes()).unwrap();
     let taken = snapshot(&checkout).await;
-    let commit = checkout.commit(&taken, "message", &author()).await.unwrap();
+    let commit = checkout.commit(&taken, "message", &author(), None).await.unwrap();
     (checkout, commit)
 }
 

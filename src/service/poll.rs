@@ -1,0 +1,203 @@
+//! Polling: every page of a dispatch repository's open issues, conditionally, oldest first; then what vanished from
+//! them; then the newest comments.
+//!
+//! A page whose ETag is known costs nothing while nothing changes, also over a restart: what stood on it is remembered.
+//! A page with an issue that could not be judged, since the forge did not answer, is read in full again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Context;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Service;
+use super::admit::{self, CLOSED, UNLABELLED};
+use super::command::{self, Said};
+use super::policy;
+use crate::forge::{ForgeError, Fresh, Issue};
+use crate::store::Page;
+use crate::task::{IssueReference, RepositoryName};
+
+/// Pages of 100 issues. More open tasks than this are looked at as the first ones close.
+const MOST_PAGES: u32 = 100;
+
+/// What is remembered of a page of issues.
+#[derive(Debug, Serialize, Deserialize)]
+struct IssuesMemo {
+    /// The operator's choices that the issues were judged by; other ones want another look.
+    rules: String,
+    numbers: Vec<u64>,
+    has_next: bool,
+}
+
+/// What is remembered of the newest comments.
+#[derive(Debug, Serialize, Deserialize)]
+struct CommentsMemo {
+    last: u64,
+}
+
+/// Polls until the service stops. Errors are shown by the health check and make the next pass later.
+pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
+    let Some(interval) = service.config.poll else { return };
+    let mut failures: u32 = 0;
+    loop {
+        let passed = tokio::select! {
+            passed = pass(&service, &dispatch) => passed,
+            () = service.stop.cancelled() => return,
+        };
+        let limit = passed.as_ref().err().and_then(limit_of);
+        match passed {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!("cannot read the issues of {dispatch}: {error:#}");
+            }
+        }
+        let delay = policy::poll_delay(interval, failures, limit, rand::rng().random());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = service.stop.cancelled() => return,
+        }
+    }
+}
+
+/// One look at everything of one dispatch repository.
+pub(super) async fn pass(service: &Service, dispatch: &RepositoryName) -> anyhow::Result<()> {
+    let passed = async {
+        let listed = read_issues(service, dispatch).await?;
+        look_for_the_vanished(service, dispatch, &listed).await?;
+        read_comments(service, dispatch).await
+    };
+    let passed = passed.await;
+    let words = passed.as_ref().map_err(|error| format!("{error:#}")).copied();
+    service.metrics.polled(words.is_ok());
+    service.health.polled(dispatch, words);
+    passed
+}
+
+/// Takes in what stands on the pages; answers the numbers of all issues on them.
+async fn read_issues(service: &Service, dispatch: &RepositoryName) -> anyhow::Result<BTreeSet<u64>> {
+    let rules = rules(service);
+    let mut listed = BTreeSet::new();
+    let mut undecided = None;
+    for number in 1..=MOST_PAGES {
+        let name = format!("issues:{dispatch}:{}:{number}", service.config.label);
+        let known = service.store.page(&name).await?;
+        let memo = known.as_ref().and_then(|page| serde_json::from_str::<IssuesMemo>(&page.memo).ok());
+        let known = known.zip(memo).filter(|(_, memo)| memo.rules == rules);
+        let etag = known.as_ref().map(|(page, _)| page.etag.as_str());
+        let fresh = service.forge.open_issues(dispatch, &service.config.label, number, etag).await?;
+        let has_next = match (fresh, known) {
+            (Fresh::Unchanged, Some((_, memo))) => {
+                listed.extend(memo.numbers);
+                memo.has_next
+            }
+            (Fresh::Unchanged, None) => anyhow::bail!("the forge says that a page is unchanged that was never read"),
+            (Fresh::Changed { value, etag, has_next }, _) => {
+                let numbers: Vec<u64> = value.iter().map(|issue| issue.number).collect();
+                listed.extend(&numbers);
+                match consider_all(service, dispatch, &value).await {
+                    Ok(()) => {
+                        let memo = serde_json::to_string(&IssuesMemo { rules: rules.clone(), numbers, has_next })?;
+                        service.store.set_page(&name, &Page { etag, memo }).await?;
+                    }
+                    Err(error) => undecided = Some(error),
+                }
+                has_next
+            }
+        };
+        if !has_next {
+            break;
+        }
+    }
+    undecided.map_or(Ok(listed), Err)
+}
+
+/// One issue that cannot be judged now does not keep the others waiting.
+async fn consider_all(service: &Service, dispatch: &RepositoryName, issues: &[Issue]) -> anyhow::Result<()> {
+    let mut undecided = None;
+    for issue in issues {
+        if let Err(error) = admit::consider(service, dispatch, issue, None).await {
+            let limited = limit_of(&error).is_some();
+            undecided = Some(error.context(format!("issue {dispatch}#{} is looked at again", issue.number)));
+            if limited {
+                break;
+            }
+        }
+    }
+    undecided.map_or(Ok(()), Err)
+}
+
+/// Tasks whose issues are on no page: each is asked for by itself, and cancelled only if the forge says that it is
+/// closed or has lost its label. No answer says nothing.
+async fn look_for_the_vanished(
+    service: &Service,
+    dispatch: &RepositoryName,
+    listed: &BTreeSet<u64>,
+) -> anyhow::Result<()> {
+    for number in service.store.active_issues(dispatch).await?.into_iter().filter(|number| !listed.contains(number)) {
+        let reference = IssueReference { repository: dispatch.clone(), number };
+        match service.forge.issue(&reference).await {
+            Ok(issue) if issue.state != "open" => cancel(service, &reference, CLOSED).await?,
+            Ok(issue) if !admit::has_label(&issue, &service.config.label) => {
+                cancel(service, &reference, UNLABELLED).await?;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!("{reference} is on no page, and cannot be read: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Wants the task of an issue stopped, if it is queued or runs.
+pub(super) async fn cancel(service: &Service, issue: &IssueReference, reason: &str) -> anyhow::Result<()> {
+    if !service.store.active_issues(&issue.repository).await?.contains(&issue.number) {
+        return Ok(());
+    }
+    if let Some(record) = service.store.task_of(issue).await? {
+        let state = service.store.cancel(record.key, reason).await?;
+        tracing::info!(%issue, ?state, "cancelled: {reason}");
+        service.beat.notify_waiters();
+        service.queued.notify_one();
+    }
+    Ok(())
+}
+
+/// Does what new comments ask for. Those that were there before the first look are history.
+async fn read_comments(service: &Service, dispatch: &RepositoryName) -> anyhow::Result<()> {
+    let name = format!("comments:{dispatch}");
+    let known = service.store.page(&name).await?;
+    let memo = known.as_ref().and_then(|page| serde_json::from_str::<CommentsMemo>(&page.memo).ok());
+    let etag = known.as_ref().filter(|_| memo.is_some()).map(|page| page.etag.as_str());
+    let fresh = service.forge.recent_comments(dispatch, etag).await?;
+    let Fresh::Changed { mut value, etag, .. } = fresh else { return Ok(()) };
+    value.sort_by_key(|comment| comment.id);
+    let newest = value.last().map_or(0, |comment| comment.id);
+    if let Some(memo) = &memo {
+        for comment in value.iter().filter(|comment| comment.id > memo.last) {
+            let said = Said { id: comment.id, issue: comment.issue, author: &comment.author, body: &comment.body };
+            command::obey(service, dispatch, said).await.context("a comment is read again")?;
+        }
+    }
+    let last = newest.max(memo.map_or(0, |memo| memo.last));
+    let memo = serde_json::to_string(&CommentsMemo { last })?;
+    Ok(service.store.set_page(&name, &Page { etag, memo }).await?)
+}
+
+/// How long the forge wants to be left alone.
+fn limit_of(error: &anyhow::Error) -> Option<std::time::Duration> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<ForgeError>() {
+        Some(ForgeError::RateLimited { wait }) => Some(*wait),
+        Some(_) | None => None,
+    })
+}
+
+/// Names the operator's choices that decide what is taken in.
+fn rules(service: &Service) -> String {
+    let config = &service.config;
+    let chosen = (&config.allowed_authors, &config.allowed_targets, &config.target_repository);
+    let text = format!("{} {chosen:?}", env!("CARGO_PKG_VERSION"));
+    hex::encode(Sha256::digest(text)).chars().take(16).collect()
+}

@@ -1,0 +1,154 @@
+//! What happens in a task: into the store in batches, into the metrics and the log, and a pulse for the stall detector.
+//!
+//! The sink never waits: where the store is slower than the task, events are dropped and counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::JoinHandle;
+
+use super::{Service, policy};
+use crate::event::{Event, Events};
+use crate::outcome::Usage;
+use crate::store::Claim;
+
+/// Events on their way to the store.
+const MOST_WAITING: usize = 1024;
+/// Events that are written in one transaction.
+const BATCH: usize = 128;
+/// Bytes of an event beyond which its texts are cut.
+const LONGEST_EVENT: usize = 16 * 1024;
+/// Bytes of each text of such an event.
+const LONGEST_TEXT: usize = 4 * 1024;
+/// Writing what is left at the end takes at most this long.
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
+
+/// The writer behind one task's events.
+pub(super) struct Recorder {
+    writer: JoinHandle<()>,
+    pulse: Arc<Pulse>,
+}
+
+/// When the task was last heard of.
+struct Pulse {
+    begun: Instant,
+    /// Milliseconds after `begun`.
+    last: AtomicU64,
+}
+
+enum Line {
+    Event(String),
+    Spent(Usage),
+}
+
+impl Recorder {
+    /// The recorder of a claim, and the sink that feeds it.
+    pub(super) fn start(service: &Arc<Service>, claim: &Claim) -> (Self, Events) {
+        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let pulse = Arc::new(Pulse { begun: Instant::now(), last: AtomicU64::new(0) });
+        let writer = tokio::spawn(write(service.clone(), claim.clone(), receiver));
+        let events = sink(service.clone(), sender, pulse.clone());
+        (Self { writer, pulse }, events)
+    }
+
+    /// How long nothing was heard of the task.
+    pub(super) fn silence(&self) -> Duration {
+        self.pulse.begun.elapsed().saturating_sub(Duration::from_millis(self.pulse.last.load(Ordering::Relaxed)))
+    }
+
+    /// Waits until everything is written; all sinks are gone by now.
+    pub(super) async fn finish(mut self) {
+        if tokio::time::timeout(LONGEST_FLUSH, &mut self.writer).await.is_err() {
+            self.writer.abort();
+        }
+    }
+}
+
+fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Events {
+    let dropped = AtomicU64::new(0);
+    Events::new(move |event| {
+        let now = u64::try_from(pulse.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        pulse.last.store(now, Ordering::Relaxed);
+        service.metrics.event(event);
+        log(event);
+        let send = |line: Line| sender.try_send(line).is_err();
+        if let Event::Reply { usage: Some(usage), .. } = event
+            && send(Line::Spent(*usage))
+        {
+            tracing::error!("the store is too slow: the tokens of an answer are not on the bill of the day");
+        }
+        if send(Line::Event(line_of(event))) && dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("the store is too slow: events of this task are dropped");
+        }
+    })
+}
+
+/// What is told to the operator; never the words of a model or a repository, unless asked for.
+fn log(event: &Event) {
+    match event {
+        Event::StageStarted { stage } => tracing::info!(stage = stage.name(), "begun"),
+        Event::StageDone { stage, milliseconds } => tracing::info!(stage = stage.name(), milliseconds, "done"),
+        Event::Note { text } => tracing::info!("{text}"),
+        Event::Tests { baseline, run } => {
+            tracing::info!(baseline, milliseconds = run.milliseconds, "the tests: {}", run.ending.describe());
+        }
+        Event::Reply { step, milliseconds, .. } => tracing::debug!(step, milliseconds, "the model answered"),
+        Event::Call { step, tool, .. } => tracing::debug!(step, tool, "call"),
+        Event::CallResult { step, tool, ok, milliseconds, .. } => {
+            tracing::debug!(step, tool, ok, milliseconds, "result");
+        }
+        Event::Message { .. } => {}
+    }
+}
+
+/// The event as one line of JSON, with long texts cut.
+fn line_of(event: &Event) -> String {
+    let line = serde_json::to_string(event).unwrap_or_default();
+    if line.len() <= LONGEST_EVENT {
+        return line;
+    }
+    let Ok(mut value) = serde_json::from_str(&line) else { return String::new() };
+    cut(&mut value);
+    value.to_string()
+}
+
+fn cut(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() > LONGEST_TEXT => {
+            let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            let omitted = text.len() - end;
+            text.truncate(end);
+            text.push_str(&format!(" ... ({omitted} bytes left out)"));
+        }
+        Value::Array(values) => values.iter_mut().for_each(cut),
+        Value::Object(fields) => fields.values_mut().for_each(cut),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Writes what comes until the last sink is gone.
+async fn write(service: Arc<Service>, claim: Claim, mut receiver: Receiver<Line>) {
+    let mut lines = Vec::with_capacity(BATCH);
+    while receiver.recv_many(&mut lines, BATCH).await > 0 {
+        let mut events = Vec::with_capacity(lines.len());
+        for line in lines.drain(..) {
+            match line {
+                Line::Event(event) => events.push(event),
+                Line::Spent(usage) => {
+                    let cost = policy::cost(service.config.budget.price, &usage);
+                    if let Err(error) = claim.spend(usage, cost).await {
+                        tracing::error!("tokens are not on the bill of the day: {error}");
+                    }
+                }
+            }
+        }
+        if !events.is_empty()
+            && let Err(error) = claim.log(&events).await
+        {
+            tracing::warn!("events of the task are lost: {error}");
+        }
+    }
+}

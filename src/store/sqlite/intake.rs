@@ -1,0 +1,215 @@
+//! Tasks come in, or meet the row that is there.
+
+use sqlx::Row;
+
+use super::row::{issue as issue_of, key_of, priority, record, signed, state, text};
+use super::{Sqlite, Transaction};
+use crate::store::statements as sql;
+use crate::store::{Admission, NewTask, Priority, State, StoreError, TaskRecord};
+use crate::task::{IssueReference, RepositoryName};
+
+/// What is known of an issue, by its row or by what was left of it.
+struct Known {
+    state: State,
+    revision: String,
+    report_due: bool,
+    admitted_at: Option<i64>,
+}
+
+impl Sqlite {
+    pub(in crate::store) async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
+        let now = self.now();
+        let mut transaction = self.begin().await?;
+        let known = known(&mut transaction, &new.issue).await?;
+        let fate = known.as_ref().map_or(Admission::New, |known| fate(known, &new.revision));
+        match fate {
+            Admission::Known(_) | Admission::TooLate(_) | Admission::IdTaken { .. } => return Ok(fate),
+            Admission::New | Admission::Updated | Admission::Requeued => {}
+        }
+        let admission = match (id_elsewhere(&mut transaction, new).await?, &known) {
+            (None, _) => fate,
+            (Some(_), Some(known)) if known.state == State::Refused && known.revision == new.revision => {
+                return Ok(Admission::Known(State::Refused));
+            }
+            (Some(by), _) => Admission::IdTaken { by },
+        };
+        let mut row = Intake {
+            issue: &new.issue,
+            id: Some(new.id.as_str()),
+            title: &new.title,
+            body: &new.body,
+            author: &new.author,
+            target: Some(&new.target),
+            priority: new.priority,
+            state: State::Queued,
+            reason: "",
+            revision: &new.revision,
+            created_at: new.created_at,
+            admitted_at: now,
+        };
+        let taken;
+        match &admission {
+            Admission::IdTaken { by } => {
+                taken = format!("{by} has this task id already");
+                row = Intake { id: None, state: State::Refused, reason: &taken, ..row };
+            }
+            // It keeps its age.
+            Admission::Updated => row.admitted_at = known.and_then(|known| known.admitted_at).unwrap_or(now),
+            Admission::New | Admission::Known(_) | Admission::Requeued | Admission::TooLate(_) => {}
+        }
+        put(&mut transaction, &row, now).await?;
+        transaction.commit().await?;
+        Ok(admission)
+    }
+
+    pub(in crate::store) async fn refuse(
+        &self,
+        issue: &IssueReference,
+        title: &str,
+        author: &str,
+        revision: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut transaction = self.begin().await?;
+        let is_news = match known(&mut transaction, issue).await? {
+            None => true,
+            Some(known) => match known.state {
+                State::Running | State::Completed => false,
+                State::Queued => !known.report_due,
+                State::Failed | State::Dead | State::Cancelled | State::Refused => known.revision != revision,
+            },
+        };
+        if is_news {
+            let row = Intake {
+                issue,
+                id: None,
+                title,
+                body: "",
+                author,
+                target: None,
+                priority: Priority::Normal,
+                state: State::Refused,
+                reason,
+                revision,
+                created_at: now,
+                admitted_at: now,
+            };
+            put(&mut transaction, &row, now).await?;
+            transaction.commit().await?;
+        }
+        Ok(is_news)
+    }
+
+    pub(in crate::store) async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, StoreError> {
+        let row = sqlx::query(sql::TASK_BY_ISSUE)
+            .bind(key_of(&issue.repository))
+            .bind(signed(issue.number))
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row.as_ref().map(record).transpose()?)
+    }
+
+    pub(in crate::store) async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, StoreError> {
+        let numbers: Vec<i64> =
+            sqlx::query_scalar(sql::ACTIVE_ISSUES).bind(key_of(dispatch)).fetch_all(&self.readers).await?;
+        Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
+    }
+
+    pub(in crate::store) async fn set_priority(
+        &self,
+        issue: &IssueReference,
+        wanted: Priority,
+    ) -> Result<(), StoreError> {
+        sqlx::query(sql::SET_PRIORITY)
+            .bind(key_of(&issue.repository))
+            .bind(signed(issue.number))
+            .bind(priority(wanted))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+}
+
+/// What becomes of a text that is a task and is allowed, where its issue is known.
+fn fate(known: &Known, revision: &str) -> Admission {
+    match (known.state, known.revision == revision) {
+        // It is allowed now, so what it was refused for is no more.
+        (State::Refused, _) => Admission::Requeued,
+        (state, true) => Admission::Known(state),
+        (State::Queued, false) if !known.report_due => Admission::Updated,
+        (State::Queued | State::Running | State::Completed, false) => Admission::TooLate(known.state),
+        (State::Failed | State::Dead | State::Cancelled, false) => Admission::Requeued,
+    }
+}
+
+async fn known(transaction: &mut Transaction, issue: &IssueReference) -> Result<Option<Known>, sqlx::Error> {
+    let (repository, number) = (key_of(&issue.repository), signed(issue.number));
+    let row = sqlx::query(sql::TASK_BY_ISSUE).bind(&repository).bind(number).fetch_optional(&mut **transaction).await?;
+    if let Some(row) = row {
+        let known = Known {
+            state: state(row.try_get("state")?)?,
+            revision: row.try_get("revision")?,
+            report_due: row.try_get::<i64, _>("report_due")? == 1,
+            admitted_at: row.try_get("admitted_at")?,
+        };
+        return Ok(Some(known));
+    }
+    let memo =
+        sqlx::query(sql::MEMO_BY_ISSUE).bind(&repository).bind(number).fetch_optional(&mut **transaction).await?;
+    let Some(memo) = memo else { return Ok(None) };
+    let state = state(memo.try_get("state")?)?;
+    Ok(Some(Known { state, revision: memo.try_get("revision")?, report_due: false, admitted_at: None }))
+}
+
+/// Another issue whose task has this id: two tasks of one id would share a branch.
+async fn id_elsewhere(transaction: &mut Transaction, new: &NewTask) -> Result<Option<IssueReference>, sqlx::Error> {
+    let row = sqlx::query(sql::ID_ELSEWHERE)
+        .bind(new.id.as_str())
+        .bind(key_of(&new.issue.repository))
+        .bind(signed(new.issue.number))
+        .fetch_optional(&mut **transaction)
+        .await?;
+    row.as_ref().map(issue_of).transpose()
+}
+
+/// What intake writes of a task.
+struct Intake<'a> {
+    issue: &'a IssueReference,
+    id: Option<&'a str>,
+    title: &'a str,
+    body: &'a str,
+    author: &'a str,
+    target: Option<&'a RepositoryName>,
+    priority: Priority,
+    state: State,
+    reason: &'a str,
+    revision: &'a str,
+    created_at: i64,
+    admitted_at: i64,
+}
+
+async fn put(transaction: &mut Transaction, row: &Intake<'_>, now: i64) -> Result<(), sqlx::Error> {
+    let (repository, number) = (key_of(&row.issue.repository), signed(row.issue.number));
+    sqlx::query(sql::FORGET_MEMO).bind(&repository).bind(number).execute(&mut **transaction).await?;
+    sqlx::query(sql::PUT_TASK)
+        .bind(row.issue.repository.to_string())
+        .bind(&repository)
+        .bind(number)
+        .bind(row.id)
+        .bind(text(row.title))
+        .bind(text(row.body))
+        .bind(text(row.author))
+        .bind(row.target.map(RepositoryName::to_string))
+        .bind(row.target.map(key_of))
+        .bind(priority(row.priority))
+        .bind(row.state.name())
+        .bind(text(row.reason))
+        .bind(row.revision)
+        .bind(row.created_at)
+        .bind(row.admitted_at)
+        .bind((row.state == State::Refused).then_some(now))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
