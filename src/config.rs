@@ -6,6 +6,7 @@
 pub mod environment;
 pub mod file;
 pub mod flags;
+pub mod health;
 pub mod logging;
 pub mod serve;
 
@@ -255,7 +256,10 @@ fn read_secret(path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
         std::fs::read_to_string(path).with_context(|| format!("cannot read the secret's file {}", path.display()))?;
     match text.trim() {
         "" => bail!("the secret's file {} is empty", path.display()),
-        secret => Ok(Some(SecretString::from(secret))),
+        secret => {
+            crate::logging::keep_secret(secret);
+            Ok(Some(SecretString::from(secret)))
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use patchwright::config::flags::{Command, Flags, RunFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
 use patchwright::forge::Forge;
+use patchwright::health;
 use patchwright::logging;
 use patchwright::model::Model;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
@@ -65,6 +66,16 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
         Command::Serve(serve) => {
             let config = config::serve::resolve_serve(flags, serve, environment)?;
             runtime.block_on(service::serve(config)).map(|()| 0)
+        }
+        Command::Health(health) => {
+            let (address, path) = config::health::resolve(flags, health, environment)?;
+            match health::ask(address, path) {
+                Ok(answer) => writeln!(std::io::stdout(), "{answer}").map(|()| 0).context("cannot write the answer"),
+                Err(error) => {
+                    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+                    Ok(FAILED)
+                }
+            }
         }
     };
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -29,7 +29,9 @@ impl Environment {
 
     /// A secret variable.
     pub fn secret(&self, name: &str) -> Option<SecretString> {
-        self.get(name).map(SecretString::from)
+        let secret = self.get(name)?;
+        crate::logging::keep_secret(secret);
+        Some(SecretString::from(secret))
     }
 
     /// `true`/`false`, `1`/`0`, `yes`/`no`, `on`/`off`.

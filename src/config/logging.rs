@@ -35,7 +35,10 @@ pub struct LogSection {
 /// Resolves logging for a command. Only what logging needs is read, so that other mistakes are told by their own parts.
 pub fn resolve(flags: &Flags, environment: &Environment) -> anyhow::Result<Settings> {
     let section = super::read_config_file(flags.config.as_deref(), environment)?.log;
-    let usual_level = if matches!(flags.command, Command::Run(_)) { "warn" } else { "info" };
+    let usual_level = match flags.command {
+        Command::Serve(_) => "info",
+        Command::Run(_) | Command::Health(_) => "warn",
+    };
     of(&section, environment, flags.verbose, usual_level)
 }
 

@@ -44,7 +44,7 @@ enum GivenUp {
 /// Works a claim to its end.
 pub(super) async fn work(service: Arc<Service>, claim: Claim) {
     let task = claim.task.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let span = tracing::info_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
+    let span = tracing::error_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
     async {
         match attempt(&service, &claim).await {
             Some(end) => conclude(&claim, end).await,
