@@ -6,6 +6,8 @@
 pub mod environment;
 pub mod file;
 pub mod flags;
+pub mod health;
+pub mod logging;
 pub mod serve;
 pub mod state;
 
@@ -256,7 +258,10 @@ fn read_secret(path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
         std::fs::read_to_string(path).with_context(|| format!("cannot read the secret's file {}", path.display()))?;
     match text.trim() {
         "" => bail!("the secret's file {} is empty", path.display()),
-        secret => Ok(Some(SecretString::from(secret))),
+        secret => {
+            crate::logging::keep_secret(secret);
+            Ok(Some(SecretString::from(secret)))
+        }
     }
 }
 
@@ -417,7 +422,11 @@ fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment)
     })
 }
 
-fn resolve_sandbox(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<sandbox::Settings> {
+fn resolve_sandbox(
+    file: &ConfigFile,
+    work: &WorkFlags,
+    environment: &Environment,
+) -> anyhow::Result<sandbox::Settings> {
     let section = &file.sandbox;
     let choice = match work.sandbox.or(section.backend).unwrap_or(SandboxFlag::Auto) {
         SandboxFlag::Auto => sandbox::Choice::Auto,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tracing::Instrument;
 
 pub use crate::agent::ProtocolChoice;
 pub use intake::refused;
@@ -319,6 +320,7 @@ impl Services {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> Result<T, Halt> {
         let started = Instant::now();
+        let work = work.instrument(crate::logging::stage_span(stage.name()));
         self.events.emit(Event::StageStarted { stage });
         effect::in_stage(stage);
         // Solving has the time of the whole task, and ends in time by itself.

@@ -29,7 +29,9 @@ impl Environment {
 
     /// A secret variable.
     pub fn secret(&self, name: &str) -> Option<SecretString> {
-        self.get(name).map(SecretString::from)
+        let secret = self.get(name)?;
+        crate::logging::keep_secret(secret);
+        Some(SecretString::from(secret))
     }
 
     /// `true`/`false`, `1`/`0`, `yes`/`no`, `on`/`off`.
@@ -128,16 +130,6 @@ impl Environment {
     /// `PATCHWRIGHT_CRASH_AT`: where a test wants the process killed; builds for use ignore it.
     pub fn crash_point(&self) -> Option<&str> {
         self.get("PATCHWRIGHT_CRASH_AT")
-    }
-
-    /// How much to log: `LOG_LEVEL`, raised by `-v`.
-    pub fn log_level(&self, verbose: u8) -> String {
-        match (verbose, self.get("LOG_LEVEL")) {
-            (0, Some(level)) => level.to_ascii_lowercase(),
-            (0, None) => "warn".into(),
-            (1, _) => "info".into(),
-            (_, _) => "debug".into(),
-        }
     }
 
     fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {

@@ -35,6 +35,8 @@ pub enum Command {
     Serve(Box<ServeFlags>),
     /// See and steer the tasks of the service, whether it runs or not
     Tasks(TasksFlags),
+    /// Ask a running service whether it is well; exit code 0 if it is, else 1
+    Health(HealthFlags),
 }
 
 /// The service's queue.
@@ -177,6 +179,18 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub work: WorkFlags,
+}
+
+/// Which service is asked, and what.
+#[derive(Debug, Args)]
+pub struct HealthFlags {
+    /// Where the service listens [default: HEALTH_CHECK_PORT or PATCHWRIGHT_LISTEN, else 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub address: Option<String>,
+
+    /// Ask whether store, forge, model, sandbox and disk are fine too
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// What tasks are worked with, wherever they come from.

@@ -44,7 +44,7 @@ enum GivenUp {
 /// Works a claim to its end.
 pub(super) async fn work(service: Arc<Service>, claim: Claim) {
     let task = claim.task.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let span = tracing::info_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
+    let span = tracing::error_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
     async {
         match attempt(&service, &claim).await {
             Some(end) => conclude(&claim, end).await,
@@ -194,10 +194,11 @@ async fn order(
     again_after: Option<Duration>,
 ) -> Result<Order, NotNow> {
     let config = &service.config;
-    let token = services.forge.git_token().await.map_err(|error| NotNow {
-        reason: error.to_string(),
-        after: again_after.unwrap_or(config.queue.retry),
-    })?;
+    let token = services
+        .forge
+        .git_token()
+        .await
+        .map_err(|error| NotNow { reason: error.to_string(), after: again_after.unwrap_or(config.queue.retry) })?;
     let started = Instant::now();
     Ok(Order {
         task,

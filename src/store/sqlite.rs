@@ -9,8 +9,8 @@ mod row;
 
 pub(super) use leases::Lease;
 
-use std::fs::{DirBuilder, OpenOptions};
 use std::fs::File;
+use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

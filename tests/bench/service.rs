@@ -141,7 +141,13 @@ pub async fn soak(figures: &mut Figures, minutes: u32) -> anyhow::Result<()> {
     let growth = median(&looks[half..]) - median(&looks[..half]);
     figures.add(GROUP, "memory, more in the second half", Unit::Mebibytes, vec![growth], Some(2.0));
     figures.add(GROUP, "file descriptors", Unit::Count, looks.iter().map(|look| look.descriptors).collect(), None);
-    figures.add(GROUP, "the store, KiB a task", Unit::Count, vec![place.store_size()? / 1024.0 / f64::from(tasks)], None);
+    figures.add(
+        GROUP,
+        "the store, KiB a task",
+        Unit::Count,
+        vec![place.store_size()? / 1024.0 / f64::from(tasks)],
+        None,
+    );
     service.stop().await?;
     place.check(tasks)
 }

@@ -243,8 +243,10 @@ async fn real_python_tests_end_as_they_should() {
     let test = |value: u32| {
         format!("import unittest\nclass A(unittest.TestCase):\n    def test_a(self): self.assertEqual(1, {value})\n")
     };
-    std::fs::create_dir(folder.path().join("tests")).unwrap();
     for (value, want) in [(1, TestEnding::Passed), (2, TestEnding::Failed { exit_code: 1 })] {
+        // A folder each: Python takes compiled files for current if size and second are the same.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tests")).unwrap();
         std::fs::write(folder.path().join("tests/test_a.py"), test(value)).unwrap();
         let files = BTreeMap::from([("tests/test_a.py".to_owned(), test(value))]);
         let found = detected(&files).unwrap();

@@ -105,7 +105,9 @@ async fn crash(point: &str) -> Result<(), String> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| killed at | times | nothing lost | one pull request, no comment twice, no orphan |\n|---|---|---|---|\n");
+    let mut text = String::from(
+        "| killed at | times | nothing lost | one pull request, no comment twice, no orphan |\n|---|---|---|---|\n",
+    );
     for row in rows {
         let verdict = if row.wrong.is_empty() { "yes" } else { "**no**" };
         let lost = if row.wrong.iter().any(|wrong| wrong.contains("not every task ended")) { "**no**" } else { "yes" };

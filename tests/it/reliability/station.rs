@@ -79,8 +79,7 @@ impl Station {
              \"github_issue_dispatch\"}}\n-->"
         );
         let title = format!("Add note {number}");
-        let issue =
-            self.lab.github.create_issue(DISPATCH, lab::github::BOT, &title, Some(&body), &["copilot-agent"]);
+        let issue = self.lab.github.create_issue(DISPATCH, lab::github::BOT, &title, Some(&body), &["copilot-agent"]);
         assert_ne!(issue, 0, "the lab made no issue");
         self.tasks.insert(id.clone(), issue);
         id
@@ -125,9 +124,9 @@ impl Station {
         let begun = Instant::now();
         loop {
             let queue = self.queue();
-            let open = queue.values().filter(|row| {
-                matches!(row["state"].as_str(), Some("queued" | "running")) || row["report_due"] == true
-            });
+            let open = queue
+                .values()
+                .filter(|row| matches!(row["state"].as_str(), Some("queued" | "running")) || row["report_due"] == true);
             match open.count() {
                 0 if queue.len() >= self.tasks.len() => return Ok(()),
                 open if begun.elapsed() > limit => return Err(format!("{open} tasks are still open")),

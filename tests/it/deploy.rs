@@ -1,0 +1,300 @@
+//! The files of `deploy/` and the Dockerfile: they can be read, and they hold what keeps an installation safe.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use patchwright::config::file::ConfigFile;
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn yaml(name: &str) -> Value {
+    serde_saphyr::from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The environment of the task format, as users of the reference runner have it in their `.env`.
+const REFERENCE: &[&str] = &[
+    "GITHUB_TOKEN",
+    "GITHUB_APP_ID",
+    "GITHUB_APP_PRIVATE_KEY_PATH",
+    "GITHUB_APP_INSTALLATION_ID",
+    "DISPATCH_REPO",
+    "HANDSFREE_AGENT_DISPATCH_REPO",
+    "TARGET_REPO",
+    "DISPATCH_LABEL",
+    "POLL_INTERVAL_SECONDS",
+    "POLL_INTERVAL",
+    "AGENT_NAME",
+    "MAX_CONCURRENT_TASKS",
+    "TASK_TIMEOUT_SECONDS",
+    "MAX_TASK_RETRIES",
+    "RETRY_DELAY_SECONDS",
+    "COMMENT_ON_FAILURE",
+    "CLOSE_ISSUES_ON_SUCCESS",
+    "LLM_PROVIDER",
+    "LLM_API_KEY",
+    "LLM_MODEL",
+    "LLM_API_ENDPOINT",
+    "WORKSPACE_DIR",
+    "CLEANUP_WORKSPACE",
+    "MAX_WORKSPACE_SIZE_MB",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "LOG_OUTPUT",
+    "LOG_FILE_PATH",
+    "ENABLE_METRICS",
+    "METRICS_PORT",
+    "ENABLE_HEALTH_CHECK",
+    "HEALTH_CHECK_PORT",
+    "GITHUB_API_URL",
+    "GITHUB_SERVER_URL",
+];
+
+#[test]
+fn the_workflow_starts_as_wanted_and_never_shows_an_issues_text_to_a_shell() {
+    let text = read("deploy/agent-runner.yml");
+    let workflow = yaml("deploy/agent-runner.yml");
+    assert_eq!(workflow["on"]["issues"]["types"], json!(["opened", "labeled"]));
+    assert_eq!(workflow["on"]["workflow_dispatch"]["inputs"]["issue"]["type"], "number");
+    let events: BTreeSet<&str> = workflow["on"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(events, BTreeSet::from(["issues", "workflow_dispatch"]));
+    assert_eq!(
+        workflow["permissions"],
+        json!({"contents": "write", "issues": "write", "pull-requests": "write", "statuses": "write"})
+    );
+    let job = &workflow["jobs"]["run"];
+    for word in ["copilot-agent", "author_association", "opened", "labeled", "workflow_dispatch"] {
+        assert!(job["if"].as_str().unwrap().contains(word), "{word}");
+    }
+    for step in job["steps"].as_array().unwrap() {
+        let script = step["run"].as_str().unwrap();
+        assert!(!script.contains("${{"), "an expression in a script: {script}");
+        assert!(script.contains("patchwright run --issue \"$ISSUE\""), "{script}");
+    }
+    let used = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    for line in used {
+        for field in ["issue.title", "issue.body", "comment.body", "user.login", "toJSON(github"] {
+            assert!(!line.contains(field), "{line}");
+        }
+        if let Some(action) = line.split("uses:").nth(1) {
+            let commit = action.split('@').nth(1).unwrap_or_default().split_whitespace().next().unwrap_or_default();
+            assert!(commit.len() == 40 && commit.chars().all(|digit| digit.is_ascii_hexdigit()), "not pinned: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_projects_own_workflow_has_no_rights_but_to_read() {
+    let workflow = yaml(".github/workflows/ci.yml");
+    assert_eq!(workflow["permissions"], json!({"contents": "read"}));
+    assert!(workflow["on"].get("pull_request_target").is_none());
+    for job in workflow["jobs"].as_object().unwrap().values() {
+        assert!(job.get("permissions").is_none());
+        for step in job["steps"].as_array().unwrap() {
+            assert!(!step["run"].as_str().unwrap_or_default().contains("${{"), "{step}");
+        }
+    }
+}
+
+#[test]
+fn compose_hands_the_references_environment_over_and_keeps_the_container_small() {
+    let text = read("deploy/docker-compose.yml");
+    let service = &yaml("deploy/docker-compose.yml")["services"]["patchwright"];
+    assert!(service["env_file"][0].as_str().unwrap().ends_with("../.env}"), "{service}");
+    // Only what cannot be the host's in a container is set over the file's values.
+    let set: BTreeSet<&str> = service["environment"].as_object().unwrap().keys().map(String::as_str).collect();
+    let of_the_container = [
+        "CLEANUP_WORKSPACE",
+        "GITHUB_APP_PRIVATE_KEY_PATH",
+        "HEALTH_CHECK_PORT",
+        "LOG_FILE_PATH",
+        "LOG_OUTPUT",
+        "METRICS_PORT",
+        "PATCHWRIGHT_LISTEN",
+        "TMPDIR",
+        "WORKSPACE_DIR",
+    ];
+    assert_eq!(set, BTreeSet::from(of_the_container));
+    assert_eq!(service["cap_drop"], json!(["ALL"]));
+    assert!(service.get("privileged").is_none() && service.get("cap_add").is_none());
+    assert!(service.get("user").is_none(), "the image's user is not root");
+    for volume in service["volumes"].as_array().unwrap() {
+        assert!(!volume.as_str().unwrap().contains("docker.sock"), "{volume}");
+    }
+    for port in service["ports"].as_array().unwrap() {
+        assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{port}");
+    }
+    for secret in ["GITHUB_TOKEN", "LLM_API_KEY", "GITHUB_WEBHOOK_SECRET:"] {
+        assert!(!text.lines().any(|line| line.trim_start().starts_with(secret)), "{secret} belongs in .env");
+    }
+}
+
+#[test]
+fn the_configuration_guide_names_the_references_environment() {
+    let guide = read("docs/configuration.md");
+    let missing: Vec<_> = REFERENCE.iter().filter(|name| !guide.contains(**name)).collect();
+    assert!(missing.is_empty(), "docs/configuration.md does not name {missing:?}");
+}
+
+#[test]
+fn the_unit_is_hardened_as_far_as_the_sandbox_allows() {
+    let unit = read("deploy/patchwright.service");
+    let lines: BTreeSet<&str> = unit.lines().map(str::trim).collect();
+    for line in [
+        "Type=exec",
+        "User=patchwright",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+        "AmbientCapabilities=",
+        "ProtectSystem=strict",
+        "ProtectHome=read-only",
+        "PrivateTmp=yes",
+        "ProtectKernelModules=yes",
+        "LockPersonality=yes",
+        "SystemCallArchitectures=native",
+        "UMask=0077",
+        "StateDirectory=patchwright",
+        "StateDirectoryMode=0700",
+        "CacheDirectory=patchwright",
+        "KillMode=mixed",
+        "OOMPolicy=continue",
+    ] {
+        assert!(lines.contains(line), "{line}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("LoadCredential=github-token:")));
+    // These stop the namespace sandbox.
+    for key in ["RestrictNamespaces=", "ProtectKernelTunables=", "ProtectProc=", "PrivateUsers=", "SystemCallFilter="] {
+        assert!(!lines.iter().any(|line| line.starts_with(key)), "{key}");
+    }
+    for word in ["GITHUB_TOKEN=", "LLM_API_KEY=", "EnvironmentFile="] {
+        assert!(!unit.contains(word), "secrets come as credentials, not as {word}");
+    }
+}
+
+#[test]
+fn systemd_understands_the_unit() {
+    if which::which("systemd-analyze").is_err() {
+        eprintln!("SKIPPED: systemd-analyze is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // The program must exist for the check.
+    let unit = read("deploy/patchwright.service").replace("/usr/local/bin/patchwright", "/bin/true");
+    let path = folder.path().join("patchwright.service");
+    std::fs::write(&path, unit).unwrap();
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("patchwright.service")).collect();
+    assert!(about_ours.is_empty(), "{said}");
+}
+
+#[test]
+fn the_image_is_not_roots_and_holds_no_secret() {
+    let dockerfile = read("Dockerfile");
+    let last = dockerfile.rsplit("\nFROM ").next().unwrap();
+    assert!(last.lines().any(|line| line == "USER 10001:10001"), "{last}");
+    assert!(last.contains("HEALTHCHECK") && last.contains(r#"CMD ["patchwright", "health"]"#), "{last}");
+    assert!(last.contains("ca-certificates git"), "{last}");
+    assert!(dockerfile.contains("--locked"));
+    for word in ["curl", "wget", "ADD http", "ARG "] {
+        assert!(!dockerfile.contains(word), "{word}");
+    }
+    for word in ["TOKEN", "API_KEY", "SECRET"] {
+        assert!(!dockerfile.lines().any(|line| line.starts_with("ENV") && line.contains(word)), "{word}");
+    }
+    // What is copied is let through, and exists.
+    let ignored = read(".dockerignore");
+    for line in dockerfile.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from")) {
+        let names: Vec<&str> = line.split_whitespace().skip(1).collect();
+        for name in &names[..names.len() - 1] {
+            assert!(root().join(name).exists(), "{name}");
+            assert!(ignored.lines().any(|known| known == format!("!{name}")), ".dockerignore keeps {name} out");
+        }
+    }
+}
+
+#[test]
+fn the_example_configuration_has_every_key_and_each_is_right() {
+    let example = read("deploy/patchwright.toml");
+    let parse = |text: &str| toml::from_str::<ConfigFile>(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    parse(&example);
+    let is_setting = |line: &str| {
+        line.starts_with("# [")
+            || line.split_once(" = ").is_some_and(|(name, _)| {
+                name.strip_prefix("# ")
+                    .is_some_and(|name| name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'))
+            })
+    };
+    let uncommented: Vec<&str> =
+        example.lines().map(|line| if is_setting(line) { line.trim_start_matches("# ") } else { line }).collect();
+    parse(&uncommented.join("\n"));
+    let there: BTreeSet<&str> =
+        uncommented.iter().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    for source in ["src/config/file.rs", "src/config/logging.rs"] {
+        for line in read(source).lines() {
+            let Some((name, kind)) = line.trim().strip_prefix("pub ").and_then(|line| line.split_once(": ")) else {
+                continue;
+            };
+            let is_key = kind.starts_with("Option<") || kind.starts_with("Vec<");
+            assert!(!is_key || there.contains(name), "{source} has `{name}`, the example has not");
+        }
+    }
+}
+
+#[test]
+fn alerts_name_metrics_that_there_are() {
+    let known = read("src/service/metrics.rs");
+    for group in yaml("deploy/prometheus-alerts.yml")["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            let expression = rule["expr"].as_str().unwrap();
+            assert!(rule["annotations"]["summary"].is_string() && rule["alert"].is_string(), "{rule}");
+            for name in expression.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')) {
+                let is_metric = name.starts_with("patchwright_");
+                assert!(!is_metric || known.contains(&format!("\"{name}\"")), "{name} is no metric");
+            }
+        }
+    }
+}
+
+#[test]
+fn health_tells_whether_a_service_answers() {
+    let ask = |address: &str| {
+        Command::new(env!("CARGO_BIN_EXE_patchwright"))
+            .args(["health", "--address", address])
+            .env_clear()
+            .output()
+            .unwrap()
+    };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = |status: &'static str| {
+        let listener = listener.try_clone().unwrap();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 512];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\nok\n").unwrap();
+        })
+    };
+    let served = answer("200 OK");
+    let well = ask(&address);
+    served.join().unwrap();
+    assert_eq!((well.status.code(), String::from_utf8_lossy(&well.stdout).trim()), (Some(0), "ok"), "{well:?}");
+    let served = answer("503 Service Unavailable");
+    let ill = ask(&address);
+    served.join().unwrap();
+    assert_eq!(ill.status.code(), Some(1), "{ill:?}");
+    drop(listener);
+    let gone = ask(&address);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("Is `patchwright serve` running"), "{gone:?}");
+}
