@@ -93,9 +93,19 @@ pub enum TasksCommand {
     /// Remove old tasks that have ended, and give their space back
     Prune {
         /// How long ago a task must have ended, as `30d` or `12h`
-        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = parse_age)]
         older_than: Duration,
     },
+}
+
+/// Parses `30d` too.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let days =
+        text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).filter(|days| (1..=36_500).contains(days));
+    match days {
+        Some(days) => Ok(Duration::from_secs(days * 86_400)),
+        None => parse_duration(text).map_err(|_| format!("`{text}` is not a time such as 30d or 12h")),
+    }
 }
 
 fn state_parser() -> impl TypedValueParser<Value = State> {
@@ -257,7 +267,7 @@ Exit codes:
   0    stopped by a signal, or --once is done
   2    wrong usage or configuration, or the service could not start";
 
-/// Parses `90`, `90s`, `30m`, `2h`, `7d`: a whole number above zero, seconds unless told otherwise.
+/// Parses `90`, `90s`, `30m`, `2h`: a whole number above zero, seconds unless told otherwise.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time such as 90s, 30m or 2h");
     let (number, unit) = match text.find(|letter: char| !letter.is_ascii_digit()) {
@@ -268,7 +278,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        "d" => 86_400,
         _ => return Err(wrong()),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds_per_unit));

@@ -44,7 +44,8 @@ CREATE TABLE tasks (
 CREATE UNIQUE INDEX tasks_by_id ON tasks (task_id);
 CREATE INDEX tasks_by_state ON tasks (state, key);
 -- The order of claims. Finished tasks are not in it, however many there are.
-CREATE INDEX tasks_in_line ON tasks (report_due DESC, priority, created_at, key) WHERE active = 1;
+CREATE INDEX tasks_in_line ON tasks (active, report_due DESC, priority, created_at, key) WHERE active = 1;
+CREATE INDEX tasks_active_by_issue ON tasks (active, repository_key, number, state) WHERE active = 1;
 CREATE INDEX tasks_at_work ON tasks (target_key, lease_expires) WHERE state = 'running';
 CREATE INDEX tasks_by_end ON tasks (ended_at, key) WHERE active = 0;
 

@@ -94,7 +94,7 @@ async fn tasks_are_listed_and_shown() {
         assert_eq!(shown["body"], "Change something");
     }
     let shown = service.prints(&["show", "task-0001"]).await;
-    for part in ["task           task-0001", "held by", "worker until", "stage_done.checkout", "concluded"] {
+    for part in ["task              task-0001", "held by", "worker until", "stage_done.checkout", "concluded"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
