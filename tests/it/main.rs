@@ -4,6 +4,7 @@
 mod agent;
 mod cli;
 mod config;
+mod forge;
 mod lab;
 mod model;
 mod render;

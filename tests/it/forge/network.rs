@@ -1,0 +1,1 @@
+//! Credentials in the configuration, and the networks that the program finds itself in.
