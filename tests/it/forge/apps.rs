@@ -212,6 +212,8 @@ async fn every_request_is_logged_and_no_secret_is() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // With a single one, tracing asks the thread that meets a log line first, which may be another test's.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     let fine = lab.github.add_fine_token(lab::github::BOT, &[WIDGETS], &NEEDED);
     let personal = client_of(&lab, token(&fine));
