@@ -69,7 +69,7 @@ impl GitHub {
 pub(super) fn dispatch(shared: &Shared, method: &str, segments: &[&str], body: &Value, given: Option<&str>) -> Reply {
     let app = match given.map(|given| proven(&shared.state(), given)) {
         None => return Reply::error(401, "A JSON web token could not be decoded"),
-        Some(Err(reply)) => return reply,
+        Some(Err(message)) => return Reply::error(401, message),
         Some(Ok(app)) => app,
     };
     match (method, segments) {
@@ -87,35 +87,32 @@ pub(super) fn dispatch(shared: &Shared, method: &str, segments: &[&str], body: &
 }
 
 /// The App whose key signed the proof, if the proof is as GitHub wants it.
-fn proven(state: &State, given: &str) -> Result<App, Reply> {
+fn proven(state: &State, given: &str) -> Result<App, &'static str> {
     #[derive(Deserialize)]
     struct Claims {
         iss: Value,
         iat: u64,
         exp: u64,
     }
-    let refused = |message: &str| Err(Reply::error(401, message));
     let claims = given.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let Some(claims) = claims.and_then(|bytes| serde_json::from_slice::<Claims>(&bytes).ok()) else {
-        return refused("A JSON web token could not be decoded");
+        return Err("A JSON web token could not be decoded");
     };
     let issuer = claims.iss.as_u64().or_else(|| claims.iss.as_str()?.parse().ok());
     let Some(app) = state.apps.iter().find(|app| Some(app.id) == issuer) else {
-        return refused("Integration not found");
+        return Err("Integration not found");
     };
     let key = DecodingKey::from_rsa_pem(app.public_key.as_bytes());
     let mut rules = Validation::new(Algorithm::RS256);
     rules.leeway = 0;
     if key.map_or(true, |key| jsonwebtoken::decode::<Value>(given, &key, &rules).is_err()) {
-        return refused("A JSON web token could not be decoded");
+        return Err("A JSON web token could not be decoded");
     }
     if claims.iat > now() {
-        return refused(
-            "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued",
-        );
+        return Err("'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued");
     }
     if claims.exp > now() + 600 {
-        return refused("'Expiration time' claim ('exp') is too far in the future");
+        return Err("'Expiration time' claim ('exp') is too far in the future");
     }
     Ok(app.clone())
 }
