@@ -358,6 +358,139 @@ async fn webhooks_go_out_signed() {
     assert_eq!(lab.finish(), Vec::<String>::new());
 }
 
+/// A receiver of webhooks that answers 202 and keeps the delivery ids in the order in which they came.
+async fn receiver() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let kept = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let ids = kept.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut received = Vec::new();
+            let text = loop {
+                let mut buffer = [0; 16_384];
+                let read = stream.read(&mut buffer).await.unwrap();
+                received.extend_from_slice(&buffer[..read]);
+                let text = String::from_utf8_lossy(&received).into_owned();
+                let length = text.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next());
+                let whole = text.split_once("\r\n\r\n").zip(length.and_then(|length| length.parse::<usize>().ok()));
+                if read == 0 || whole.is_some_and(|((_, body), length)| body.len() >= length) {
+                    break text;
+                }
+            };
+            let id = text.split_once("x-github-delivery: ").and_then(|(_, rest)| rest.lines().next());
+            kept.lock().unwrap().push(id.unwrap_or_default().to_owned());
+            stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    (url, ids)
+}
+
+#[tokio::test]
+async fn people_and_programs_set_off_the_same_webhooks() {
+    let lab = widgets().await;
+    let (url, _) = receiver().await;
+    lab.github.add_webhook(&url, "s3cret", &["issues", "issue_comment"]);
+    let number = lab.github.create_issue(WIDGETS, "ada", "Title", None, &["a"]);
+    lab.github.edit_issue(WIDGETS, number, "ada", "new");
+    lab.github.add_label(WIDGETS, number, "ada", "b");
+    lab.github.remove_label(WIDGETS, number, "ada", "a");
+    lab.github.close_issue(WIDGETS, number, "ada");
+    lab.github.reopen_issue(WIDGETS, number, "ada");
+    lab.github.create_comment(WIDGETS, number, "ada", "/retry");
+    let by_hand: Vec<String> = actions(&lab);
+    let stranger = client(&lab, &lab.github.add_token("eve", &["public_repo"]));
+    let made = stranger.issues("acme", "widgets").create("By a stranger").send().await.unwrap();
+    stranger.issues("acme", "widgets").create_comment(made.number, "/stop").await.unwrap();
+    let bot = client(&lab, lab.github.token());
+    bot.issues("acme", "widgets").add_labels(made.number, &["a".to_owned()]).await.unwrap();
+    bot.issues("acme", "widgets").remove_label(made.number, "a").await.unwrap();
+    let expected = ["opened", "labeled a", "edited", "labeled b", "unlabeled a", "closed", "reopened", "created"];
+    assert_eq!(by_hand, expected.map(|action| format!("{action} by ada")));
+    let rest = ["opened by eve", "created by eve", "labeled a by patchwright-bot", "unlabeled a by patchwright-bot"];
+    assert_eq!(actions(&lab)[8..], rest);
+    lab.github.comments(WIDGETS, made.number);
+    assert_eq!(lab.finish(), Vec::<String>::new());
+}
+
+fn actions(lab: &Lab) -> Vec<String> {
+    let said = |delivery: &Delivery| {
+        let payload = delivery.payload();
+        let label = payload["label"]["name"].as_str().map(|label| format!(" {label}")).unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        format!("{}{label} by {}", text(&payload["action"]), text(&payload["sender"]["login"]))
+    };
+    lab.github.deliveries().iter().map(said).collect()
+}
+
+#[tokio::test]
+async fn webhooks_come_twice_and_out_of_order_on_demand() {
+    let lab = widgets().await;
+    let (url, ids) = receiver().await;
+    lab.github.add_webhook(&url, "s3cret", &["issues"]);
+    let delay = Duration::from_millis(200);
+    let mischief = lab::github::Mischief { seed: 1, duplicated: 0.3, delayed: 0.3, delay };
+    lab.github.set_mischief(Some(mischief));
+    for number in 0..40 {
+        lab.github.create_issue(WIDGETS, "ada", &number.to_string(), None, &[]);
+    }
+    let all = |github: &lab::GitHub| github.deliveries().iter().all(|delivery| delivery.status == Some(202));
+    lab.github.until(Duration::from_secs(20), all).await.unwrap();
+    let (sent, came) = (lab.github.deliveries(), ids.lock().unwrap().clone());
+    let first_seen: Vec<&String> =
+        came.iter().enumerate().filter(|(place, id)| !came[..*place].contains(id)).map(|(_, id)| id).collect();
+    let in_order: Vec<&String> = sent.iter().map(|delivery| &delivery.id).collect();
+    assert!(came.len() > 45 && first_seen.len() == 40, "{} deliveries", came.len());
+    assert_ne!(first_seen, in_order);
+}
+
+#[tokio::test]
+async fn chaos_is_a_share_of_all_answers_and_the_same_for_the_same_seed() {
+    let mut runs = Vec::new();
+    for seed in [7, 7, 8] {
+        let lab = widgets().await;
+        let slow = Duration::from_millis(1);
+        lab.github.set_chaos(Some(lab::github::Chaos { seed, share: 0.2, slow }));
+        let url = format!("{}/repos/{WIDGETS}", lab.github.api_url());
+        tls();
+        // A connection of its own for each: the client would repeat a request on one that was closed.
+        let client =
+            reqwest::Client::builder().user_agent("patchwright-test").pool_max_idle_per_host(0).build().unwrap();
+        let mut outcomes = Vec::new();
+        for _ in 0..200 {
+            let answer = client.get(&url).send().await;
+            outcomes.push(match answer {
+                Ok(answer) if answer.status() == 200 => answer.text().await.map_or("none", |_| "fine"),
+                Ok(_) => "refused",
+                Err(_) => "none",
+            });
+        }
+        let wrong = outcomes.iter().filter(|outcome| **outcome != "fine").count();
+        assert!((15..60).contains(&wrong), "{wrong} of 200");
+        let kinds: std::collections::BTreeSet<_> = outcomes.iter().copied().collect();
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["fine", "none", "refused"]);
+        runs.push(outcomes);
+    }
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+}
+
+#[tokio::test]
+async fn three_thousand_open_issues_are_listed_in_thirty_pages() {
+    let lab = widgets().await;
+    for number in 0..3_000 {
+        lab.github.create_issue(WIDGETS, "ada", &number.to_string(), None, &["copilot-agent"]);
+    }
+    let mut seen = 0;
+    for page in 1..=31 {
+        let route = format!("/repos/{WIDGETS}/issues?labels=copilot-agent&per_page=100&page={page}");
+        let issues: Vec<Value> = client(&lab, lab.github.token()).get(route, None::<&()>).await.unwrap();
+        seen += issues.len();
+    }
+    assert_eq!((seen, lab.github.counts().counted), (3_000, 31));
+    assert_eq!(lab.finish(), Vec::<String>::new());
+}
+
 fn chat(messages: Value) -> Value {
     let parameters = json!({ "type": "object", "properties": { "path": { "type": "string" } } });
     let tool = json!({ "type": "function", "function": { "name": "read", "parameters": parameters } });

@@ -1,0 +1,7 @@
+//! The forge's client against the lab's GitHub, over real HTTP and with faults.
+
+mod apps;
+mod manners;
+mod network;
+mod support;
+mod watch;
