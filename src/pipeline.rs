@@ -328,29 +328,32 @@ impl Failure {
 
 impl Services {
     /// Runs one stage: tells of its begin and end, in the journal too, and puts its name on its error.
-    async fn stage<T>(
-        &self,
-        order: &Order,
+    fn stage<'a, T: Send + 'a>(
+        &'a self,
+        order: &'a Order,
         stage: Stage,
-        work: impl Future<Output = anyhow::Result<T>>,
-    ) -> Result<T, Halt> {
-        let started = Instant::now();
-        self.events.emit(Event::StageStarted { stage });
-        effect::in_stage(stage);
-        // Solving has the time of the whole task, and ends in time by itself.
-        let worked = match self.settings.limits.stage.filter(|_| stage != Stage::Solve) {
-            Some(limit) => match tokio::time::timeout(limit, work).await {
-                Ok(worked) => worked,
-                Err(_) => Err(StageTookTooLong { seconds: limit.as_secs() }.into()),
-            },
-            None => work.await,
-        };
-        let result = worked.map_err(|error| Halt::at(stage, error))?;
-        if let Some(claim) = &order.claim {
-            claim.write(&Entry::StageDone { stage }).await.map_err(Halt::Stopped)?;
-        }
-        self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
-        Ok(result)
+        work: impl Future<Output = anyhow::Result<T>> + Send + 'a,
+    ) -> Boxed<'a, Result<T, Halt>> {
+        let work: Boxed<'a, anyhow::Result<T>> = Box::pin(work);
+        Box::pin(async move {
+            let started = Instant::now();
+            self.events.emit(Event::StageStarted { stage });
+            effect::in_stage(stage);
+            // Solving has the time of the whole task, and ends in time by itself.
+            let worked = match self.settings.limits.stage.filter(|_| stage != Stage::Solve) {
+                Some(limit) => match tokio::time::timeout(limit, work).await {
+                    Ok(worked) => worked,
+                    Err(_) => Err(StageTookTooLong { seconds: limit.as_secs() }.into()),
+                },
+                None => work.await,
+            };
+            let result = worked.map_err(|error| Halt::at(stage, error))?;
+            if let Some(claim) = &order.claim {
+                claim.write(&Entry::StageDone { stage }).await.map_err(Halt::Stopped)?;
+            }
+            self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
+            Ok(result)
+        })
     }
 }
 
