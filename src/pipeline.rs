@@ -14,6 +14,7 @@ mod transient;
 pub mod verify;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,6 +190,9 @@ enum Halt {
     Stopped(StoreError),
 }
 
+/// On the heap from the start: what a task does is deeper than a worker's stack, most of all in a debug build.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// Works one task to its end:
 ///
 /// 1. what the journal says of earlier attempts is read; an outcome that stands there is only reported;
@@ -203,78 +207,93 @@ pub async fn run_task(services: &Services, order: &Order) -> Ending {
     attempt(services, order).await.unwrap_or_else(Ending::Stopped)
 }
 
-async fn attempt(services: &Services, order: &Order) -> Result<Ending, StoreError> {
-    let memory = Memory::read(order.claim.as_ref(), &order.task).await?;
-    let status = Status::new(services, order, &memory);
-    let services = &status.followed(services);
-    if let Some(outcome) = memory.concluded {
-        return report::finished(services, order, &status, outcome).await;
-    }
-    let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
-    let worked = match order.claim.as_ref().filter(|claim| claim.exhausted) {
-        Some(claim) => Ok(resume::exhausted(claim, &memory)),
-        None => status.beside(work(services, order, &memory, &mut outcome)).await,
-    };
-    let (conclusion, transience) = match worked {
-        Ok(conclusion) => (conclusion, None),
-        Err(Halt::Failed(failure)) => failure.into_conclusion(),
-        Err(Halt::Stopped(error)) => return Err(error),
-    };
-    outcome.conclusion = conclusion;
-    outcome.milliseconds = elapsed_milliseconds(order.started);
-    if let (Some(wait), Some(after)) = (transience, order.again_after) {
-        return report::again(services, &status, outcome, after.max(wait)).await;
-    }
-    resume::conclude(order.claim.as_ref(), &outcome).await?;
-    report::finished(services, order, &status, outcome).await
+fn attempt<'a>(services: &'a Services, order: &'a Order) -> Boxed<'a, Result<Ending, StoreError>> {
+    Box::pin(async move {
+        let memory = Memory::read(order.claim.as_ref(), &order.task).await?;
+        let status = Status::new(services, order, &memory);
+        let services = &status.followed(services);
+        if let Some(outcome) = memory.concluded {
+            return report::finished(services, order, &status, outcome).await;
+        }
+        let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
+        let worked = match order.claim.as_ref().filter(|claim| claim.exhausted) {
+            Some(claim) => Ok(resume::exhausted(claim, &memory)),
+            None => status.beside(work(services, order, &memory, &mut outcome)).await,
+        };
+        let (conclusion, transience) = match worked {
+            Ok(conclusion) => (conclusion, None),
+            Err(Halt::Failed(failure)) => failure.into_conclusion(),
+            Err(Halt::Stopped(error)) => return Err(error),
+        };
+        outcome.conclusion = conclusion;
+        outcome.milliseconds = elapsed_milliseconds(order.started);
+        if let (Some(wait), Some(after)) = (transience, order.again_after) {
+            return report::again(services, &status, outcome, after.max(wait)).await;
+        }
+        resume::conclude(order.claim.as_ref(), &outcome).await?;
+        report::finished(services, order, &status, outcome).await
+    })
 }
 
-async fn work(services: &Services, order: &Order, memory: &Memory, outcome: &mut Outcome) -> Result<Conclusion, Halt> {
-    if let Some(published) = services.stage(order, Stage::Intake, publish::find_or_check(services, order)).await? {
-        return Ok(publish::conclude_from(services, memory, published, outcome));
-    }
-    report::started(services, order, outcome).await?;
-    let (mut checkout, solution) = match resume::restore(services, order, memory, outcome).await? {
-        Some(restored) => restored,
-        None => make(services, order, outcome).await?,
-    };
-    let Some(candidate) = solution.candidate else { return Ok(solution.conclusion) };
-    match &order.delivery {
-        Delivery::Diff => {}
-        Delivery::PullRequest(_) if publish::is_withheld(services, &solution.conclusion) => {
-            return Ok(publish::withhold(solution.conclusion, outcome));
+fn work<'a>(
+    services: &'a Services,
+    order: &'a Order,
+    memory: &'a Memory,
+    outcome: &'a mut Outcome,
+) -> Boxed<'a, Result<Conclusion, Halt>> {
+    Box::pin(async move {
+        if let Some(published) = services.stage(order, Stage::Intake, publish::find_or_check(services, order)).await? {
+            return Ok(publish::conclude_from(services, memory, published, outcome));
         }
-        Delivery::LocalBranch(name) => {
-            let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
-            let commit = services.stage(order, Stage::Commit, commit).await?;
-            let create = publish::create_local_branch(&checkout, commit, name, outcome);
-            services.stage(order, Stage::Push, create).await?;
+        report::started(services, order, outcome).await?;
+        let (mut checkout, solution) = match resume::restore(services, order, memory, outcome).await? {
+            Some(restored) => restored,
+            None => make(services, order, outcome).await?,
+        };
+        let Some(candidate) = solution.candidate else { return Ok(solution.conclusion) };
+        match &order.delivery {
+            Delivery::Diff => {}
+            Delivery::PullRequest(_) if publish::is_withheld(services, &solution.conclusion) => {
+                return Ok(publish::withhold(solution.conclusion, outcome));
+            }
+            Delivery::LocalBranch(name) => {
+                let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+                let commit = services.stage(order, Stage::Commit, commit).await?;
+                let create = publish::create_local_branch(&checkout, commit, name, outcome);
+                services.stage(order, Stage::Push, create).await?;
+            }
+            Delivery::PullRequest(repository) => {
+                let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+                let commit = services.stage(order, Stage::Commit, commit).await?;
+                let push = publish::push(services, order, repository, &mut checkout, commit, outcome);
+                let branch = match services.stage(order, Stage::Push, push).await? {
+                    publish::Pushed::Branch(branch) => branch,
+                    publish::Pushed::Published(other) => {
+                        return Ok(publish::conclude_from(services, memory, other, outcome));
+                    }
+                };
+                let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
+                services.stage(order, Stage::PullRequest, open).await?;
+            }
         }
-        Delivery::PullRequest(repository) => {
-            let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
-            let commit = services.stage(order, Stage::Commit, commit).await?;
-            let push = publish::push(services, order, repository, &mut checkout, commit, outcome);
-            let branch = match services.stage(order, Stage::Push, push).await? {
-                publish::Pushed::Branch(branch) => branch,
-                publish::Pushed::Published(other) => {
-                    return Ok(publish::conclude_from(services, memory, other, outcome));
-                }
-            };
-            let open = publish::open(services, order, repository, &checkout, branch, &solution.conclusion, outcome);
-            services.stage(order, Stage::PullRequest, open).await?;
-        }
-    }
-    Ok(solution.conclusion)
+        Ok(solution.conclusion)
+    })
 }
 
 /// Makes the change, from the checkout to the tests' verdict on it.
-async fn make(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<(Checkout, Solution), Halt> {
-    let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
-    let tests = services.stage(order, Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;
-    let solve = solve::solve(services, order, &checkout, tests, outcome);
-    let solution = services.stage(order, Stage::Solve, solve).await?;
-    resume::remember(order, &checkout, &solution, outcome).await?;
-    Ok((checkout, solution))
+fn make<'a>(
+    services: &'a Services,
+    order: &'a Order,
+    outcome: &'a mut Outcome,
+) -> Boxed<'a, Result<(Checkout, Solution), Halt>> {
+    Box::pin(async move {
+        let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
+        let tests = services.stage(order, Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;
+        let solve = solve::solve(services, order, &checkout, tests, outcome);
+        let solution = services.stage(order, Stage::Solve, solve).await?;
+        resume::remember(order, &checkout, &solution, outcome).await?;
+        Ok((checkout, solution))
+    })
 }
 
 impl Halt {
@@ -313,30 +332,32 @@ impl Failure {
 
 impl Services {
     /// Runs one stage: tells of its begin and end, in the journal too, and puts its name on its error.
-    async fn stage<T>(
-        &self,
-        order: &Order,
+    fn stage<'a, T: Send + 'a>(
+        &'a self,
+        order: &'a Order,
         stage: Stage,
-        work: impl Future<Output = anyhow::Result<T>>,
-    ) -> Result<T, Halt> {
-        let started = Instant::now();
-        let work = work.instrument(crate::logging::stage_span(stage.name()));
-        self.events.emit(Event::StageStarted { stage });
-        effect::in_stage(stage);
-        // Solving has the time of the whole task, and ends in time by itself.
-        let worked = match self.settings.limits.stage.filter(|_| stage != Stage::Solve) {
-            Some(limit) => match tokio::time::timeout(limit, work).await {
-                Ok(worked) => worked,
-                Err(_) => Err(StageTookTooLong { seconds: limit.as_secs() }.into()),
-            },
-            None => work.await,
-        };
-        let result = worked.map_err(|error| Halt::at(stage, error))?;
-        if let Some(claim) = &order.claim {
-            claim.write(&Entry::StageDone { stage }).await.map_err(Halt::Stopped)?;
-        }
-        self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
-        Ok(result)
+        work: impl Future<Output = anyhow::Result<T>> + Send + 'a,
+    ) -> Boxed<'a, Result<T, Halt>> {
+        let work: Boxed<'a, anyhow::Result<T>> = Box::pin(work.instrument(crate::logging::stage_span(stage.name())));
+        Box::pin(async move {
+            let started = Instant::now();
+            self.events.emit(Event::StageStarted { stage });
+            effect::in_stage(stage);
+            // Solving has the time of the whole task, and ends in time by itself.
+            let worked = match self.settings.limits.stage.filter(|_| stage != Stage::Solve) {
+                Some(limit) => match tokio::time::timeout(limit, work).await {
+                    Ok(worked) => worked,
+                    Err(_) => Err(StageTookTooLong { seconds: limit.as_secs() }.into()),
+                },
+                None => work.await,
+            };
+            let result = worked.map_err(|error| Halt::at(stage, error))?;
+            if let Some(claim) = &order.claim {
+                claim.write(&Entry::StageDone { stage }).await.map_err(Halt::Stopped)?;
+            }
+            self.events.emit(Event::StageDone { stage, milliseconds: elapsed_milliseconds(started) });
+            Ok(result)
+        })
     }
 }
 

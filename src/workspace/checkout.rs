@@ -80,11 +80,11 @@ impl Checkout {
             Remote::Url { url, token } => {
                 check_url(url)?;
                 let access = Access { url, token: token.as_ref() };
-                match Self::from_mirror(&workspace, remote, access, base, false).await {
+                match Box::pin(Self::from_mirror(&workspace, remote, access, base, false)).await {
                     // A path that git refuses to check out is in the repository itself.
                     Err(WorkspaceError::Git { action, reason }) if !reason.contains("invalid path") => {
                         tracing::warn!(action, reason, "the mirror seems to be damaged; making it anew");
-                        Self::from_mirror(&workspace, remote, access, base, true).await
+                        Box::pin(Self::from_mirror(&workspace, remote, access, base, true)).await
                     }
                     result => result,
                 }
@@ -121,13 +121,13 @@ impl Checkout {
     ) -> Result<Self, WorkspaceError> {
         let (git, cache) = (&workspace.0.git, &workspace.0.cache);
         let advertised = match mirror::guess(cache, access, base).filter(|_| !remake) {
-            Some(guess) => match Self::from_guess(workspace, remote, access, base, guess).await? {
+            Some(guess) => match Box::pin(Self::from_guess(workspace, remote, access, base, guess)).await? {
                 Guessed::Right(checkout) => return Ok(*checkout),
                 Guessed::Wrong(advertised) => advertised,
             },
             None => mirror::advertise(git, access, base).await?,
         };
-        let ready = mirror::prepare(git, cache, access, base, &advertised, remake).await?;
+        let ready = Box::pin(mirror::prepare(git, cache, access, base, &advertised, remake)).await?;
         let task = Task::create(workspace, &ready.git_dir.join("objects"))?;
         // In the mirror itself: blobs that it lacks are fetched into it.
         task.fill("fill the working tree", &ready.git_dir, ready.base.commit, Some(access)).await?;

@@ -26,7 +26,7 @@ fn resolve(variables: &[(&str, &str)], file: &str) -> Result<Credentials, String
     let flags = flags.unwrap();
     let usual = [("HOME", "/home/user"), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
     let all = usual.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let Command::Run(run) = &flags.command;
+    let Command::Run(run) = &flags.command else { panic!("not a run") };
     match resolve_run(&flags, run, &Environment::of(all)) {
         Ok(config) => Ok(config.forge.credentials),
         Err(error) => Err(format!("{error:#} {error:?}")),
