@@ -197,7 +197,8 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
 async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
     let mut sandbox = config.sandbox.clone();
-    if let Some(image) = assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
+    if let Some(image) =
+        assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
         && !config.image_from_flag
     {
         sandbox.image = Some(image);

@@ -30,7 +30,8 @@ pub fn resolve(
         }
     }
     if address.ip().is_unspecified() {
-        let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let local =
+            if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { std::net::Ipv6Addr::LOCALHOST.into() };
         address.set_ip(local);
     }
     Ok((address, path))

@@ -194,10 +194,11 @@ async fn order(
     again_after: Option<Duration>,
 ) -> Result<Order, NotNow> {
     let config = &service.config;
-    let token = services.forge.git_token().await.map_err(|error| NotNow {
-        reason: error.to_string(),
-        after: again_after.unwrap_or(config.queue.retry),
-    })?;
+    let token = services
+        .forge
+        .git_token()
+        .await
+        .map_err(|error| NotNow { reason: error.to_string(), after: again_after.unwrap_or(config.queue.retry) })?;
     let started = Instant::now();
     Ok(Order {
         task,
