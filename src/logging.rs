@@ -139,7 +139,10 @@ impl<'a> MakeWriter<'a> for Writer {
 impl Write for Line<'_> {
     /// Takes the whole of `bytes`; the formatter hands over a line at a time.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let clean = redacted(&String::from_utf8_lossy(bytes));
+        let line = String::from_utf8_lossy(bytes);
+        // One event, one line: text of others cannot look like a line of its own.
+        let line = line.strip_suffix('\n').unwrap_or(&line).replace('\r', "\\r");
+        let clean = redacted(&line).replace('\n', "\\n") + "\n";
         let to_stream = match self.0.stream {
             Some(Stream::Error) => io::stderr().lock().write_all(clean.as_bytes()),
             Some(Stream::Output) => io::stdout().lock().write_all(clean.as_bytes()),

@@ -15,6 +15,9 @@ pub const MASK: &str = "***";
 /// Shorter texts are no secrets, and to mask them would garble every line.
 pub const SHORTEST_SECRET: usize = 8;
 
+/// Passes after the first; two are rare.
+const MOST_PASSES: usize = 16;
+
 /// A token begins after no letter or digit; on a terminal, a colour's code may end in one.
 const BEFORE: &str = r"(?:^|[^A-Za-z0-9]|\x1b\[[0-9;]*m)";
 
@@ -40,11 +43,17 @@ static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
 ///
 /// The result is borrowed if there was nothing to take out.
 pub fn redact(text: &str) -> Cow<'_, str> {
-    match SECRETS.as_ref() {
-        Some(secrets) => secrets.replace_all(text, masked),
-        // The pattern is a constant, and compiles: a test holds it.
-        None => Cow::Owned(MASK.into()),
+    // The pattern is a constant, and compiles: a test holds it.
+    let Some(secrets) = SECRETS.as_ref() else { return Cow::Owned(MASK.into()) };
+    let Cow::Owned(mut clean) = secrets.replace_all(text, masked) else { return Cow::Borrowed(text) };
+    // What is left of one form can make another.
+    for _ in 0..MOST_PASSES {
+        match secrets.replace_all(&clean, masked) {
+            Cow::Owned(again) if again != clean => clean = again,
+            Cow::Owned(_) | Cow::Borrowed(_) => break,
+        }
     }
+    if clean == text { Cow::Borrowed(text) } else { Cow::Owned(clean) }
 }
 
 /// `text` without these secrets, and without what looks like one.

@@ -83,7 +83,7 @@ fn the_workflow_starts_as_wanted_and_never_shows_an_issues_text_to_a_shell() {
         for field in ["issue.title", "issue.body", "comment.body", "user.login", "toJSON(github"] {
             assert!(!line.contains(field), "{line}");
         }
-        if let Some(action) = line.split("uses:").nth(1) {
+        if let Some(action) = line.trim_start().trim_start_matches("- ").strip_prefix("uses:") {
             let commit = action.split('@').nth(1).unwrap_or_default().split_whitespace().next().unwrap_or_default();
             assert!(commit.len() == 40 && commit.chars().all(|digit| digit.is_ascii_hexdigit()), "not pinned: {line}");
         }
@@ -118,7 +118,6 @@ fn compose_hands_the_references_environment_over_and_keeps_the_container_small()
         "LOG_OUTPUT",
         "METRICS_PORT",
         "PATCHWRIGHT_LISTEN",
-        "TMPDIR",
         "WORKSPACE_DIR",
     ];
     assert_eq!(set, BTreeSet::from(of_the_container));
@@ -297,4 +296,118 @@ fn health_tells_whether_a_service_answers() {
     let gone = ask(&address);
     assert_eq!(gone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&gone.stderr).contains("Is `patchwright serve` running"), "{gone:?}");
+}
+
+/// A container that is removed in the end.
+struct Container(String);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        drop(docker(&["rm", "--force", "--volumes", &self.0]));
+    }
+}
+
+fn docker(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new("docker");
+    if let Some(host) = std::env::var_os("PATCHWRIGHT_TEST_DOCKER_HOST") {
+        command.env("DOCKER_HOST", host);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+fn docker_says(arguments: &[&str]) -> String {
+    let output = docker(arguments);
+    assert!(output.status.success(), "docker {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A program and the libraries that it needs, at the same paths below `folder`.
+fn copy_program(program: &Path, to: &str, folder: &Path) {
+    let copy = |from: &Path, to: &str| {
+        let target = folder.join(to.trim_start_matches('/'));
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(from, target).unwrap();
+    };
+    copy(program, to);
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    for word in String::from_utf8_lossy(&output.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        // The image's /lib is a link into /usr.
+        let to = if word.starts_with("/lib") { format!("/usr{word}") } else { word.to_owned() };
+        copy(Path::new(word), &to);
+    }
+}
+
+/// The built service in a container as the compose file would run it: not root, no capability, its security options and
+/// environment. Its health check goes green, and its sandbox works in there.
+#[test]
+fn the_service_is_well_in_a_container_as_compose_runs_it() {
+    let skip = |reason: &str| {
+        eprintln!("SKIPPED: the service in a container: {reason}");
+        assert!(std::env::var_os("PATCHWRIGHT_TEST_REQUIRE_ALL").is_none(), "cannot run here: {reason}");
+    };
+    if which::which("docker").is_err() || !docker(&["version"]).status.success() {
+        return skip("no engine answers");
+    }
+    let image = std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into());
+    if !docker(&["image", "inspect", &image]).status.success() {
+        return skip("the engine has no image for tests");
+    }
+    let service = &yaml("deploy/docker-compose.yml")["services"]["patchwright"];
+    let mut arguments: Vec<String> =
+        ["create", "--init", "--network=none", "--user=10001:10001", "--cap-drop=ALL"].map(str::to_owned).to_vec();
+    arguments.push("--tmpfs=/var/lib/patchwright:uid=10001,gid=10001,mode=0700,exec".into());
+    arguments.extend(["--health-cmd=patchwright health", "--health-interval=1s"].map(str::to_owned));
+    for option in service["security_opt"].as_array().unwrap() {
+        arguments.push(format!("--security-opt={}", option.as_str().unwrap()));
+    }
+    // As the reference's `.env` has them; then what the compose file sets over it.
+    for pair in ["GITHUB_TOKEN=ghp_0123456789", "DISPATCH_REPO=acme/tasks", "POLL_INTERVAL=60", "LLM_PROVIDER=openai"] {
+        arguments.push(format!("--env={pair}"));
+    }
+    for pair in
+        ["GITHUB_API_URL=http://127.0.0.1:9", "LLM_API_ENDPOINT=http://127.0.0.1:9/v1", "MAX_CONCURRENT_TASKS=2"]
+    {
+        arguments.push(format!("--env={pair}"));
+    }
+    for (name, value) in service["environment"].as_object().unwrap() {
+        let value = value.as_str().unwrap();
+        if !value.contains("${") {
+            arguments.push(format!("--env={name}={value}"));
+        }
+    }
+    arguments.push("--entrypoint=patchwright".into());
+    arguments.push(image);
+    arguments.extend(service["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()));
+    let container = Container(docker_says(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    let files = tempfile::tempdir().unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_patchwright")), "/usr/bin/patchwright", files.path());
+    copy_program(&which::which("git").unwrap(), "/usr/bin/git", files.path());
+    // What the Dockerfile installs besides.
+    let roots = files.path().join("etc/ssl/certs");
+    std::fs::create_dir_all(&roots).unwrap();
+    std::fs::copy("/etc/ssl/certs/ca-certificates.crt", roots.join("ca-certificates.crt")).unwrap();
+    docker_says(&["cp", &format!("{}/.", files.path().display()), &format!("{}:/", container.0)]);
+    docker_says(&["start", &container.0]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let state = docker_says(&["inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", &container.0]);
+        if state == "running healthy" {
+            break;
+        }
+        let log = || format!("{:?}", docker(&["logs", &container.0]));
+        assert!(!state.starts_with("exited"), "{}", log());
+        assert!(std::time::Instant::now() < deadline, "{state}: {}", log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let ready = docker(&["exec", &container.0, "patchwright", "health", "--ready"]);
+    let said = String::from_utf8_lossy(&ready.stderr).into_owned();
+    let report: Value =
+        serde_json::from_str(&said[said.find('{').unwrap_or_default()..]).unwrap_or_else(|_| panic!("{said}"));
+    assert_eq!(ready.status.code(), Some(1), "no model answers here: {said}");
+    for part in ["store", "sandbox", "disk"] {
+        assert_eq!(report[part]["state"], "ok", "{said}");
+    }
+    assert_eq!(report["model"]["state"], "down", "{said}");
+    let logged = String::from_utf8(docker(&["logs", &container.0]).stdout).unwrap();
+    assert!(!logged.is_empty() && !logged.contains("ghp_0123456789"), "{logged}");
 }
