@@ -9,6 +9,7 @@ mod model;
 mod render;
 mod sandbox;
 mod scenarios;
+mod service;
 
 mod task;
 mod tidy;
