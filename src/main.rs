@@ -210,6 +210,10 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     }
     let model = model.transpose()?;
     let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
+    let forge = match &order.repository {
+        Some(name) => forge.for_repository(name).await?,
+        None => forge,
+    };
     Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
 

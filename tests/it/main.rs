@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod lab;
 mod model;
+mod pipeline;
 mod render;
 mod sandbox;
 mod scenarios;
