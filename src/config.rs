@@ -7,6 +7,7 @@ pub mod environment;
 pub mod file;
 pub mod flags;
 pub mod serve;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ pub mod config;
 pub mod event;
 pub mod forge;
 pub mod model;
+pub mod operator;
 pub mod outcome;
 pub mod pipeline;
 pub mod progress;

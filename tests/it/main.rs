@@ -12,6 +12,7 @@ mod sandbox;
 mod scenarios;
 mod service;
 
+mod store;
 mod task;
 mod tidy;
 mod verify;
