@@ -6,6 +6,7 @@
 pub mod environment;
 pub mod file;
 pub mod flags;
+pub mod logging;
 pub mod serve;
 pub mod state;
 

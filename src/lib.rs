@@ -15,6 +15,7 @@ pub mod agent;
 pub mod config;
 pub mod event;
 pub mod forge;
+pub mod logging;
 pub mod model;
 pub mod operator;
 pub mod outcome;

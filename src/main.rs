@@ -1,6 +1,6 @@
 //! The command line: flags in, one task worked, an exit code out.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use patchwright::config::flags::{Command, Flags, RunFlags, TasksCommand, TasksFl
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
 use patchwright::forge::Forge;
+use patchwright::logging;
 use patchwright::model::Model;
 use patchwright::operator;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 
 /// Sets the process up and runs the command. An error here is one of usage or configuration.
 fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
-    start_logging(&environment.log_level(flags.verbose))?;
+    logging::start(&config::logging::resolve(flags, environment)?)?;
     // Other processes of the same user cannot read our memory or environment, which hold the token.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -402,20 +403,4 @@ fn print_json(output: &mut impl Write, value: &impl serde::Serialize) -> std::io
     serde_json::to_writer_pretty(&mut *output, value)?;
     output.write_all(b"\n")?;
     output.flush()
-}
-
-fn start_logging(level: &str) -> anyhow::Result<()> {
-    let known = ["error", "warn", "info", "debug", "trace", "off"];
-    if !known.contains(&level) {
-        anyhow::bail!("LOG_LEVEL=`{level}` is not one of {}", known.join(", "));
-    }
-    // The libraries below log a failed request as an error; whether it is one is ours to say.
-    let quiet = if matches!(level, "debug" | "trace") { level } else { "off" };
-    let filter = format!("{level},octocrab={quiet},hyper_util=off,h2=off,reqwest={quiet}");
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(filter)?)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }

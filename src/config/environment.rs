@@ -125,16 +125,6 @@ impl Environment {
         renamed.into_iter().filter_map(present).collect()
     }
 
-    /// How much to log: `LOG_LEVEL`, raised by `-v`.
-    pub fn log_level(&self, verbose: u8) -> String {
-        match (verbose, self.get("LOG_LEVEL")) {
-            (0, Some(level)) => level.to_ascii_lowercase(),
-            (0, None) => "warn".into(),
-            (1, _) => "info".into(),
-            (_, _) => "debug".into(),
-        }
-    }
-
     fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder = self.get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
         Some(folder.or_else(|| Some(self.home()?.join(below_home)))?.join("patchwright"))

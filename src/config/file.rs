@@ -29,6 +29,7 @@ pub struct ConfigFile {
     pub limits: LimitsSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
+    pub log: super::logging::LogSection,
     pub service: ServiceSection,
     pub budget: BudgetSection,
     /// By `owner/name`.

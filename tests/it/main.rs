@@ -4,7 +4,9 @@
 mod agent;
 mod cli;
 mod config;
+mod deploy;
 mod lab;
+mod logging;
 mod model;
 mod pipeline;
 mod render;
