@@ -4,7 +4,6 @@
 mod agent;
 mod cli;
 mod config;
-mod deploy;
 mod lab;
 mod logging;
 mod model;
