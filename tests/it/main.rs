@@ -14,6 +14,8 @@ mod reliability;
 mod render;
 mod sandbox;
 mod scenarios;
+mod service;
+
 mod store;
 mod task;
 mod tidy;
