@@ -53,6 +53,7 @@ impl Station {
         place.set("TARGET_REPO", TARGET);
         place.set("POLL_INTERVAL_SECONDS", "1");
         place.set("RETRY_DELAY_SECONDS", "1");
+        place.set("PATCHWRIGHT_LISTEN", "127.0.0.1:0");
         place.set("XDG_STATE_HOME", place.path("state"));
         place.set("XDG_CONFIG_HOME", place.path("config"));
         place.write(
