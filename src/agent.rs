@@ -287,7 +287,7 @@ impl<'a> Agent<'a> {
             messages: self.history.messages(),
             tools: &self.tools,
             max_tokens,
-            temperature: self.budgets.temperature,
+            temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
         };
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;

@@ -367,9 +367,9 @@ fn resolve_publish(file: &ConfigFile, environment: &Environment) -> anyhow::Resu
     Ok(Publish {
         unverified: section.unverified.unwrap_or_default(),
         comments: section.comments.unwrap_or(true),
-        status_comment: false,
+        status_comment: section.status_comment.unwrap_or(false),
         status_interval: Duration::from_secs(15),
-        commit_status: false,
+        commit_status: section.commit_status.unwrap_or(false),
         comment_on_failure: environment.boolean("COMMENT_ON_FAILURE")?.or(section.comment_on_failure).unwrap_or(true),
         close_issues: environment.boolean("CLOSE_ISSUES_ON_SUCCESS")?.or(section.close_issues).unwrap_or(false),
         trace_file: section.trace_file.unwrap_or(false),

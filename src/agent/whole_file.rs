@@ -74,6 +74,15 @@ impl WholeFile {
         u32::try_from(bytes / 3 + TOKENS_FOR_NEW_FILES).unwrap_or(u32::MAX)
     }
 
+    /// The likeliest answer first, and others as it is rejected.
+    pub(super) fn temperature(&self) -> f32 {
+        match self.rejections {
+            0 => 0.1,
+            1 => 0.5,
+            _ => 0.8,
+        }
+    }
+
     /// The feedback, with where to find a name that is missing; it is remembered for the next answer too.
     pub(super) fn explain(&mut self, feedback: &str) -> String {
         self.hint = undefined_name(feedback).and_then(|name| {

@@ -125,6 +125,10 @@ pub struct PublishSection {
     pub unverified: Option<UnverifiedPolicy>,
     /// Comments and labels on the dispatch issue. Default: true.
     pub comments: Option<bool>,
+    /// One comment on the dispatch issue that is edited as the task goes on. Default: true in the service, else false.
+    pub status_comment: Option<bool>,
+    /// The commit status `patchwright/verify` on the pull request's head. Default: true in the service, else false.
+    pub commit_status: Option<bool>,
     /// Also comment when a task failed. Default: true.
     pub comment_on_failure: Option<bool>,
     /// Close the dispatch issue when its pull request is open. Default: false.

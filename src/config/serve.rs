@@ -96,7 +96,10 @@ pub struct Price {
 
 /// Resolves `patchwright serve`.
 pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environment) -> anyhow::Result<ServeConfig> {
-    let file = super::read_config_file(flags.config.as_deref(), environment)?;
+    let mut file = super::read_config_file(flags.config.as_deref(), environment)?;
+    // What nobody watches on a terminal is watched on the forge.
+    file.publish.status_comment.get_or_insert(true);
+    file.publish.commit_status.get_or_insert(true);
     let forge = super::resolve_forge(&file, environment)?;
     let model = super::resolve_model(&file, &serve.work, environment)?;
     let section = &file.service;

@@ -50,6 +50,9 @@ pub(super) async fn finished(
     mut outcome: Outcome,
 ) -> Result<Ending, StoreError> {
     mark_commit(services, order, &mut outcome).await?;
+    if reported_issue(services, order).is_none() && !status.is_wanted() {
+        return Ok(Ending::Reported(outcome));
+    }
     let told = services.stage(order, Stage::Report, async {
         let told = tell(services, order, &outcome).await;
         if told.as_ref().is_err_and(|error| error.is::<StoreError>()) {

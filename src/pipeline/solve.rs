@@ -77,26 +77,10 @@ async fn work_with_agent(
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
     let sandbox = services.backend.open(&checkout.tree_path()).await?;
-    let limits = &services.settings.limits;
-    let budgets = Budgets {
-        steps: limits.steps,
-        tokens: limits.tokens,
-        deadline: order.deadline.into(),
-        command: limits.command,
-        answer_tokens: services.settings.max_output_tokens,
-        temperature: services.settings.temperature,
-    };
-    let brief = Brief {
-        title: order.task.title.clone(),
-        instruction: order.task.instruction.clone(),
-        test_command: tests.command.clone(),
-        baseline: tests.baseline.clone(),
-        prompts: services.settings.prompts.clone(),
-        protocol: services.settings.protocol,
-    };
+    let (brief, budgets) = assignment(services, order, tests);
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
-    let mut rounds_left = limits.verify_rounds;
+    let mut rounds_left = services.settings.limits.verify_rounds;
     let mut rejected: Option<TreeId> = None;
     let mut model_error = None;
     let judged = loop {
@@ -151,6 +135,28 @@ async fn work_with_agent(
         (Some(error), None) => Err(error.into()),
         (Some(_) | None, _) => Ok(judged),
     }
+}
+
+/// What the agent is told, and what it may spend.
+fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budgets) {
+    let limits = &services.settings.limits;
+    let budgets = Budgets {
+        steps: limits.steps,
+        tokens: limits.tokens,
+        deadline: order.deadline.into(),
+        command: limits.command,
+        answer_tokens: services.settings.max_output_tokens,
+        temperature: services.settings.temperature,
+    };
+    let brief = Brief {
+        title: order.task.title.clone(),
+        instruction: order.task.instruction.clone(),
+        test_command: tests.command.clone(),
+        baseline: tests.baseline.clone(),
+        prompts: services.settings.prompts.clone(),
+        protocol: services.settings.protocol,
+    };
+    (brief, budgets)
 }
 
 /// Half a change is worth less than a whole one at the next attempt.

@@ -64,6 +64,11 @@ impl Status {
         Self { progress: Arc::new(watch::channel(Progress::default()).0), comment }
     }
 
+    /// Whether there is a comment to write.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.comment.is_some()
+    }
+
     /// The services, with events that the comment follows.
     pub(super) fn followed(&self, services: &Services) -> Services {
         let (progress, events) = (Arc::clone(&self.progress), services.events.clone());

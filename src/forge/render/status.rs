@@ -68,13 +68,14 @@ fn working(stage: Stage, request: u32, most_requests: u32) -> String {
     let counted = if stage == Stage::Verify { Stage::Solve } else { stage };
     let number = STAGES.iter().position(|known| *known == counted).map_or(STAGES.len(), |index| index + 1);
     let step = format!("step {number} of {}", STAGES.len());
-    match (stage, request) {
-        (Stage::Verify, _) => format!("testing the change, in {step}"),
-        (Stage::Solve, 1..) => {
-            format!("working on {step}: {} (request {request} of at most {most_requests} to the model)", stage.name())
-        }
-        _ => format!("working on {step}: {}", stage.name()),
+    if stage == Stage::Verify {
+        return format!("testing the change, in {step}");
     }
+    let working = format!("working on {step}: {}", stage.name());
+    if stage == Stage::Solve && request > 0 {
+        return format!("{working} (request {request} of at most {most_requests} to the model)");
+    }
+    working
 }
 
 fn ended(outcome: &Outcome) -> String {

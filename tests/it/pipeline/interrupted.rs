@@ -133,7 +133,7 @@ async fn a_lost_claim_stops_at_once() {
             Ok(run) => run,
             Err(ending) => panic!("ended before {entries} entries: {ending:?}"),
         };
-        let other = place.claim().await;
+        let other = place.claim_elsewhere().await;
         let context = format!("lost after {entries}: {:?}", kinds(&journal[..entries]).last());
         let before = place.requests();
         let effects = |place: &Place| {

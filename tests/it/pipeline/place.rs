@@ -40,7 +40,7 @@ pub struct Place {
     body: String,
     stages: Arc<Mutex<Vec<Stage>>>,
     claims: std::cell::Cell<u32>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Place {
@@ -95,7 +95,7 @@ impl Place {
             settings: settings(),
         };
         let claims = std::cell::Cell::new(0);
-        Some(Self { lab, issue, task, store, services, body, stages, claims, _folder: folder })
+        Some(Self { lab, issue, task, store, services, body, stages, claims, folder })
     }
 
     /// Takes the task into a store.
@@ -120,6 +120,16 @@ impl Place {
     }
 
     pub async fn claim_within(&self, attempts: u32) -> Claim {
+        self.claim_at(&self.store, attempts).await
+    }
+
+    /// Claims it through a connection of its own: a run that is not polled may hold the store's only one for writing.
+    pub async fn claim_elsewhere(&self) -> Claim {
+        let path = self.folder.path().join("store.sqlite");
+        self.claim_at(&Store::open(&store::Settings { path }).await.unwrap(), 99).await
+    }
+
+    async fn claim_at(&self, store: &Store, attempts: u32) -> Claim {
         self.claims.set(self.claims.get() + 1);
         let rules = ClaimRules {
             owner: format!("worker {}", self.claims.get()),
@@ -128,7 +138,7 @@ impl Place {
             per_repository: 9,
             closed: Vec::new(),
         };
-        self.store.claim(&rules).await.unwrap().expect("there is a task to claim")
+        store.claim(&rules).await.unwrap().expect("there is a task to claim")
     }
 
     pub fn order(&self, claim: Option<Claim>) -> Order {
@@ -162,8 +172,9 @@ impl Place {
         let mut run: CutOff<'a> = Box::pin(run_task(&self.services, order));
         let cut = async {
             loop {
-                // A write of its own waits for the one that is on its way, so that the journal says all.
-                self.store.check().await.unwrap();
+                // A write of its own waits for the one that is on its way, so that the journal says all. A run that holds
+                // the connection itself is given the time that its last command takes.
+                let _ = tokio::time::timeout(Duration::from_millis(25), self.store.check()).await;
                 if claim.journal().await.unwrap().len() >= entries {
                     return Ok(run);
                 }
