@@ -417,7 +417,11 @@ fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment)
     })
 }
 
-fn resolve_sandbox(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<sandbox::Settings> {
+fn resolve_sandbox(
+    file: &ConfigFile,
+    work: &WorkFlags,
+    environment: &Environment,
+) -> anyhow::Result<sandbox::Settings> {
     let section = &file.sandbox;
     let choice = match work.sandbox.or(section.backend).unwrap_or(SandboxFlag::Auto) {
         SandboxFlag::Auto => sandbox::Choice::Auto,

@@ -28,6 +28,8 @@ use patchwright::workspace::{self, Remote, Workspace};
 
 /// Bytes of an instruction on standard input.
 const LONGEST_INSTRUCTION: u64 = 10_000_000;
+/// Of a worker thread, in bytes: the futures of a task lie deep in each other. Only what is touched takes memory.
+const STACK: usize = 16 * 1024 * 1024;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
@@ -61,7 +63,8 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("the TLS provider was installed twice");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build()?;
     let code = match &flags.command {
         Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
         Command::Serve(serve) => {
@@ -222,7 +225,8 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
 async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
     let mut sandbox = config.sandbox.clone();
-    if let Some(image) = assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
+    if let Some(image) =
+        assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
         && !config.image_from_flag
     {
         sandbox.image = Some(image);

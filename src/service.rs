@@ -168,10 +168,7 @@ async fn once(service: &Arc<Service>) -> anyhow::Result<()> {
 }
 
 /// The first signal stops, and gives what runs its time; the second one gives it back at once.
-async fn heed_signals(
-    service: Arc<Service>,
-    mut signals: (tokio::signal::unix::Signal, tokio::signal::unix::Signal),
-) {
+async fn heed_signals(service: Arc<Service>, mut signals: (tokio::signal::unix::Signal, tokio::signal::unix::Signal)) {
     let mut next = async || {
         tokio::select! { _ = signals.0.recv() => {}, _ = signals.1.recv() => {} }
     };

@@ -40,12 +40,7 @@ pub fn resolve(flags: &Flags, environment: &Environment) -> anyhow::Result<Setti
 }
 
 /// The same, from a section that was read. `usual_level` is that of the command.
-pub fn of(
-    section: &LogSection,
-    environment: &Environment,
-    verbose: u8,
-    usual_level: &str,
-) -> anyhow::Result<Settings> {
+pub fn of(section: &LogSection, environment: &Environment, verbose: u8, usual_level: &str) -> anyhow::Result<Settings> {
     let take = |variable: &'static str, key: &'static str, in_file: &Option<String>| match environment.get(variable) {
         Some(text) => (variable, Some(text.to_ascii_lowercase())),
         None => (key, in_file.as_ref().map(|text| text.to_ascii_lowercase())),

@@ -231,11 +231,7 @@ fn resolve_queue(
     })
 }
 
-fn resolve_http(
-    section: &ServiceSection,
-    serve: &ServeFlags,
-    environment: &Environment,
-) -> anyhow::Result<HttpConfig> {
+fn resolve_http(section: &ServiceSection, serve: &ServeFlags, environment: &Environment) -> anyhow::Result<HttpConfig> {
     let listen = serve.listen.as_deref().or(environment.get("PATCHWRIGHT_LISTEN")).or(section.listen.as_deref());
     let listen = match listen {
         Some(text) => text.parse().with_context(|| format!("`{text}` is no address to listen on, such as {LISTEN}"))?,

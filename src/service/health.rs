@@ -23,8 +23,12 @@ const LONGEST_CHECK: Duration = Duration::from_secs(3);
 pub(super) enum Condition {
     Ok,
     /// Not there, and not needed for every task.
-    Absent { reason: String },
-    Down { reason: String },
+    Absent {
+        reason: String,
+    },
+    Down {
+        reason: String,
+    },
 }
 
 /// What `/readyz` answers.
@@ -104,10 +108,8 @@ impl Health {
 
     fn github(&self) -> Condition {
         let polled = lock(&self.polled);
-        let failed: Vec<String> = polled
-            .iter()
-            .filter_map(|(name, passed)| Some(format!("{name}: {}", passed.as_ref().err()?)))
-            .collect();
+        let failed: Vec<String> =
+            polled.iter().filter_map(|(name, passed)| Some(format!("{name}: {}", passed.as_ref().err()?))).collect();
         match failed.is_empty() {
             true => Condition::Ok,
             false => Condition::Down { reason: failed.join("; ") },

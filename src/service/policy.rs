@@ -57,7 +57,9 @@ pub fn has_repository_budget(budget: &Budget) -> bool {
 fn over(what: &str, (tokens, micros): (Option<u64>, Option<u64>), spent: &Spent) -> Option<String> {
     if let Some(limit) = tokens.filter(|limit| spent.tokens >= *limit) {
         let spent = spent.tokens;
-        return Some(format!("the budget of {what} is spent: {spent} of {limit} tokens. It is renewed at midnight UTC"));
+        return Some(format!(
+            "the budget of {what} is spent: {spent} of {limit} tokens. It is renewed at midnight UTC"
+        ));
     }
     let spent = spent.micros?;
     let limit = micros.filter(|limit| spent >= *limit)?;

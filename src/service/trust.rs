@@ -71,12 +71,7 @@ pub struct Permissions(Mutex<Answers>);
 
 impl Permissions {
     /// Whether `login` may write to `repository`. An error tells nothing: ask again later.
-    pub async fn may_write(
-        &self,
-        forge: &Forge,
-        repository: &RepositoryName,
-        login: &str,
-    ) -> Result<bool, ForgeError> {
+    pub async fn may_write(&self, forge: &Forge, repository: &RepositoryName, login: &str) -> Result<bool, ForgeError> {
         let key = (repository.to_string().to_ascii_lowercase(), login.to_ascii_lowercase());
         let known = self.lock().get(&key).copied();
         if let Some((may, _)) = known.filter(|(_, asked)| asked.elapsed() < FRESH) {

@@ -46,7 +46,7 @@ pub(super) async fn work(service: Arc<Service>, claim: Claim) {
     let task = claim.task.id.as_ref().map(ToString::to_string).unwrap_or_default();
     let span = tracing::info_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
     async {
-        match attempt(&service, &claim).await {
+        match Box::pin(attempt(&service, &claim)).await {
             Some(end) => conclude(&claim, end).await,
             None => tracing::warn!("another worker has taken the task over"),
         }
@@ -84,7 +84,8 @@ async fn attempt(service: &Arc<Service>, claim: &Claim) -> Option<End> {
             return Some(End::Retry { after, reason });
         }
     };
-    let run = async move { pipeline::run_task(&services, &order).await };
+    // On the heap before it is moved: it is large.
+    let run = Box::pin(async move { pipeline::run_task(&services, &order).await });
     let run = AbortOnDropHandle::new(tokio::spawn(run.in_current_span()));
     let supervised = supervise(service, claim, &recorder, run).await;
     recorder.finish().await;
@@ -194,10 +195,11 @@ async fn order(
     again_after: Option<Duration>,
 ) -> Result<Order, NotNow> {
     let config = &service.config;
-    let token = services.forge.git_token().await.map_err(|error| NotNow {
-        reason: error.to_string(),
-        after: again_after.unwrap_or(config.queue.retry),
-    })?;
+    let token = services
+        .forge
+        .git_token()
+        .await
+        .map_err(|error| NotNow { reason: error.to_string(), after: again_after.unwrap_or(config.queue.retry) })?;
     let started = Instant::now();
     Ok(Order {
         task,

@@ -75,7 +75,10 @@ fn what_is_no_secret_stays() {
 #[test]
 fn registered_secrets_are_taken_out_whatever_they_look_like() {
     let known = ["hunter2hunter2".to_owned(), "short".to_owned()];
-    assert_eq!(redact_with("a hunter2hunter2, short; Bearer x1X2x3X4", &known), format!("a {MASK}, short; Bearer {MASK}"));
+    assert_eq!(
+        redact_with("a hunter2hunter2, short; Bearer x1X2x3X4", &known),
+        format!("a {MASK}, short; Bearer {MASK}")
+    );
 }
 
 proptest! {

@@ -71,7 +71,8 @@ fn the_reference_runners_environment_is_taken_as_it_is() {
 
 #[test]
 fn flags_win_over_the_environment_and_the_environment_over_the_file() {
-    let file = "[service]\ndispatch = [\"a/file\"]\npoll_seconds = 1\nworkers = 1\nretries = 1\nlisten = \"127.0.0.1:1\"\n";
+    let file =
+        "[service]\ndispatch = [\"a/file\"]\npoll_seconds = 1\nworkers = 1\nretries = 1\nlisten = \"127.0.0.1:1\"\n";
     let names = |config: &ServeConfig| config.dispatch.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let config = resolve(&[], &[], file).unwrap();
     assert_eq!((names(&config).as_str(), config.poll.unwrap().as_secs(), config.queue.workers), ("a/file", 1, 1));
@@ -85,8 +86,18 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     let config = resolve(&[], &variables, file).unwrap();
     assert_eq!((names(&config).as_str(), config.poll.unwrap().as_secs(), config.queue.workers), ("b/one b/two", 2, 2));
     assert_eq!(config.http.listen.port(), 2);
-    let flags =
-        ["--dispatch", "c/flag", "--poll-interval", "3s", "--workers", "3", "--listen", "127.0.0.1:3", "--timeout", "9s"];
+    let flags = [
+        "--dispatch",
+        "c/flag",
+        "--poll-interval",
+        "3s",
+        "--workers",
+        "3",
+        "--listen",
+        "127.0.0.1:3",
+        "--timeout",
+        "9s",
+    ];
     let config = resolve(&flags, &variables, file).unwrap();
     assert_eq!((names(&config).as_str(), config.poll.unwrap().as_secs(), config.queue.workers), ("c/flag", 3, 3));
     assert_eq!((config.http.listen.port(), config.pipeline.limits.task.as_secs()), (3, 9));

@@ -111,7 +111,8 @@ async fn what_is_no_task_never_blocks_the_queue() {
     let blank = github.create_issue("acme/widgets", MAINTAINER, "Blank", Some("  \n"), &[LABEL]);
     let odd = world.dispatch(MAINTAINER, "# Agent Task Delegation\n\nno id at all");
     let forged = world.dispatch(MAINTAINER, &patch_task("test-0006").replace("test-0006", "../../etc"));
-    let elsewhere = world.dispatch(MAINTAINER, &format!("{}\nTarget Repository: other/place\n", patch_task("test-0007")));
+    let elsewhere =
+        world.dispatch(MAINTAINER, &format!("{}\nTarget Repository: other/place\n", patch_task("test-0007")));
     let good = world.dispatch(MAINTAINER, &patch_task("test-0008"));
     let running = world.poll();
     world.until(&running, "the good one is processed", |world| world.has_label(good, "processed"));
