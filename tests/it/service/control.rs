@@ -85,8 +85,10 @@ async fn an_issue_that_is_a_task_again_is_worked_again() {
 async fn a_service_that_is_stopped_in_mid_task_goes_on_after_a_restart() {
     let mut world = World::new("[service]\ndrain_seconds = 0\n").await;
     let script = r#"{"content": "I am thinking about it.", "quirks": ["stall"], "new_conversation": true}
-{"calls": [{"name": "write", "arguments": {"path": "README", "content": "Hello, world\n"}}], "new_conversation": true, "optional": true}
-{"calls": [{"name": "finish", "arguments": {"summary": "Greets."}}], "optional": true}"#;
+{"calls": [{"name": "plan", "arguments": {"steps": ["Greet the world"]}}], "new_conversation": true}
+{"calls": [{"name": "read", "arguments": {"path": "README"}}]}
+{"calls": [{"name": "write", "arguments": {"path": "README", "content": "Hello, world\n"}}]}
+{"calls": [{"name": "finish", "arguments": {"summary": "Greets."}}]}"#;
     let model = world.lab.model(Script::parse(script).unwrap()).await.unwrap();
     world.place.set("LLM_API_ENDPOINT", model.endpoint());
     let issue = world.dispatch(MAINTAINER, &model_task("slow-0002"));
@@ -98,6 +100,7 @@ async fn a_service_that_is_stopped_in_mid_task_goes_on_after_a_restart() {
     let running = world.poll();
     world.until(&running, "it is processed", |world| world.has_label(issue, "processed"));
     let second = running.stop();
+    assert_eq!(model.finish(), Vec::<String>::new(), "{second}");
     assert_eq!(world.pulls(), 1, "{second}");
     let comments = world.comments(issue);
     assert_eq!(comments.iter().filter(|text| text.contains("started processing")).count(), 1, "{comments:#?}");
