@@ -45,6 +45,14 @@ async fn removing_the_label_stops_its_task() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_stops_a_task_from_another_process() {
+    let (world, _model, issue, running) = thinking("").await;
+    let ran = world.place.run(&["tasks", "cancel", "slow-0001"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_stopped(&world, issue, running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comment_of_somebody_who_may_write_stops_its_task() {
     let (world, model, issue, running) = thinking("").await;
     world.lab.github.create_comment("acme/widgets", issue, STRANGER, "/stop");
