@@ -29,6 +29,8 @@ use patchwright::workspace::{self, Remote, Workspace};
 
 /// Bytes of an instruction on standard input.
 const LONGEST_INSTRUCTION: u64 = 10_000_000;
+/// Of a worker thread, in bytes: the futures of a task lie deep in each other. Only what is touched takes memory.
+const STACK: usize = 16 * 1024 * 1024;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
@@ -65,7 +67,8 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     if let Some(point) = environment.crash_point() {
         store::crash::arm(point);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build()?;
     let code = match &flags.command {
         Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
         Command::Serve(serve) => {

@@ -46,7 +46,7 @@ pub(super) async fn work(service: Arc<Service>, claim: Claim) {
     let task = claim.task.id.as_ref().map(ToString::to_string).unwrap_or_default();
     let span = tracing::error_span!("task", task, issue = %claim.task.issue, attempt = claim.task.attempt);
     async {
-        match attempt(&service, &claim).await {
+        match Box::pin(attempt(&service, &claim)).await {
             Some(end) => conclude(&claim, end).await,
             None => tracing::warn!("another worker has taken the task over"),
         }
@@ -84,7 +84,8 @@ async fn attempt(service: &Arc<Service>, claim: &Claim) -> Option<End> {
             return Some(End::Retry { after, reason });
         }
     };
-    let run = async move { pipeline::run_task(&services, &order).await };
+    // On the heap before it is moved: it is large.
+    let run = Box::pin(async move { pipeline::run_task(&services, &order).await });
     let run = AbortOnDropHandle::new(tokio::spawn(run.in_current_span()));
     let supervised = supervise(service, claim, &recorder, run).await;
     recorder.finish().await;

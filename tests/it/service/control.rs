@@ -45,6 +45,14 @@ async fn removing_the_label_stops_its_task() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_stops_a_task_from_another_process() {
+    let (world, _model, issue, running) = thinking("").await;
+    let ran = world.place.run(&["tasks", "cancel", "slow-0001"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_stopped(&world, issue, running);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comment_of_somebody_who_may_write_stops_its_task() {
     let (world, model, issue, running) = thinking("").await;
     world.lab.github.create_comment("acme/widgets", issue, STRANGER, "/stop");
@@ -85,8 +93,10 @@ async fn an_issue_that_is_a_task_again_is_worked_again() {
 async fn a_service_that_is_stopped_in_mid_task_goes_on_after_a_restart() {
     let mut world = World::new("[service]\ndrain_seconds = 0\n").await;
     let script = r#"{"content": "I am thinking about it.", "quirks": ["stall"], "new_conversation": true}
-{"calls": [{"name": "write", "arguments": {"path": "README", "content": "Hello, world\n"}}], "new_conversation": true, "optional": true}
-{"calls": [{"name": "finish", "arguments": {"summary": "Greets."}}], "optional": true}"#;
+{"calls": [{"name": "plan", "arguments": {"steps": ["Greet the world"]}}], "new_conversation": true}
+{"calls": [{"name": "read", "arguments": {"path": "README"}}]}
+{"calls": [{"name": "write", "arguments": {"path": "README", "content": "Hello, world\n"}}]}
+{"calls": [{"name": "finish", "arguments": {"summary": "Greets."}}]}"#;
     let model = world.lab.model(Script::parse(script).unwrap()).await.unwrap();
     world.place.set("LLM_API_ENDPOINT", model.endpoint());
     let issue = world.dispatch(MAINTAINER, &model_task("slow-0002"));
@@ -98,6 +108,7 @@ async fn a_service_that_is_stopped_in_mid_task_goes_on_after_a_restart() {
     let running = world.poll();
     world.until(&running, "it is processed", |world| world.has_label(issue, "processed"));
     let second = running.stop();
+    assert_eq!(model.finish(), Vec::<String>::new(), "{second}");
     assert_eq!(world.pulls(), 1, "{second}");
     let comments = world.comments(issue);
     assert_eq!(comments.iter().filter(|text| text.contains("started processing")).count(), 1, "{comments:#?}");
