@@ -9,6 +9,7 @@ pub mod flags;
 pub mod health;
 pub mod logging;
 pub mod serve;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

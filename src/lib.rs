@@ -18,6 +18,7 @@ pub mod forge;
 pub mod health;
 pub mod logging;
 pub mod model;
+pub mod operator;
 pub mod outcome;
 pub mod pipeline;
 pub mod progress;

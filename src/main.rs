@@ -10,18 +10,20 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use patchwright::config::environment::Environment;
-use patchwright::config::flags::{Command, Flags, RunFlags};
+use patchwright::config::flags::{Command, Flags, RunFlags, TasksCommand, TasksFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
 use patchwright::forge::Forge;
 use patchwright::health;
 use patchwright::logging;
 use patchwright::model::Model;
+use patchwright::operator;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use patchwright::pipeline::{self, Delivery, Ending, Order, Services, intake};
 use patchwright::progress::{self, Progress};
 use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::service::{self, assemble};
+use patchwright::store;
 use patchwright::task::{IssueReference, RepositoryName, Task};
 use patchwright::workspace::{self, Remote, Workspace};
 
@@ -77,9 +79,43 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
                 }
             }
         }
+        Command::Tasks(tasks) => {
+            let settings = config::state::resolve_tasks(flags, environment)?;
+            Ok(tasks_exit_code(runtime.block_on(tasks_command(tasks, &settings))))
+        }
     };
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+async fn tasks_command(tasks: &TasksFlags, settings: &store::Settings) -> anyhow::Result<()> {
+    let store = operator::open(settings).await?;
+    let (json, output) = (tasks.json, &mut std::io::stdout());
+    match &tasks.command {
+        TasksCommand::List { state, limit } => {
+            let filter = store::Filter { states: state.clone(), limit: *limit };
+            operator::list(&store, &filter, json, output).await
+        }
+        TasksCommand::Show { id } => operator::show(&store, id, json, output).await,
+        TasksCommand::Retry { id } => operator::retry(&store, id, json, output).await,
+        TasksCommand::Cancel { id, reason } => operator::cancel(&store, id, reason.as_deref(), json, output).await,
+        TasksCommand::Logs { id, follow } => operator::logs(&store, id, *follow, json, output).await,
+        TasksCommand::Prune { older_than } => operator::prune(&store, *older_than, json, output).await,
+    }
+}
+
+/// A reader that has seen enough is no failure.
+fn tasks_exit_code(done: anyhow::Result<()>) -> u8 {
+    let Err(error) = done else { return 0 };
+    let closed = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    if closed {
+        return 0;
+    }
+    // Standard error may be closed.
+    drop(writeln!(std::io::stderr(), "error: {error:#}"));
+    FAILED
 }
 
 async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -> anyhow::Result<u8> {
@@ -223,6 +259,10 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     }
     let model = model.transpose()?;
     let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
+    let forge = match &order.repository {
+        Some(name) => forge.for_repository(name).await?,
+        None => forge,
+    };
     Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
 }
 

@@ -19,7 +19,7 @@ mod poll;
 mod queue;
 mod record;
 pub mod trust;
-mod webhook;
+pub mod webhook;
 mod work;
 
 use std::sync::Arc;

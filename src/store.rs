@@ -8,7 +8,14 @@
 //!
 //! Every claim has a new `epoch`. Whatever a worker does outside, it first writes down through its [`Claim`]; a claim
 //! whose epoch is stale, since the lease expired and somebody else took the task, gets [`StoreError::Stale`] and must
-//! stop at once. Times are milliseconds since 1970, by the store's own clock.
+//! stop at once. A lease that is over, but that nobody else took, still is its owner's. Times are milliseconds since
+//! 1970, by the store's own clock.
+//!
+//! A row whose report is due is claimed for the report alone: that counts no attempt. It keeps the state of its end
+//! meanwhile; a row that was concluded, but had no end yet, is `Running`. [`Entry::Concluded`] makes the report due.
+//!
+//! Who begins anew (by an edit or a retry) begins a new round: the [`Claim::journal`] is that of the round, while
+//! [`Store::journal`] shows all of it. A claim of the round before is stale from then on.
 
 pub mod crash;
 mod sqlite;
@@ -289,11 +296,13 @@ impl Store {
     }
 
     // Intake.
-    /// Takes a task in, or meets the row that is there.
+    /// Takes a task in, or meets the row that is there. A row that was refused is queued again, with whatever text: what
+    /// comes in here is allowed now.
     pub async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
         self.inner.admit(new).await
     }
-    /// Remembers that an issue's text is not to be worked. `true`: not known before, so it is to be told once.
+    /// Remembers that an issue's text is not to be worked. `true`: not known before, so it is to be told once. A task that
+    /// waits is refused too; one that runs or was completed stays what it is.
     pub async fn refuse(
         &self,
         issue: &IssueReference,
@@ -317,7 +326,9 @@ impl Store {
     }
 
     // Queue.
-    /// Claims the next task: reports that are due first, then priority, then age.
+    /// Claims the next task: reports that are due first, then priority, then age. A report waits neither for
+    /// `per_repository` nor for `closed`. A task that was to be stopped while nobody held it comes as `Cancelled`, for its
+    /// report alone.
     pub async fn claim(&self, rules: &ClaimRules) -> Result<Option<Claim>, StoreError> {
         let claimed = self.inner.claim(rules).await?;
         Ok(claimed.map(|(task, exhausted)| Claim {
@@ -329,15 +340,19 @@ impl Store {
             task,
         }))
     }
-    /// How long until the next task's time comes (its `not_before`, or an expiry of a lease); `None`: nothing is queued or running.
+    /// How long until the next task's time comes (its `not_before`, or an expiry of a lease); `None`: nothing is
+    /// queued, running or to be reported. What is ready and could not be claimed, since its target has no room, is due
+    /// in a second.
     pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
         self.inner.next_due().await
     }
-    /// Wants a task stopped. A queued one is cancelled at once (its report is due), a running one by its worker.
+    /// Wants a task stopped. A queued one is cancelled at once (its report is due), a running one by its worker. Where the
+    /// outcome stands already, nothing changes. Answers the state it is in then.
     pub async fn cancel(&self, key: TaskKey, reason: &str) -> Result<State, StoreError> {
         self.inner.cancel(key, reason).await
     }
-    /// Queues a task that has ended again, attempts at zero. `false`: it is queued, running, or completed with a pull request.
+    /// Queues a task that has ended again, attempts at zero. `false`: it is queued, running, refused, or completed with a
+    /// pull request.
     pub async fn retry(&self, key: TaskKey, reason: &str) -> Result<bool, StoreError> {
         self.inner.retry(key, reason).await
     }
@@ -351,6 +366,10 @@ impl Store {
     /// All tasks that `find` could mean, at most `limit`.
     pub async fn matching(&self, name: &str, limit: u32) -> Result<Vec<TaskRecord>, StoreError> {
         self.inner.matching(name, limit).await
+    }
+    /// The row itself, as it is now; `None`: it was pruned.
+    pub async fn by_key(&self, key: TaskKey) -> Result<Option<TaskRecord>, StoreError> {
+        self.inner.by_key(key).await
     }
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
         self.inner.list(filter).await
@@ -417,7 +436,7 @@ impl Claim {
     pub async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
         self.store.inner.write(&self.proof(), entry).await
     }
-    /// The journal of the task, all claims together, in order.
+    /// The journal of the task's round, all claims together, in order.
     pub async fn journal(&self) -> Result<Vec<Entry>, StoreError> {
         self.store.inner.journal_of_round(self.task.key).await
     }
@@ -429,7 +448,8 @@ impl Claim {
     pub async fn spend(&self, usage: Usage, micros: Option<u64>) -> Result<(), StoreError> {
         self.store.inner.spend(&self.proof(), usage, micros).await
     }
-    /// Gives the claim up.
+    /// Gives the claim up. `Retry` and `Released` leave a row that has ended in its state, and one whose stop was wanted
+    /// becomes `Cancelled`, its report due.
     pub async fn end(&self, end: End) -> Result<(), StoreError> {
         self.store.inner.end(&self.proof(), self.counted, &end).await
     }

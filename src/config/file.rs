@@ -16,6 +16,8 @@ pub struct ConfigFile {
     pub agent_name: Option<String>,
     /// Folder for mirrors and tasks. Default: the user's cache folder, and the system's temporary folder.
     pub workspace: Option<PathBuf>,
+    /// Folder for the service's database, an absolute path. Default: the user's state folder.
+    pub state: Option<PathBuf>,
     /// Folder with prompts that replace the built-in ones of the same name. Default: none.
     pub prompts: Option<PathBuf>,
     /// Repositories that an issue may name as its target, as `owner/name` or `owner/*`.

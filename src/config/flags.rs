@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::store::State;
 
 /// A self-hosted coding agent: an instruction and a repository in, a tested diff or pull request out.
 #[derive(Debug, Parser)]
@@ -32,6 +35,72 @@ pub enum Command {
     Serve(Box<ServeFlags>),
     /// Ask a running service whether it is well; exit code 0 if it is, else 1
     Health(HealthFlags),
+    /// See and steer the tasks of the service, whether it runs or not
+    Tasks(TasksFlags),
+}
+
+/// The service's queue.
+#[derive(Debug, Args)]
+#[command(after_help = "ID is a task's id, a beginning of it that no other task shares, or OWNER/REPO#N.\n\n\
+Exit codes:\n  0  done\n  1  no such task, or it is not possible; the message says why\n  2  wrong usage or configuration")]
+pub struct TasksFlags {
+    #[command(subcommand)]
+    pub command: TasksCommand,
+
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with the queue.
+#[derive(Debug, Subcommand)]
+pub enum TasksCommand {
+    /// Show the newest tasks
+    List {
+        /// Only tasks in this state; may be given several times [default: all]
+        #[arg(long, value_name = "STATE", value_parser = state_parser())]
+        state: Vec<State>,
+        /// The most tasks to show; 0 for all [default: 50]
+        #[arg(long, value_name = "N", default_value_t = 50, hide_default_value = true)]
+        limit: u32,
+    },
+    /// Show one task and its journal
+    Show {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Queue a task again that has failed, died, or was cancelled
+    Retry {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Stop a task that waits or runs
+    Cancel {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Why, for the report on its issue [default: cancelled by the operator]
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Show what has happened while a task was worked
+    Logs {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Go on until the task has ended
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Remove old tasks that have ended, and give their space back
+    Prune {
+        /// How long ago a task must have ended, as `30d` or `12h`
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        older_than: Duration,
+    },
+}
+
+fn state_parser() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(State::ALL.map(State::name))
+        .try_map(|name| State::parse(&name).ok_or("there is no such state"))
 }
 
 /// One task from the command line.
@@ -188,7 +257,7 @@ Exit codes:
   0    stopped by a signal, or --once is done
   2    wrong usage or configuration, or the service could not start";
 
-/// Parses `90`, `90s`, `30m`, `2h`: a whole number above zero, seconds unless told otherwise.
+/// Parses `90`, `90s`, `30m`, `2h`, `7d`: a whole number above zero, seconds unless told otherwise.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time such as 90s, 30m or 2h");
     let (number, unit) = match text.find(|letter: char| !letter.is_ascii_digit()) {
@@ -199,6 +268,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 86_400,
         _ => return Err(wrong()),
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds_per_unit));

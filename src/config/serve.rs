@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use secrecy::SecretString;
 
 use super::environment::Environment;
-use super::file::{BudgetSection, ConfigFile, RepositorySection, ServiceSection};
+use super::file::{BudgetSection, RepositorySection, ServiceSection};
 use super::flags::{Flags, ServeFlags};
 use super::{MIB, ModelConfig};
 use crate::task::RepositoryName;
@@ -133,7 +133,7 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
             .or(section.workspace_mib)
             .map(|mib| mib.saturating_mul(MIB)),
         free_limit: section.free_mib.unwrap_or(256).saturating_mul(MIB),
-        store: resolve_store(&file, environment)?,
+        store: super::state::resolve_store(&file, environment)?,
         image_from_flag: serve.work.image.is_some(),
         pipeline: super::resolve_pipeline(&file, &serve.work, environment, &model)?,
         model,
@@ -279,10 +279,4 @@ fn resolve_budget(section: &BudgetSection) -> anyhow::Result<Budget> {
         bail!("a budget of money needs the prices of tokens. Set budget.price_in and budget.price_out");
     }
     Ok(budget)
-}
-
-fn resolve_store(file: &ConfigFile, environment: &Environment) -> anyhow::Result<store::Settings> {
-    let folder = environment.get("WORKSPACE_DIR").map(std::path::PathBuf::from).or(file.workspace.clone());
-    let folder = folder.or_else(|| environment.cache_folder()).context("there is no folder for the database")?;
-    Ok(store::Settings { path: folder.join("patchwright.db") })
 }

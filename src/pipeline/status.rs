@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::resume::Memory;
 use super::{Delivery, Order, Services, Settings, effect};
 use crate::event::{Event, Events};
+use crate::forge::Forge;
 use crate::forge::render::{self, Marker, Standing};
-use crate::forge::{Forge, ForgeError};
 use crate::outcome::Stage;
 use crate::store::{Claim, Effect, StoreError};
 use crate::task::{IssueReference, Task, TaskId};
@@ -174,16 +174,7 @@ impl Comment {
         let claim = self.claim.as_ref();
         let number = match known {
             None => effect::effect(claim, Effect::StatusComment, "", put(None), u64::to_string).await?,
-            Some(_) => {
-                effect::again(claim, Effect::StatusComment, async {
-                    match put(known).await {
-                        // Somebody has deleted it.
-                        Err(ForgeError::NotFound { .. }) => put(None).await,
-                        result => result,
-                    }
-                })
-                .await?
-            }
+            Some(_) => effect::again(claim, Effect::StatusComment, put(known)).await?,
         };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
         Ok(())

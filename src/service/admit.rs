@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::Service;
 use super::trust::{self, Judgement, Sighting};
-use crate::forge::Issue;
+use crate::forge::{ForgeError, Issue};
 use crate::pipeline::{self, intake};
 use crate::store::{Admission, NewTask, Page, Priority, State, TaskRecord};
 use crate::task::{self, IssueReference, Rejection, RepositoryName};
@@ -102,10 +102,20 @@ pub(super) async fn is_trusted(service: &Service, dispatch: &RepositoryName, log
         return Ok(false);
     }
     let listed = service.config.allowed_authors.iter().any(|allowed| allowed.eq_ignore_ascii_case(login));
-    if listed || service.forge.login().await?.eq_ignore_ascii_case(login) {
+    if listed || is_own(service, login).await? {
         return Ok(true);
     }
     Ok(service.permissions.may_write(&service.forge, dispatch, login).await?)
+}
+
+/// Whether a login is our own, which a backend or its user often shares.
+pub(super) async fn is_own(service: &Service, login: &str) -> anyhow::Result<bool> {
+    match service.forge.login().await {
+        Ok(own) => Ok(own.eq_ignore_ascii_case(login)),
+        // The token of a workflow may not ask who it is.
+        Err(ForgeError::Forbidden { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is to be known of a text before it is judged; asks no more than is needed.

@@ -1,6 +1,6 @@
 //! What people ask for in comments: `/stop` and `/retry`, as the first word of the first line.
 
-use super::Service;
+use super::{Service, admit};
 use crate::store::{Page, State};
 use crate::task::{IssueReference, RepositoryName};
 
@@ -38,7 +38,7 @@ pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Sai
     if service.store.page(&memo).await?.is_some() {
         return Ok(());
     }
-    if said.author.eq_ignore_ascii_case(&service.forge.login().await?)
+    if admit::is_own(service, said.author).await?
         || service.permissions.may_write(&service.forge, dispatch, said.author).await?
     {
         match request {

@@ -2,7 +2,7 @@
 //! names cause and remedy, with nothing but results on standard output, and with nothing left behind.
 
 mod forge;
-mod harness;
+pub mod harness;
 mod input;
 mod large;
 mod output;

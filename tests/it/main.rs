@@ -4,14 +4,16 @@
 mod agent;
 mod cli;
 mod config;
-mod deploy;
 mod lab;
 mod logging;
 mod model;
+mod pipeline;
 mod render;
 mod sandbox;
 mod scenarios;
+mod service;
 
+mod store;
 mod task;
 mod tidy;
 mod verify;

@@ -3,14 +3,14 @@
 use std::sync::LazyLock;
 
 use patchwright::forge::render::{
-    Marker, commit_message, fenced, finished_comment, metadata_line, neutralise, pull_request_body, pull_request_title,
-    rejection_comment, started_comment,
+    Logs, Marker, Standing, commit_message, fenced, finished_comment, metadata_line, neutralise, pull_request_body,
+    pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
 };
 use patchwright::outcome::{
     Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Stage, StopReason, TestCommand,
     TestEnding, TestRun, Usage, Verdict,
 };
-use patchwright::task::{IssueReference, Rejection, RepositoryName, Task, TaskId};
+use patchwright::task::{IssueReference, RepositoryName, Task, TaskId};
 use proptest::prelude::*;
 use regex::Regex;
 
@@ -95,11 +95,22 @@ fn comments(text: &str) -> Vec<(String, String)> {
     let id = id();
     let mut all = vec![
         (started_comment(&id, text, jiff::Timestamp::UNIX_EPOCH), Marker::Started(&id).to_string()),
-        (rejection_comment(7, &Rejection::Malformed(text.into())), Marker::Rejected { issue: 7 }.to_string()),
+        (rejection_comment(7, "0af3", text), Marker::Rejected { issue: 7, revision: "0af3" }.to_string()),
+        (rejection_comment(7, text, "no"), Marker::Rejected { issue: 7, revision: text }.to_string()),
     ];
     for conclusion in conclusions(text) {
         let outcome = Outcome { conclusion, ..outcome(text) };
-        all.push((finished_comment(text, &outcome), Marker::of(&outcome).to_string()));
+        all.push((finished_comment(text, &outcome, Logs::Runner), Marker::of(&outcome).to_string()));
+        all.push((finished_comment(text, &outcome, Logs::Store), Marker::of(&outcome).to_string()));
+        all.push((status_comment(text, &id, 2, &Standing::Ended(&outcome)), Marker::Status(&id).to_string()));
+    }
+    for standing in [
+        Standing::Claimed,
+        Standing::Working { stage: Stage::Verify, request: 3, most_requests: 50 },
+        Standing::Again { at: jiff::Timestamp::UNIX_EPOCH, cause: text },
+        Standing::Stopped { reason: text },
+    ] {
+        all.push((status_comment(text, &id, 1, &standing), Marker::Status(&id).to_string()));
     }
     all
 }
@@ -189,7 +200,8 @@ fn the_comments_follow_the_customary_words() {
             "🤖 patchwright started processing this task at 2026-11-22T10:20:30Z\n\n<!-- patchwright:started task={ID} -->"
         )
     );
-    let done = finished_comment("patchwright", &Outcome { conclusion: Conclusion::Verified, ..outcome("x") });
+    let done =
+        finished_comment("patchwright", &Outcome { conclusion: Conclusion::Verified, ..outcome("x") }, Logs::Runner);
     assert!(done.starts_with("✅ patchwright completed processing this task.\n"), "{done}");
     assert!(done.contains("\nPull request: https://github.example/owner/widgets/pull/5 (draft)\n"), "{done}");
     let conclusion = Conclusion::Failed {
@@ -198,7 +210,8 @@ fn the_comments_follow_the_customary_words() {
         remedy: "Try again.".into(),
         transient: false,
     };
-    let failed = finished_comment("patchwright", &Outcome { conclusion, pull_request: None, ..outcome("x") });
+    let failed =
+        finished_comment("patchwright", &Outcome { conclusion, pull_request: None, ..outcome("x") }, Logs::Runner);
     assert_eq!(
         failed,
         format!(
@@ -207,8 +220,8 @@ fn the_comments_follow_the_customary_words() {
         )
     );
     let nothing = Outcome { conclusion: Conclusion::NoChange, pull_request: None, ..outcome("It was fine.") };
-    assert!(finished_comment("p", &nothing).contains("Nothing had to be changed"));
-    assert!(finished_comment("p", &nothing).contains("> It was fine."));
+    assert!(finished_comment("p", &nothing, Logs::Store).contains("Nothing had to be changed"));
+    assert!(finished_comment("p", &nothing, Logs::Store).contains("> It was fine."));
 }
 
 #[test]
@@ -463,5 +476,100 @@ proptest! {
         let fence = block.split("text").next().unwrap().to_owned();
         let closing = block.lines().filter(|line| line.trim_start().starts_with(&fence)).count();
         prop_assert_eq!(closing, 2, "{}", block);
+    }
+}
+
+#[test]
+fn the_status_comment_says_where_a_task_stands() {
+    let id = id();
+    let first_line = |attempt, standing: &Standing<'_>| {
+        let comment = status_comment("patchwright", &id, attempt, standing);
+        assert!(comment.ends_with(&format!("\n\n<!-- patchwright:status task={ID} -->")), "{comment}");
+        comment.lines().next().unwrap().to_owned()
+    };
+    let working = |stage, request| first_line(1, &Standing::Working { stage, request, most_requests: 50 });
+    assert_eq!(first_line(1, &Standing::Claimed), "⏳ patchwright has claimed this task.");
+    assert_eq!(working(Stage::Checkout, 0), "⏳ patchwright is working on step 2 of 8: checkout.");
+    assert_eq!(
+        working(Stage::Solve, 12),
+        "⏳ patchwright is working on step 4 of 8: solve (request 12 of at most 50 to the model)."
+    );
+    assert_eq!(working(Stage::Verify, 12), "⏳ patchwright is testing the change, in step 4 of 8.");
+    assert_eq!(
+        first_line(2, &Standing::Again { at: "2026-11-22T10:20:30.5Z".parse().unwrap(), cause: "the net is down" }),
+        "🔁 will be tried again at 2026-11-22T10:20:30Z: the net is down"
+    );
+    assert_eq!(first_line(1, &Standing::Stopped { reason: "asked by #7" }), "⏹\u{fe0f} stopped: asked by #\u{200b}7");
+    let done = Outcome { conclusion: Conclusion::Verified, ..outcome("x") };
+    assert_eq!(first_line(1, &Standing::Ended(&done)), "✅ done, and the tests pass.");
+    assert!(status_comment("p", &id, 2, &Standing::Ended(&done)).contains("Pull request: https://github.example/"));
+    assert!(status_comment("p", &id, 2, &Standing::Ended(&done)).contains(", attempt 2."));
+}
+
+#[test]
+fn a_verdict_fits_into_a_commit_status() {
+    for verdict in [
+        Verdict::Verified,
+        Verdict::Broken,
+        Verdict::StillRed,
+        Verdict::Untested { reason: "@everyone ".repeat(100) },
+        Verdict::Inconclusive { reason: "<!-- x -->".repeat(100) },
+    ] {
+        let description = verdict_description(&verdict);
+        assert!(description.chars().count() <= 140 && !description.contains('@'), "{description}");
+    }
+}
+
+proptest! {
+    /// The journal keeps outcomes: what is written is read again, whatever users, models and programs said.
+    #[test]
+    fn an_outcome_outlives_its_json(text in "\\PC{0,60}", number in any::<u32>(), some in any::<bool>()) {
+        let verdicts = [
+            None,
+            Some(Verdict::Verified),
+            Some(Verdict::Broken),
+            Some(Verdict::StillRed),
+            Some(Verdict::Untested { reason: text.clone() }),
+            Some(Verdict::Inconclusive { reason: text.clone() }),
+        ];
+        let stops = [
+            None,
+            Some(StopReason::Finished),
+            Some(StopReason::Patched),
+            Some(StopReason::GaveUp),
+            Some(StopReason::BudgetRanOut { budget: Budget::Steps }),
+            Some(StopReason::Stuck { reason: text.clone() }),
+            Some(StopReason::ModelFailed { reason: text.clone() }),
+        ];
+        let endings = [
+            TestEnding::Passed,
+            TestEnding::NothingToRun { exit_code: 5 },
+            TestEnding::Failed { exit_code: -1 },
+            TestEnding::NotFound { exit_code: 127 },
+            TestEnding::Killed { signal: 9 },
+            TestEnding::TimedOut { seconds: u64::from(number) },
+            TestEnding::OutOfMemory,
+        ];
+        let (cause, remedy) = (text.clone(), text.clone());
+        let failed = Conclusion::Failed { stage: Stage::PullRequest, cause, remedy, transient: some };
+        let ends: Vec<Conclusion> = conclusions(&text).into_iter().chain([failed]).collect();
+        let known = |present: bool| present.then_some(u64::from(number));
+        for (index, conclusion) in (0..8).zip(ends.iter().cycle()) {
+            let written = Outcome {
+                conclusion: conclusion.clone(),
+                verdict: verdicts[index % verdicts.len()].clone(),
+                stop: stops[index % stops.len()].clone(),
+                baseline: some.then(|| run(endings[index % endings.len()].clone(), &text)),
+                result: Some(run(endings[(index + 1) % endings.len()].clone(), &text)),
+                diff: some.then(|| Diff(text.clone().into_bytes())),
+                steps: number,
+                usage: Usage { prompt_tokens: known(some), completion_tokens: known(!some), cached_tokens: None },
+                milliseconds: u64::MAX - u64::from(number),
+                notes: vec![text.clone(); index],
+                ..outcome(&text)
+            };
+            let json = serde_json::to_string(&written).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), written, "{}", json);
+        }
     }
 }

@@ -44,6 +44,11 @@ impl Sqlite {
         Ok(rows.iter().map(record).collect::<Result<_, _>>()?)
     }
 
+    pub(in crate::store) async fn by_key(&self, key: TaskKey) -> Result<Option<TaskRecord>, StoreError> {
+        let row = sqlx::query(sql::TASK_BY_KEY).bind(key.0).fetch_optional(&self.readers).await?;
+        Ok(row.as_ref().map(record).transpose()?)
+    }
+
     pub(in crate::store) async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
         let limit = if filter.limit == 0 { i64::MAX } else { i64::from(filter.limit) };
         let mut rows = Vec::new();

@@ -15,6 +15,8 @@ import sys
 OPERATIONS = """
 GET /user
 GET /rate_limit
+GET /app
+POST /app/installations/{installation_id}/access_tokens
 GET /repos/{owner}/{repo}
 GET /repos/{owner}/{repo}/branches
 GET /repos/{owner}/{repo}/branches/{branch}
@@ -27,6 +29,8 @@ GET /repos/{owner}/{repo}/issues/{issue_number}
 PATCH /repos/{owner}/{repo}/issues/{issue_number}
 GET /repos/{owner}/{repo}/issues/{issue_number}/comments
 POST /repos/{owner}/{repo}/issues/{issue_number}/comments
+GET /repos/{owner}/{repo}/issues/{issue_number}/events
+GET /repos/{owner}/{repo}/issues/comments
 GET /repos/{owner}/{repo}/issues/comments/{comment_id}
 PATCH /repos/{owner}/{repo}/issues/comments/{comment_id}
 DELETE /repos/{owner}/{repo}/issues/comments/{comment_id}

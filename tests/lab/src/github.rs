@@ -5,8 +5,10 @@
 //! GitHub's own description of its interface; [`GitHub::finish`] tells what did not fit.
 
 mod api;
+mod apps;
 mod contract;
 mod fault;
+mod people;
 mod pulls;
 mod references;
 mod render;
@@ -27,13 +29,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-pub use fault::{Fault, FaultRule};
+pub use apps::{App, Grant};
+pub use fault::{Chaos, Fault, FaultRule, Mischief};
 pub use repository::{RepositoryBuilder, local};
-pub use state::{Comment, Hook, Issue, Permission, Pull, Repository, Status, Token};
+pub use state::{Comment, Hook, Issue, IssueEvent, Permission, Pull, Repository, Status, Token};
 pub use webhook::Delivery;
 
 use crate::clock::now;
 use crate::http::{Server, hex};
+use fault::Chance;
 use render::Addresses;
 use state::State;
 
@@ -60,6 +64,17 @@ impl Exchange {
     }
 }
 
+/// Requests to the REST interface by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Against the rate limit.
+    pub counted: usize,
+    /// 304, which costs nothing.
+    pub unchanged: usize,
+    /// A 5xx, or no answer at all.
+    pub failed: usize,
+}
+
 /// The handle on a running GitHub; it ends when the last clone of the handle is dropped.
 #[derive(Clone)]
 pub struct GitHub {
@@ -83,9 +98,14 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     exchanges: Vec<Exchange>,
+    /// How many came before the first one that is kept.
+    forgotten: usize,
     faults: Vec<FaultRule>,
     violations: Vec<String>,
     deliveries: Vec<Delivery>,
+    /// And how many requests it has seen.
+    chaos: Option<(Chaos, u64)>,
+    mischief: Option<Mischief>,
     /// Texts that no address and no body may hold.
     secrets: BTreeSet<String>,
 }
@@ -140,12 +160,9 @@ impl GitHub {
         let mut state = self.shared.state();
         let kind = if login.ends_with("[bot]") { "Bot" } else { "User" };
         state.user(login, kind);
-        let seed = format!("{}{login}{}{:?}", self.shared.addresses.web, state.tokens.len(), std::time::Instant::now());
-        let token = format!("ghp_{}", &hex(&Sha256::digest(seed))[..36]);
-        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let held = Token { login: login.to_owned(), scopes, limit: 5_000, used: 0, reset: now() + 3_600 };
-        state.tokens.insert(token.clone(), held);
         drop(state);
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let token = self.shared.new_token("ghp_", Token { scopes, ..Token::new(login) });
         self.add_secret(&token);
         token
     }
@@ -209,17 +226,6 @@ impl GitHub {
         }
     }
 
-    /// Opens an issue as a person would, and returns its number; 0 if there is no such repository.
-    pub fn create_issue(&self, full_name: &str, author: &str, title: &str, body: Option<&str>, labels: &[&str]) -> u64 {
-        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-        self.shared.state().add_issue(full_name, author, title, body, &labels).unwrap_or(0)
-    }
-
-    /// Writes a comment as a person would, and returns its id.
-    pub fn create_comment(&self, full_name: &str, issue: u64, author: &str, body: &str) -> u64 {
-        self.shared.state().add_comment(full_name, issue, author, body, false).unwrap_or(0)
-    }
-
     /// The issue or pull request.
     pub fn issue(&self, full_name: &str, number: u64) -> Option<Issue> {
         self.shared.state().repository(full_name)?.issues.get(&number).cloned()
@@ -274,6 +280,38 @@ impl GitHub {
     /// Lets something go wrong.
     pub fn add_fault(&self, rule: FaultRule) {
         self.shared.book().faults.push(rule);
+    }
+
+    /// From now on things go wrong by chance; `None`: no longer.
+    pub fn set_chaos(&self, chaos: Option<Chaos>) {
+        self.shared.book().chaos = chaos.map(|chaos| (chaos, 0));
+    }
+
+    /// From now on webhooks are doubled and reordered by chance; `None`: no longer.
+    pub fn set_mischief(&self, mischief: Option<Mischief>) {
+        self.shared.book().mischief = mischief;
+    }
+
+    /// How many requests of each kind came in so far; git is another matter.
+    pub fn counts(&self) -> Counts {
+        let book = self.shared.book();
+        let mut counts = Counts::default();
+        for exchange in book.exchanges.iter().filter(|exchange| !exchange.path.contains(".git/")) {
+            match exchange.status {
+                Some(304) => counts.unchanged += 1,
+                None | Some(500..) => counts.failed += 1,
+                Some(_) if exchange.path == "/rate_limit" => {}
+                Some(_) => counts.counted += 1,
+            }
+        }
+        counts
+    }
+
+    /// Forgets the requests so far, for runs that make very many.
+    pub fn forget_exchanges(&self) {
+        let mut book = self.shared.book();
+        book.forgotten += book.exchanges.len();
+        book.exchanges.clear();
     }
 
     /// Every request so far.
@@ -339,13 +377,34 @@ impl Shared {
     fn record(&self, exchange: Exchange) -> usize {
         let mut book = self.book();
         book.exchanges.push(exchange);
-        book.exchanges.len() - 1
+        book.forgotten + book.exchanges.len() - 1
+    }
+
+    /// Keeps a token under a new name.
+    fn new_token(&self, prefix: &str, token: Token) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let seed = format!("{}{}{number}{:?}", self.addresses.web, token.login, std::time::Instant::now());
+        let name = format!("{prefix}{}", &hex(&Sha256::digest(seed))[..36]);
+        self.state().tokens.insert(name.clone(), token);
+        name
+    }
+
+    /// Changes an issue, which is newer then.
+    fn change_issue(&self, full_name: &str, number: u64, change: impl FnOnce(&mut Issue)) {
+        let mut state = self.state();
+        if let Some(issue) = state.repository_mut(full_name).and_then(|found| found.issues.get_mut(&number)) {
+            change(issue);
+            issue.updated = now();
+        }
     }
 
     fn answered(&self, exchange: usize, status: u16) {
-        if let Some(exchange) = self.book().exchanges.get_mut(exchange) {
+        let mut book = self.book();
+        let place = exchange.checked_sub(book.forgotten);
+        if let Some(exchange) = place.and_then(|place| book.exchanges.get_mut(place)) {
             exchange.status = Some(status);
         }
+        drop(book);
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -369,9 +428,22 @@ impl Shared {
                 error: None,
             };
             let shared = self.clone();
-            self.book().deliveries.push(delivery.clone());
+            let (twice, delay) = {
+                let mut book = self.book();
+                book.deliveries.push(delivery.clone());
+                let number = book.deliveries.len() as u64 * 2;
+                let chance = |which, share| move |seed| Chance::new(seed, number + which).happens(share);
+                book.mischief.as_ref().map_or((false, None), |mischief| {
+                    let late = chance(1, mischief.delayed)(mischief.seed);
+                    (chance(0, mischief.duplicated)(mischief.seed), late.then_some(mischief.delay))
+                })
+            };
             tokio::spawn(async move {
-                let sent = delivery.send().await;
+                tokio::time::sleep(delay.unwrap_or_default()).await;
+                let mut sent = delivery.send().await;
+                if twice {
+                    sent = delivery.send().await;
+                }
                 if let Some(kept) =
                     shared.book().deliveries.iter_mut().find(|kept| kept.id == id && kept.url == delivery.url)
                 {

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::apps;
 use super::pulls;
 use super::references;
-use super::render::merge;
+use super::render::{Addresses, merge};
 use super::reply::Reply;
 use super::state::{Issue, Label, Permission, Repository, State, Status, Token};
 use crate::clock::{iso, now};
@@ -51,6 +52,10 @@ pub(super) async fn dispatch(call: &Call<'_>) -> Reply {
             };
             if permission < Permission::Read {
                 return Reply::not_found();
+            }
+            let private = call.shared.state().repository(&full_name).is_some_and(|found| found.private);
+            if let Some(reply) = apps::lacking(call, private, rest) {
+                return reply;
             }
             in_repository(call, &full_name, permission, rest).await
         }
@@ -99,6 +104,7 @@ async fn in_repository(call: &Call<'_>, name: &str, permission: Permission, rest
         }
         ("GET", ["issues"]) => list_issues(call, state, repository),
         ("POST", ["issues"]) => create_issue(call, state, name, permission),
+        ("GET", ["issues", "comments"]) => list_comments(call, state, repository),
         (_, ["issues", "comments", id]) => match id.parse() {
             Ok(id) => one_comment(call, state, name, permission, id),
             Err(_) => Reply::not_found(),
@@ -136,6 +142,10 @@ fn in_issue(
             let comments = comments.filter(|comment| since.is_none_or(|since| iso(comment.updated).as_str() >= since));
             Reply::list(comments.map(|comment| render.comment(state, repository, comment)).collect(), call.query)
         }
+        ("GET", ["events"]) => {
+            let events: Vec<_> = repository.events.iter().filter(|event| event.issue == number).collect();
+            Reply::page_of(&events, call.query, |event| render.issue_event(state, repository, event))
+        }
         ("POST", ["comments"]) => create_comment(call, state, name, number),
         ("GET", ["labels"]) => match render.labels(repository, issue) {
             Value::Array(labels) => Reply::list(labels, call.query),
@@ -154,15 +164,24 @@ fn in_issue(
             if call.method == "PUT" {
                 issue.labels.clear();
             }
+            let mut added = Vec::new();
             for label in names {
                 if !issue.labels.contains(&label) {
-                    issue.labels.push(label);
+                    issue.labels.push(label.clone());
+                    added.push(label);
                 }
             }
             issue.updated = now();
+            for label in &added {
+                state.note_event(name, number, call.login(), "labeled", Some(label));
+            }
             let Some((repository, issue)) = find(state, name, number) else { return Reply::not_found() };
-            let reply = Reply::ok(render.labels(repository, issue));
-            reply.event("issues", event(call, state, repository, issue, "labeled", json!({})))
+            let mut reply = Reply::ok(render.labels(repository, issue));
+            for label in &added {
+                let more = json!({ "label": render.named_label(repository, label) });
+                reply = reply.event("issues", event(call, state, repository, issue, "labeled", more));
+            }
+            reply
         }
         ("DELETE", ["labels", label]) => {
             if permission < Permission::Triage {
@@ -173,11 +192,13 @@ fn in_issue(
             let Some(position) = issue.labels.iter().position(|held| held.eq_ignore_ascii_case(&label)) else {
                 return Reply::error(404, "Label does not exist");
             };
-            issue.labels.remove(position);
+            let removed = issue.labels.remove(position);
             issue.updated = now();
+            state.note_event(name, number, call.login(), "unlabeled", Some(&removed));
             let Some((repository, issue)) = find(state, name, number) else { return Reply::not_found() };
             let reply = Reply::ok(render.labels(repository, issue));
-            reply.event("issues", event(call, state, repository, issue, "unlabeled", json!({})))
+            let more = json!({ "label": render.named_label(repository, &removed) });
+            reply.event("issues", event(call, state, repository, issue, "unlabeled", more))
         }
         _ => Reply::not_found(),
     }
@@ -185,6 +206,9 @@ fn in_issue(
 
 fn user(call: &Call<'_>) -> Reply {
     let Some(token) = &call.token else { return Reply::error(401, "Requires authentication") };
+    if token.grant.as_ref().is_some_and(|grant| grant.installation) {
+        return apps::not_accessible(true);
+    }
     let state = call.shared.state();
     match state.users.get(&token.login) {
         Some(user) => Reply::ok(call.shared.addresses.account(user)),
@@ -293,8 +317,24 @@ fn list_issues(call: &Call<'_>, state: &State, repository: &Repository) -> Reply
         .filter(|issue| call.parameter("creator").is_none_or(|creator| creator == issue.author))
         .collect();
     sort_issues(call, &mut issues);
-    let rendered = issues.iter().map(|issue| call.shared.addresses.issue(state, repository, issue)).collect();
-    Reply::list(rendered, call.query)
+    Reply::page_of(&issues, call.query, |issue| call.shared.addresses.issue(state, repository, issue))
+}
+
+/// The comments on all issues; by id unless `sort` and `direction` say otherwise.
+fn list_comments(call: &Call<'_>, state: &State, repository: &Repository) -> Reply {
+    let since = call.parameter("since");
+    let mut comments: Vec<_> = repository
+        .comments
+        .values()
+        .filter(|comment| since.is_none_or(|since| iso(comment.updated).as_str() >= since))
+        .collect();
+    if call.parameter("sort") == Some("updated") {
+        comments.sort_by_key(|comment| (comment.updated, comment.id));
+    }
+    if call.parameter("sort").is_some() && call.parameter("direction") != Some("asc") {
+        comments.reverse();
+    }
+    Reply::page_of(&comments, call.query, |comment| call.shared.addresses.comment(state, repository, comment))
 }
 
 /// Newest first, unless `sort` and `direction` say otherwise.
@@ -319,7 +359,12 @@ fn create_issue(call: &Call<'_>, state: &mut State, name: &str, permission: Perm
     let found = number.and_then(|number| find(state, name, number));
     let Some((repository, issue)) = found else { return Reply::not_found() };
     let body = call.shared.addresses.issue(state, repository, issue);
-    Reply::new(201, body).event("issues", event(call, state, repository, issue, "opened", json!({})))
+    let mut reply = Reply::new(201, body).event("issues", event(call, state, repository, issue, "opened", json!({})));
+    for label in &issue.labels {
+        let more = json!({ "label": call.shared.addresses.named_label(repository, label) });
+        reply = reply.event("issues", event(call, state, repository, issue, "labeled", more));
+    }
+    reply
 }
 
 fn update_issue(call: &Call<'_>, state: &mut State, name: &str, permission: Permission, number: u64) -> Reply {
@@ -354,6 +399,9 @@ fn update_issue(call: &Call<'_>, state: &mut State, name: &str, permission: Perm
         (false, true) => "reopened",
         (true, true) | (false, false) => "edited",
     };
+    if action != "edited" {
+        state.note_event(name, number, call.login(), action, None);
+    }
     let Some((repository, issue)) = find(state, name, number) else { return Reply::not_found() };
     let body = call.shared.addresses.issue(state, repository, issue);
     Reply::ok(body).event("issues", event(call, state, repository, issue, action, json!({})))
@@ -427,14 +475,28 @@ pub(super) fn event(
     action: &str,
     more: Value,
 ) -> Value {
-    let render = &call.shared.addresses;
+    let name = repository.full_name();
+    event_by(&call.shared.addresses, state, &name, issue.number, call.login(), action, more).unwrap_or_default()
+}
+
+/// The same, about what `actor` did.
+pub(super) fn event_by(
+    render: &Addresses,
+    state: &State,
+    name: &str,
+    number: u64,
+    actor: &str,
+    action: &str,
+    more: Value,
+) -> Option<Value> {
+    let (repository, issue) = find(state, name, number)?;
     let mut payload = json!({
         "action": action, "issue": render.issue(state, repository, issue),
         "repository": render.repository(state, repository, Permission::Read),
-        "sender": render.user(state.users.get(call.login())),
+        "sender": render.user(state.users.get(actor)),
     });
     merge(&mut payload, more);
-    payload
+    Some(payload)
 }
 
 /// GitHub's limits on text: a title of 256 characters, a body of 65536, neither blank where it must be there.

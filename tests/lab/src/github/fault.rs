@@ -59,6 +59,62 @@ impl FaultRule {
     }
 }
 
+/// Faults by chance, the same ones for the same seed and the same order of requests.
+#[derive(Debug, Clone)]
+pub struct Chaos {
+    pub seed: u64,
+    /// The share of all requests that something goes wrong with, from 0 to 1.
+    pub share: f64,
+    /// How late a slow answer comes.
+    pub slow: Duration,
+}
+
+impl Chaos {
+    /// What goes wrong with the `number`th request.
+    pub(super) fn fault(&self, number: u64) -> Option<Fault> {
+        let chance = Chance::new(self.seed, number);
+        if !chance.happens(self.share) {
+            return None;
+        }
+        Some(match chance.0 % 6 {
+            0 => Fault::Status(502),
+            1 => Fault::Status(500),
+            2 => Fault::Hangup,
+            3 => Fault::AnswerLost,
+            4 => Fault::CutBody,
+            _ => Fault::Slow(self.slow),
+        })
+    }
+}
+
+/// What befalls webhooks by chance.
+#[derive(Debug, Clone)]
+pub struct Mischief {
+    pub seed: u64,
+    /// The share that is sent twice, under the same id.
+    pub duplicated: f64,
+    /// The share that is sent `delay` later, so that others overtake it.
+    pub delayed: f64,
+    pub delay: Duration,
+}
+
+/// A number drawn from a seed and a place. The mixing is that of SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Clone, Copy)]
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) fn new(seed: u64, place: u64) -> Self {
+        let mut mixed = seed.wrapping_add(place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(mixed ^ (mixed >> 31))
+    }
+
+    pub(super) fn happens(self, share: f64) -> bool {
+        ((self.0 >> 11) as f64) < share * ((1_u64 << 53) as f64)
+    }
+}
+
 /// The fault for this request, if one is due; counts it.
 pub(super) fn take(rules: &mut [FaultRule], method: &str, path: &str) -> Option<Fault> {
     for rule in rules.iter_mut().filter(|rule| rule.times > 0 && rule.matches(method, path)) {

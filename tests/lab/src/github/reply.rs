@@ -38,13 +38,18 @@ impl Reply {
 
     /// One page of `items`: `per_page` (30, at most 100) and `page` (from 1).
     pub(super) fn list(items: Vec<Value>, query: &[(String, String)]) -> Self {
+        Self::page_of(&items, query, Value::clone)
+    }
+
+    /// The same of items that are yet to be rendered.
+    pub(super) fn page_of<T>(items: &[T], query: &[(String, String)], render: impl Fn(&T) -> Value) -> Self {
         let number = |name: &str, default: usize| {
             let given = query.iter().find(|(key, _)| key == name);
             given.and_then(|(_, value)| value.parse::<usize>().ok()).filter(|value| *value > 0).unwrap_or(default)
         };
         let per_page = number("per_page", 30).min(100);
         let page = Page { number: number("page", 1), last: items.len().div_ceil(per_page).max(1) };
-        let shown: Vec<Value> = items.into_iter().skip((page.number - 1) * per_page).take(per_page).collect();
+        let shown: Vec<Value> = items.iter().skip((page.number - 1) * per_page).take(per_page).map(render).collect();
         Self { page: (page.last > 1).then_some(page), ..Self::ok(Value::Array(shown)) }
     }
 

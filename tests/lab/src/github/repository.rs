@@ -126,6 +126,7 @@ impl RepositoryBuilder {
             issues: Default::default(),
             comments: Default::default(),
             statuses: Vec::new(),
+            events: Vec::new(),
             created: now(),
             pushed: now(),
         };

@@ -12,7 +12,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_util::io::ReaderStream;
 
-use super::state::Permission;
+use super::state::{Permission, Token};
 use super::{Shared, pulls};
 use crate::git;
 use crate::http::{Body, Response, decode, full};
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let given = password(request.headers());
     let (path, login) = {
         let state = shared.state();
-        let token = given.as_ref().and_then(|token| state.tokens.get(token));
+        let token = given.as_ref().and_then(|token| state.token(token));
         if given.is_some() && token.is_none() {
             return unauthorized("Invalid username or token.");
         }
@@ -49,6 +49,12 @@ pub(super) async fn serve(
             (Permission::None, _, Some(_)) => return plain(404, "Repository not found."),
             (Permission::Read | Permission::Triage, true, Some(token)) => {
                 return plain(403, &format!("Permission to {name}.git denied to {}.", token.login));
+            }
+            (_, _, Some(Token { login, grant: Some(grant), .. })) => {
+                let held = grant.permissions.get("contents").map(String::as_str);
+                if (pushes && held != Some("write")) || (repository.private && held.is_none()) {
+                    return plain(403, &format!("Permission to {name}.git denied to {login}."));
+                }
             }
             _ if pushes && repository.archived => {
                 return plain(403, "This repository was archived so it is read-only.");

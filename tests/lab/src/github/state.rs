@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::apps::{App, Grant};
 use crate::clock;
 
 /// What somebody may do in a repository, in growing order.
@@ -49,6 +50,30 @@ pub struct Token {
     pub used: u64,
     /// Seconds since 1970.
     pub reset: u64,
+    /// Seconds since 1970: no credential from then on.
+    pub expires: Option<u64>,
+    /// Instead of scopes.
+    pub grant: Option<Grant>,
+}
+
+impl Token {
+    /// A token of `login` without scopes, that has all of its requests.
+    pub(super) fn new(login: &str) -> Self {
+        let reset = clock::now() + 3_600;
+        Self { login: login.to_owned(), scopes: Vec::new(), limit: 5_000, used: 0, reset, expires: None, grant: None }
+    }
+}
+
+/// Something that happened to an issue.
+#[derive(Debug, Clone)]
+pub struct IssueEvent {
+    pub id: u64,
+    pub issue: u64,
+    pub actor: String,
+    /// `labeled`, `unlabeled`, `closed` or `reopened`.
+    pub kind: &'static str,
+    pub label: Option<String>,
+    pub created: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +165,7 @@ pub struct Repository {
     pub issues: BTreeMap<u64, Issue>,
     pub comments: BTreeMap<u64, Comment>,
     pub statuses: Vec<Status>,
+    pub events: Vec<IssueEvent>,
     pub created: u64,
     pub pushed: u64,
 }
@@ -170,6 +196,7 @@ pub(super) struct State {
     /// By lower-case `owner/name`.
     pub(super) repositories: BTreeMap<String, Repository>,
     pub(super) hooks: Vec<Hook>,
+    pub(super) apps: Vec<App>,
     last_id: u64,
 }
 
@@ -209,6 +236,15 @@ impl State {
     /// What a token may do: its user's role, cut down to its scopes.
     pub(super) fn permission(&self, repository: &Repository, token: Option<&Token>) -> Permission {
         let role = self.role(repository, token.map(|token| token.login.as_str()));
+        if let Some(grant) = token.and_then(|token| token.grant.as_ref()) {
+            let floor = if repository.private { Permission::None } else { Permission::Read };
+            let within = grant.repositories.contains(&repository.full_name().to_ascii_lowercase());
+            return match (within, grant.installation) {
+                (false, _) => floor,
+                (true, true) => Permission::Write,
+                (true, false) => role,
+            };
+        }
         let has = |scope: &str| token.is_some_and(|token| token.scopes.iter().any(|held| held == scope));
         let ceiling = match (has("repo") || (has("public_repo") && !repository.private), repository.private) {
             (true, _) => Permission::Admin,
@@ -216,6 +252,28 @@ impl State {
             (false, true) => Permission::None,
         };
         role.min(ceiling)
+    }
+
+    /// The token, if it is one and has not ended.
+    pub(super) fn token(&self, given: &str) -> Option<&Token> {
+        self.tokens.get(given).filter(|token| token.expires.is_none_or(|end| clock::now() < end))
+    }
+
+    /// Keeps what happened to an issue.
+    pub(super) fn note_event(
+        &mut self,
+        full_name: &str,
+        issue: u64,
+        actor: &str,
+        kind: &'static str,
+        label: Option<&str>,
+    ) {
+        let id = self.next_id();
+        let (actor, label) = (actor.to_owned(), label.map(str::to_owned));
+        let event = IssueEvent { id, issue, actor, kind, label, created: clock::now() };
+        if let Some(repository) = self.repository_mut(full_name) {
+            repository.events.push(event);
+        }
     }
 
     pub(super) fn add_issue(
@@ -226,7 +284,7 @@ impl State {
         body: Option<&str>,
         labels: &[String],
     ) -> Option<u64> {
-        self.user(author, "User");
+        self.user(author, if author.ends_with("[bot]") { "Bot" } else { "User" });
         let id = self.next_id();
         for label in labels {
             self.ensure_label(full_name, label);
@@ -252,6 +310,9 @@ impl State {
                 gone: false,
             },
         );
+        for label in labels {
+            self.note_event(full_name, number, author, "labeled", Some(label));
+        }
         Some(number)
     }
 
@@ -275,7 +336,7 @@ impl State {
         body: &str,
         wire: bool,
     ) -> Option<u64> {
-        self.user(author, "User");
+        self.user(author, if author.ends_with("[bot]") { "Bot" } else { "User" });
         let id = self.next_id();
         let now = clock::now();
         let repository = self.repository_mut(full_name)?;

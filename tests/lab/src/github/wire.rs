@@ -13,7 +13,7 @@ use super::api::{self, Call};
 use super::fault::{self, Fault};
 use super::reply::{Page, Reply};
 use super::state::Token;
-use super::{Exchange, Shared, contract, smart_http};
+use super::{Exchange, Shared, apps, contract, smart_http};
 use crate::clock::now;
 use crate::http::{Hangup, Response, cut, full, hex, query_pairs, whole};
 
@@ -120,6 +120,8 @@ async fn rest_interface(
     }
     match fault {
         Some(Fault::AnswerLost) => Err(Hangup),
+        // There is no body to cut.
+        Some(Fault::CutBody) if matches!(answer.status().as_u16(), 204 | 304) => Err(Hangup),
         Some(Fault::CutBody) => {
             let bytes = serde_json::to_vec(&reply.body).unwrap_or_default();
             let length = bytes.len();
@@ -155,7 +157,12 @@ async fn carry_out(
     body: &[u8],
     given: Option<&str>,
 ) -> (Reply, Option<Token>) {
-    let token = given.and_then(|given| shared.state().tokens.get(given).cloned());
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    if segments[0] == "app" {
+        let body = serde_json::from_slice(body).unwrap_or(Value::Null);
+        return (apps::dispatch(shared, method, &segments, &body, given), None);
+    }
+    let token = given.and_then(|given| shared.state().token(given).cloned());
     if given.is_some() && token.is_none() {
         return (Reply::error(401, "Bad credentials"), None);
     }
@@ -169,7 +176,6 @@ async fn carry_out(
             Err(_) => return (Reply::error(400, "Problems parsing JSON"), token),
         },
     };
-    let segments = path.trim_start_matches('/').split('/').collect();
     let call = Call { shared, method, segments, query, body, token: token.clone() };
     let reply = api::dispatch(&call).await;
     (reply, token)
@@ -216,7 +222,7 @@ fn http(
 }
 
 fn limit_headers(shared: &Shared, answer: &mut Response, given: Option<&str>, fault: &Option<Fault>) {
-    let token = given.and_then(|given| shared.state().tokens.get(given).cloned());
+    let token = given.and_then(|given| shared.state().token(given).cloned());
     let (limit, used, reset) = token.map_or((60, 1, now() + 3_600), |token| (token.limit, token.used, token.reset));
     let (mut remaining, mut reset) = (limit.saturating_sub(used), reset);
     if let Some(Fault::PrimaryLimit { seconds }) = fault {
@@ -285,7 +291,13 @@ fn plain(status: u16, text: &str) -> Response {
 
 impl Shared {
     fn take_fault(&self, method: &str, path: &str) -> Option<Fault> {
-        fault::take(&mut self.book().faults, method, path)
+        let mut book = self.book();
+        let ordered = fault::take(&mut book.faults, method, path);
+        ordered.or_else(|| {
+            let (chaos, number) = book.chaos.as_mut()?;
+            *number += 1;
+            chaos.fault(*number)
+        })
     }
 
     /// Counts one request against the token's limit.

@@ -1,0 +1,9 @@
+//! The service: its rules as tables, and the real binary against the lab's GitHub and model server.
+
+mod config;
+mod control;
+mod http;
+mod intake;
+mod policy;
+mod trust;
+mod world;
