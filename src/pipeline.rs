@@ -317,7 +317,8 @@ impl Services {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> Result<T, Halt> {
         let started = Instant::now();
-        let work = work.instrument(crate::logging::stage_span(stage.name()));
+        // On the heap: stages are large, and each layer around one would hold it again on the stack of a worker.
+        let work = Box::pin(work).instrument(crate::logging::stage_span(stage.name()));
         self.events.emit(Event::StageStarted { stage });
         effect::in_stage(stage);
         // Solving has the time of the whole task, and ends in time by itself.
