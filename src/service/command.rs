@@ -50,6 +50,9 @@ pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Sai
             Request::Retry if record.state == State::Refused => {
                 tracing::debug!(%issue, "/retry of a text that was refused: the label is to be set again");
             }
+            Request::Retry if record.state == State::Running && record.cancel.is_some() => {
+                anyhow::bail!("{issue} is still being stopped; its /retry is read again");
+            }
             Request::Retry => {
                 let queued = service.store.retry(record.key, "somebody asked for it with /retry").await?;
                 tracing::info!(%issue, queued, "/retry");

@@ -6,14 +6,17 @@
 //! Dropping a big folder takes no longer than an interrupted program may: the rest is removed while the program goes on,
 //! and what is left when it ends is swept at the next start.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal};
 
 use super::error::WorkspaceError;
 
@@ -116,11 +119,28 @@ pub(super) fn sweep(temporary: &Path) -> usize {
         // Only real folders of this user: the temporary folder may be shared.
         let fits = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == ours);
         if fits && is_abandoned(&entry.path()) {
+            end_orphans(&entry.path());
             remove_tree(&entry.path());
             swept += 1;
         }
     }
     swept
+}
+
+/// Ends what a killed process has left running: those of this user whose home or temporary folder lies in `folder`.
+fn end_orphans(folder: &Path) {
+    let Ok(folder) = folder.canonicalize() else { return };
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let process = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let (Some(process), Ok(environment)) = (process, fs::read(entry.path().join("environ"))) else { continue };
+        let is_orphan = environment.split(|byte| *byte == 0).any(|variable| {
+            let value = variable.strip_prefix(b"HOME=").or_else(|| variable.strip_prefix(b"TMPDIR="));
+            value.is_some_and(|value| Path::new(OsStr::from_bytes(value)).starts_with(&folder))
+        });
+        if is_orphan && let Err(error) = rustix::process::kill_process(process, Signal::KILL) {
+            tracing::debug!(?process, %error, "cannot end what a killed process has left running");
+        }
+    }
 }
 
 /// Removes a folder and all in it, also where a test run took away the permissions. Never follows a link.

@@ -202,12 +202,6 @@ impl Service {
         }
     }
 
-    /// Kills it at once.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
     /// Stops it as an operator does.
     pub async fn stop(mut self) -> Result<(), String> {
         kill(self.child.id(), "TERM");

@@ -45,7 +45,7 @@ impl World {
         place.set("DISPATCH_REPO", "acme/widgets");
         place.set("RETRY_DELAY_SECONDS", "1");
         place.set("LLM_API_ENDPOINT", "http://127.0.0.1:1/v1");
-        let tests = "[repositories.\"acme/widgets\"]\ntest_command = \"true\"\n";
+        let tests = "[github]\nwrite_spacing_ms = 0\n[repositories.\"acme/widgets\"]\ntest_command = \"true\"\n";
         let path = place.write("patchwright.toml", &format!("{file}\n{tests}"));
         place.set("PATCHWRIGHT_CONFIG", path);
         let world = Self { lab, place };
