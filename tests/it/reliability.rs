@@ -2,5 +2,6 @@
 //!
 //! Each test here asks the same questions at the end: is nothing lost, nothing doubled, nothing left behind?
 
+mod chaos;
 mod crash;
 mod station;

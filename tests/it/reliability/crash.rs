@@ -87,9 +87,8 @@ async fn crash(point: &str) -> Result<(), String> {
     let mut station = Station::new("").await;
     let id = station.dispatch();
     let mut service = station.start(&[("PATCHWRIGHT_CRASH_AT", point)]);
-    let died = service.crashed().await.map_err(|error| format!("{error}; the point was not met"));
-    if died.is_err() {
-        return Err(format!("{}\n{}", died.unwrap_err(), station.log()));
+    if let Err(error) = service.crashed().await {
+        return Err(format!("{error}; the point was not met\n{}", station.log()));
     }
     let service = station.start(&[]);
     let ended = match station.until_all_ended(ENDING).await {

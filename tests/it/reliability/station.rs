@@ -69,11 +69,21 @@ impl Station {
     /// Dispatches a task in the backend's format whose patch adds a file of its own; its id.
     pub fn dispatch(&mut self) -> String {
         let number = self.tasks.len() + 1;
+        self.dispatch_text(&format!(
+            "Add a note.\n\n```diff\n--- /dev/null\n+++ b/notes/{number}.txt\n@@ -0,0 +1 @@\n+Note {number}\n```"
+        ))
+    }
+
+    /// Dispatches a task for the model, which is to write `notes/N.txt`.
+    pub fn dispatch_to_model(&mut self) -> String {
+        let number = self.tasks.len() + 1;
+        self.dispatch_text(&format!("Write `Note {number}` into notes/{number}.txt."))
+    }
+
+    fn dispatch_text(&mut self, instruction: &str) -> String {
+        let number = self.tasks.len() + 1;
         // The first eight characters, which branches are named by, differ.
         let id = format!("{number:08x}-0000-4000-8000-{number:012x}");
-        let instruction = format!(
-            "Add a note.\n\n```diff\n--- /dev/null\n+++ b/notes/{number}.txt\n@@ -0,0 +1 @@\n+Note {number}\n```"
-        );
         let body = format!(
             "# Agent Task Delegation\n\n**Task ID:** `{id}`\n**User ID:** `user-1`\n\n## Instructions\n\n{instruction}\n\n\
              ---\n\n<!-- agent_task_metadata\n{{\"task_id\": \"{id}\", \"user_id\": \"user-1\", \"provider\": \

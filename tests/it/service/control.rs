@@ -70,7 +70,8 @@ async fn a_comment_of_somebody_who_may_write_stops_its_task() {
     world.until(&running, "it has stopped again", |world| !world.has_label(issue, "agent-running"));
     let log = running.stop();
     assert_eq!(world.pulls(), 1, "{log}");
-    (world.comments(issue), world.comments(other));
+    world.comments(issue);
+    world.comments(other);
     world.assert_well(&[log]);
 }
 

@@ -102,7 +102,7 @@ async fn health_says_what_is_down() {
         let answer = running.get("/readyz");
         answer.status == 503 && answer.body.contains("\"model\":{\"state\":\"down\"")
     });
-    world.lab.github.revoke_token(&world.lab.github.token().to_owned());
+    world.lab.github.revoke_token(world.lab.github.token());
     world.until(&running, "the forge is missed", |_| {
         running.get("/readyz").body.contains("\"github\":{\"state\":\"down\",\"reason\":\"acme/widgets: ")
     });
