@@ -111,7 +111,7 @@ impl Station {
 
     /// The tasks as the queue has them, by id.
     pub fn queue(&self) -> BTreeMap<String, Value> {
-        let listed = self.place.run(&["tasks", "list", "--json"]);
+        let listed = self.place.run(&["tasks", "list", "--json", "--limit", "0"]);
         assert_eq!(listed.code, Some(0), "{listed:#?}");
         let rows: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
         rows.into_iter().map(|row| (row["id"].as_str().unwrap_or_default().to_owned(), row)).collect()
