@@ -39,7 +39,7 @@ use protocol::{Said, read_text, without_thinking};
 use stuck::Circles;
 use text::{clip, elide};
 use tools::{FinishArguments, Tool};
-use whole_file::WholeFile;
+use whole_file::{Way, WholeFile};
 
 /// How many replies in a row may hold nothing that can be acted on.
 const MOST_UNUSABLE: u32 = 3;
@@ -185,8 +185,9 @@ impl<'a> Agent<'a> {
             Protocol::WholeFile => {
                 let shown = shown::select(files, &walk, brief, model.window());
                 history.push(Message::System { content: prompts.whole_system()? });
-                history.push(Message::User { content: prompts.whole_task(brief, &shown)? });
-                (Some(WholeFile::new(brief, &shown)), Vec::new())
+                let first = prompts.whole_task(brief, &shown)?;
+                history.push(Message::User { content: first.clone() });
+                (Some(WholeFile::new(brief, &shown, first)), Vec::new())
             }
         };
         let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
@@ -255,7 +256,10 @@ impl<'a> Agent<'a> {
         let text = match &mut self.whole_file {
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
-                self.prompts.whole_rejected(whole_file.next_way(), &feedback, &self.task)?
+                match whole_file.next_way() {
+                    Way::Anew => return self.begin_anew(&feedback),
+                    Way::Repair => self.prompts.whole_rejected(&feedback, &self.task)?,
+                }
             }
             None => self.prompts.rejected(feedback)?,
         };

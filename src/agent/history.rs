@@ -1,4 +1,4 @@
-//! The conversation, append-only: it is exactly what is sent, so a server's prefix cache always fits.
+//! The conversation, append-only until it begins anew: it is exactly what is sent, so a server's prefix cache fits.
 
 use crate::event::{Event, Events};
 use crate::model::{Call, Message};
@@ -39,6 +39,12 @@ impl History {
             })
             .collect();
         self.push(Message::Assistant { content, calls });
+    }
+
+    /// Begins a new conversation: only the first message stays.
+    pub(super) fn restart(&mut self) {
+        self.messages.truncate(1);
+        self.bytes = self.messages.iter().map(length).sum();
     }
 
     pub(super) fn messages(&self) -> &[Message] {

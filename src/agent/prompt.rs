@@ -27,7 +27,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 15] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -42,6 +42,7 @@ const BUILT_IN: [(&str, &str); 14] = [
     ("whole_task.md", include_str!("../../prompts/whole_task.md")),
     ("whole_again.md", include_str!("../../prompts/whole_again.md")),
     ("whole_rejected.md", include_str!("../../prompts/whole_rejected.md")),
+    ("whole_anew.md", include_str!("../../prompts/whole_anew.md")),
 ];
 
 /// The templates, ready to render.
@@ -102,9 +103,14 @@ impl Prompts {
         self.render("whole_again.md", context! { problem => problem, task => task })
     }
 
-    /// What rejected the change, and the `way`, from 0, in which the model is asked again.
-    pub(super) fn whole_rejected(&self, way: usize, feedback: &str, task: &str) -> Result<String, AgentError> {
-        self.render("whole_rejected.md", context! { way => way, feedback => feedback, task => task })
+    /// What rejected the change that the model is to repair.
+    pub(super) fn whole_rejected(&self, feedback: &str, task: &str) -> Result<String, AgentError> {
+        self.render("whole_rejected.md", context! { feedback => feedback, task => task })
+    }
+
+    /// The first message again, with what became of the try before.
+    pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
+        self.render("whole_anew.md", context! { first => first, problem => problem })
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {

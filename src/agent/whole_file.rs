@@ -16,7 +16,7 @@ use serde_json::json;
 use super::act::milliseconds_since;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, read_files};
 use super::shown::{Shown, text_of};
-use super::text::{clip, elide};
+use super::text::{clip, elide, keep_tail};
 use super::tools::{self, Action, Answer, WriteArguments};
 use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
 use crate::event::Event;
@@ -26,6 +26,10 @@ use crate::workspace::RelativePath;
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
 const TOKENS_FOR_NEW_FILES: usize = 1_500;
+/// The most of what was wrong that goes into a conversation that begins anew: its end, where the reason stands.
+const MOST_PROBLEM_BYTES: usize = 600;
+/// The largest file that is rewritten as a whole; it must be shown as a whole before.
+const MOST_ORIGINAL_BYTES: u64 = 1 << 20;
 /// The most of a reply that goes back into the history.
 const MOST_HISTORY_BYTES: usize = 24_000;
 
@@ -39,8 +43,21 @@ pub(super) struct WholeFile {
     /// The task asks for a test, and there is none yet.
     lacks_test: bool,
     rejections: usize,
+    /// The first message, for a conversation that begins anew.
+    first: String,
+    /// By path, as it was before any change; `None`: it was not there.
+    before: BTreeMap<String, Option<Vec<u8>>>,
     /// What the last feedback lacks, in one sentence.
     hint: Option<String>,
+}
+
+/// How the model is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In a new conversation, on the files as they were.
+    Anew,
+    /// In the same conversation, with what the tests said.
+    Repair,
 }
 
 /// What became of the files of a reply.
@@ -52,7 +69,7 @@ struct Applied {
 }
 
 impl WholeFile {
-    pub(super) fn new(brief: &Brief, shown: &Shown) -> Self {
+    pub(super) fn new(brief: &Brief, shown: &Shown, first: String) -> Self {
         let named: Vec<&str> = shown.files.iter().filter(|file| file.is_named).map(|file| file.path.as_str()).collect();
         let asks_for_test = brief.instruction.to_ascii_lowercase().contains("test");
         Self {
@@ -60,6 +77,8 @@ impl WholeFile {
             only_named: if let [only] = named[..] { Some(only.to_owned()) } else { None },
             lacks_test: brief.test_command.is_none() && asks_for_test,
             rejections: 0,
+            first,
+            before: BTreeMap::new(),
             hint: None,
         }
     }
@@ -95,10 +114,11 @@ impl WholeFile {
         }
     }
 
-    /// Which way of asking comes next, from 0: the same question again brings the same answer.
-    pub(super) fn next_way(&mut self) -> usize {
+    /// What follows a rejection: a model that errs seldom finds its own error, so the first thing is another try, the
+    /// second to repair that one, and so on.
+    pub(super) fn next_way(&mut self) -> Way {
         self.rejections += 1;
-        self.rejections - 1
+        if self.rejections % 2 == 1 { Way::Anew } else { Way::Repair }
     }
 }
 
@@ -125,6 +145,30 @@ fn defines(content: &str, name: &str) -> bool {
 }
 
 impl Agent<'_> {
+    /// Puts the files back, and asks the first question again, with the end of what was wrong with the last answer.
+    pub(super) fn begin_anew(&mut self, problem: &str) -> Result<(), AgentError> {
+        let Some(whole_file) = &mut self.whole_file else { return Ok(()) };
+        for (path, content) in std::mem::take(&mut whole_file.before) {
+            let Ok(relative) = RelativePath::parse(&path) else { continue };
+            match content {
+                Some(content) => {
+                    self.files.write(&relative, &content)?;
+                    whole_file.known.insert(path.clone(), text_of(&self.files, &relative).unwrap_or_default());
+                }
+                None => {
+                    self.files.remove(&relative)?;
+                    whole_file.known.remove(&path);
+                    self.seen.remove(&path);
+                }
+            }
+        }
+        self.written.clear();
+        let text = self.prompts.whole_anew(&whole_file.first, &keep_tail(problem.trim(), MOST_PROBLEM_BYTES))?;
+        self.history.restart();
+        self.history.push(Message::User { content: text });
+        Ok(())
+    }
+
     pub(super) async fn act_on_whole_files(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
         let was_cut = reply.finish_reason == "length";
         let mut written = read_files(&reply.content, was_cut);
@@ -154,6 +198,10 @@ impl Agent<'_> {
         let text = self.prompts.whole_again(&problem, &self.task)?;
         self.history.push(Message::User { content: text });
         self.unusable = if applied.changed { 0 } else { self.unusable + 1 };
+        // Once more from the beginning, before it counts as stuck.
+        if self.unusable + 1 == MOST_UNUSABLE {
+            self.begin_anew(&problem)?;
+        }
         let is_stuck = self.unusable >= MOST_UNUSABLE;
         let reason = format!("{MOST_UNUSABLE} replies in a row held no file that changes anything");
         Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { reason })))
@@ -248,6 +296,9 @@ impl Agent<'_> {
         let arguments = json!({ "path": path });
         self.events.emit(Event::Call { step, tool: "write".into(), arguments });
         let begun = Instant::now();
+        // What cannot be read is refused below, or is not there.
+        let original =
+            RelativePath::parse(&path).ok().and_then(|path| self.files.read(&path, MOST_ORIGINAL_BYTES).ok());
         let write = WriteArguments { path: path.clone(), content: file.content.clone() };
         let protected = if self.seen.insert(path.clone()) { tools::protect_unseen(&self.files, &write)? } else { None };
         let answer = match protected {
@@ -261,6 +312,9 @@ impl Agent<'_> {
             applied.problems.push(answer.text);
         } else if let Some(whole_file) = &mut self.whole_file {
             applied.changed |= answer.changed;
+            if answer.changed {
+                whole_file.before.entry(path.clone()).or_insert(original);
+            }
             whole_file.known.insert(path, file.content.clone());
         }
         Ok(())

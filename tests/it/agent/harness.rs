@@ -198,6 +198,16 @@ impl Setup {
         assert!(self.sandbox.expected.lock().unwrap().is_empty(), "commands are left over");
     }
 
+    /// The last message of each request.
+    pub fn asked(&self) -> Vec<String> {
+        let requests = self.model.requests.lock().unwrap();
+        let last = requests.iter().filter_map(|(messages, _)| match messages.last()? {
+            Message::User { content } | Message::Tool { content, .. } => Some(content.clone()),
+            Message::Assistant { .. } | Message::System { .. } => None,
+        });
+        last.collect()
+    }
+
     /// What the model was told after its turns: all messages of the last request that are no replies, but the first two.
     pub fn told(&self) -> Vec<String> {
         let requests = self.model.requests.lock().unwrap();

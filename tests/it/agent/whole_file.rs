@@ -186,19 +186,30 @@ async fn files_that_change_anything_end_the_turn() {
 }
 
 #[tokio::test]
-async fn what_rejected_a_change_goes_back_in_another_way_each_time() {
-    let setup = setup([says(THREE), says("a.txt\n```\nfour\n```"), says("a.txt\n```\nfive\n```")]);
+async fn a_rejected_change_is_tried_anew_on_the_files_as_they_were_and_then_repaired() {
+    let both = "a.txt\n```\nfour\n```\nnew.txt\n```\nnew\n```";
+    let setup = setup([says(both), says(THREE), says("a.txt\n```\nfive\n```")]);
+    std::fs::write(setup.path().join("a.txt"), "one\r\ntwo\r\n").unwrap();
     let mut agent = setup.agent();
-    for _ in 0..2 {
-        assert!(is_finish(&agent.run().await.unwrap()));
-        agent.reject("The tests fail: 1 != 2").unwrap();
-    }
+    assert!(is_finish(&agent.run().await.unwrap()));
+    assert_eq!(setup.file("a.txt"), "four\r\n");
+    agent.reject("The tests fail: 1 != 2").unwrap();
+    assert_eq!(setup.file("a.txt"), "one\r\ntwo\r\n", "as it was, byte for byte");
+    assert!(!setup.path().join("new.txt").exists());
+    assert!(agent.report().written_paths.is_empty());
+    assert!(is_finish(&agent.run().await.unwrap()));
+    agent.reject("The tests fail: 3 != 4").unwrap();
+    assert_eq!(setup.file("a.txt"), "one\r\nthree\r\n", "what is to be repaired stays");
     assert!(is_finish(&agent.run().await.unwrap()));
     setup.assert_used();
-    let told = setup.told();
-    assert!(told.iter().all(|text| text.contains("1 != 2") && text.contains("Change two to three.")), "{told:#?}");
-    assert_eq!(told.len(), 2);
-    assert_ne!(told[0], told[1]);
+    let requests = setup.model.requests.lock().unwrap();
+    let lengths: Vec<usize> = requests.iter().map(|(messages, _)| messages.len()).collect();
+    assert_eq!(lengths, [2, 2, 4], "a new conversation, then a longer one");
+    let Message::User { content: anew } = &requests[1].0[1] else { panic!("the task") };
+    let Message::User { content: first } = &requests[0].0[1] else { panic!("the task") };
+    assert!(anew.starts_with(first.trim_end()) && anew.contains("1 != 2") && !anew.contains("four"), "{anew}");
+    let Message::User { content: repair } = &requests[2].0[3] else { panic!("the feedback") };
+    assert!(repair.contains("3 != 4") && repair.contains("Change two to three."), "{repair}");
 }
 
 #[tokio::test]
@@ -253,8 +264,8 @@ async fn lines_left_out_and_empty_blocks_change_nothing() {
     let setup = setup([says("a.txt\n```\n# ... existing code ...\nthree\n```"), says("a.txt\n```\n```"), says(THREE)]);
     let (pause, _) = setup.run().await;
     assert!(is_finish(&pause.unwrap()));
-    let told = setup.told();
-    assert!(told[0].contains("left out") && told[1].contains("its block is empty"), "{told:?}");
+    let asked = setup.asked();
+    assert!(asked[1].contains("left out") && asked[2].contains("its block is empty"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -274,8 +285,9 @@ async fn replies_without_a_change_end_the_run() {
     let Pause::Stopped(StopReason::Stuck { reason }) = pause.unwrap() else { panic!("stuck") };
     assert!(reason.contains("no file that changes anything"), "{reason}");
     assert_eq!(setup.file("a.txt"), "one\ntwo\n");
-    let told = setup.told();
-    assert!(told[0].contains("has no file") && told[1].contains("read so already"), "{told:?}");
+    let asked = setup.asked();
+    assert!(asked[1].contains("has no file"), "{asked:?}");
+    assert!(asked[2].starts_with(asked[0].trim_end()) && asked[2].contains("read so already"), "anew: {asked:?}");
 }
 
 #[tokio::test]
@@ -293,10 +305,12 @@ async fn a_name_that_the_tests_did_not_find_is_found_for_the_model() {
     let both = "sum.py\n```\ndef sum_up(n):\n    return n\n```\ntest_sum.py\n```\nsum_up(1)\n```";
     let setup = setup([says(both), says(both), says("test_sum.py\n```\nfrom sum import sum_up\nsum_up(1)\n```")]);
     let mut agent = setup.agent();
-    assert!(is_finish(&agent.run().await.unwrap()));
-    agent.reject("NameError: name 'sum_up' is not defined").unwrap();
+    for _ in 0..2 {
+        assert!(is_finish(&agent.run().await.unwrap()));
+        agent.reject("NameError: name 'sum_up' is not defined").unwrap();
+    }
     assert!(is_finish(&agent.run().await.unwrap()));
     setup.assert_used();
-    let told = setup.told();
-    assert!(told.iter().all(|text| text.contains("`sum_up` is defined in sum.py.")), "{told:#?}");
+    let asked = setup.asked();
+    assert!(asked[1..].iter().all(|text| text.contains("`sum_up` is defined in sum.py.")), "{asked:#?}");
 }
