@@ -106,7 +106,9 @@ impl WholeFile {
     pub(super) fn explain(&mut self, feedback: &str) -> String {
         self.hint = undefined_name(feedback).and_then(|name| {
             let (path, _) = self.known.iter().find(|(_, content)| defines(content, name))?;
-            Some(format!("`{name}` is defined in {path}. The file that uses it must import it from there."))
+            let line = python_import(path, name).map(|line| format!(", with this line at its top: `{line}`"));
+            let line = line.unwrap_or_default();
+            Some(format!("`{name}` is defined in {path}. The file that uses it must import it from there{line}."))
         });
         match &self.hint {
             Some(hint) => format!("{feedback}\n\n{hint}"),
@@ -131,6 +133,12 @@ fn undefined_name(feedback: &str) -> Option<&str> {
     };
     let found = ["NameError: name '", "ReferenceError: ", "undefined: ", "cannot find function `"];
     found.into_iter().find_map(behind).filter(|name| !name.is_empty())
+}
+
+/// The line that imports `name` from a Python file.
+fn python_import(path: &str, name: &str) -> Option<String> {
+    let module = path.strip_suffix(".py")?.replace('/', ".");
+    Some(format!("from {module} import {name}"))
 }
 
 /// Whether a file defines `name`, as most languages write it.

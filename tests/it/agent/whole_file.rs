@@ -312,5 +312,7 @@ async fn a_name_that_the_tests_did_not_find_is_found_for_the_model() {
     assert!(is_finish(&agent.run().await.unwrap()));
     setup.assert_used();
     let asked = setup.asked();
-    assert!(asked[1..].iter().all(|text| text.contains("`sum_up` is defined in sum.py.")), "{asked:#?}");
+    let hint = "`sum_up` is defined in sum.py. The file that uses it must import it from there, with this line at its \
+                top: `from sum import sum_up`.";
+    assert!(asked[1..].iter().all(|text| text.contains(hint)), "{asked:#?}");
 }
