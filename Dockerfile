@@ -23,7 +23,7 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home --shell /usr/sbin/nologin patchwright \
     && install --directory --owner=patchwright --group=patchwright --mode=0700 /var/lib/patchwright
 COPY --from=build /source/target/release/patchwright /usr/local/bin/patchwright
-ENV WORKSPACE_DIR=/var/lib/patchwright PATCHWRIGHT_LISTEN=0.0.0.0:8787 HEALTH_CHECK_PORT=8080
+ENV WORKSPACE_DIR=/var/lib/patchwright PATCHWRIGHT_STATE_DIR=/var/lib/patchwright/state PATCHWRIGHT_LISTEN=0.0.0.0:8787 HEALTH_CHECK_PORT=8080
 VOLUME /var/lib/patchwright
 EXPOSE 8080 8787 9090
 USER 10001:10001

@@ -118,6 +118,7 @@ fn compose_hands_the_references_environment_over_and_keeps_the_container_small()
         "LOG_OUTPUT",
         "METRICS_PORT",
         "PATCHWRIGHT_LISTEN",
+        "PATCHWRIGHT_STATE_DIR",
         "WORKSPACE_DIR",
     ];
     assert_eq!(set, BTreeSet::from(of_the_container));
