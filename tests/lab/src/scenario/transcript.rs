@@ -104,6 +104,9 @@ fn render_model(requests: &[Value], text: &mut String) {
     }
 }
 
+/// What a command says of the machine at such a length differs by a line from run to run.
+const MANY: usize = 50;
+
 fn short(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let kept: String = line.chars().take(100).collect();
@@ -111,7 +114,8 @@ fn short(text: &str) -> String {
     match (kept.len() < line.len(), more) {
         (false, 0) => kept,
         (true, 0) => format!("{kept}..."),
-        (_, more) => format!("{kept} (+{more} lines)"),
+        (_, more) if more < MANY => format!("{kept} (+{more} lines)"),
+        (_, _) => format!("{kept} (+many lines)"),
     }
 }
 
