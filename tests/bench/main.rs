@@ -31,6 +31,12 @@ struct Options {
     /// Tasks that the group `idle` works before the second look
     #[arg(long, default_value_t = 300)]
     finished: u32,
+    /// Polls of the group `polls`
+    #[arg(long, default_value_t = 1_000)]
+    polls: usize,
+    /// Open tasks of the group `backlog`
+    #[arg(long, default_value_t = 3_000)]
+    backlog: u32,
     /// How long the group `soak` takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..))]
     minutes: u32,
@@ -42,8 +48,10 @@ struct Options {
     bench: bool,
 }
 
-const GROUPS: [&str; 8] = ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "soak"];
-const DEFAULT_GROUPS: [&str; 7] = ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle"];
+const GROUPS: [&str; 10] =
+    ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "soak"];
+const DEFAULT_GROUPS: [&str; 9] =
+    ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "polls", "backlog"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -69,6 +77,12 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("idle") {
         service::measure_idle(&mut figures, options.finished).await.context("idle")?;
+    }
+    if wanted("polls") {
+        service::measure_polls(&mut figures, options.polls).await.context("polls")?;
+    }
+    if wanted("backlog") {
+        service::measure_backlog(&mut figures, options.backlog).await.context("backlog")?;
     }
     if wanted("soak") {
         service::soak(&mut figures, options.minutes).await.context("soak")?;

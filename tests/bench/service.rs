@@ -25,14 +25,14 @@ pub async fn measure_throughput(figures: &mut Figures) -> anyhow::Result<()> {
         let mut place = Place::new().await?;
         // The mirror is there from here on.
         place.dispatch(1);
-        let mut service = place.start(workers, false)?;
+        let mut service = place.start(workers, Hearing::Polls)?;
         place.until_done(1).await?;
         let begun = Instant::now();
         place.dispatch(tasks);
         place.until_done(1 + tasks).await?;
         let seconds = begun.elapsed().as_secs_f64();
         service.stop().await?;
-        place.check(1 + tasks)?;
+        place.check()?;
         match workers {
             1 => {
                 let each = seconds * 1e3 / f64::from(tasks);
@@ -46,119 +46,189 @@ pub async fn measure_throughput(figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long webhooks wait for their answer and for their task, at 200 a second; and one at a time until it is claimed.
+/// How long webhooks wait for their answer and for their task: one at a time, and at 200 a second of which one in forty
+/// is a task, so that there is always a free worker; and with a burst of tasks, which queue up behind the workers.
 pub async fn measure_webhooks(figures: &mut Figures) -> anyhow::Result<()> {
     const GROUP: &str = "webhooks";
+    const RATE: u32 = 200;
+    const TASK_EACH: u32 = 40;
+    const SECONDS: u32 = 20;
     let mut place = Place::new().await?;
     place.dispatch(1);
-    let mut service = place.start(8, true)?;
+    let mut service = place.start(8, Hearing::Webhooks)?;
     place.until_done(1).await?;
-    // One at a time: a free worker claims at once.
-    let mut claimed = Vec::new();
-    for done in 0..40 {
-        let sent = now();
-        let id = place.dispatch(1).pop().context("no task")?;
-        place.until_done(2 + done).await?;
-        let row = place.row(&id).await?;
-        claimed.push(row["started_at"].as_f64().context("it was never claimed")? - sent);
-    }
-    figures.add(GROUP, "webhook to claimed, one at a time: p99", Unit::Milliseconds, vec![p99(&claimed)], Some(50.0));
-    // 200 a second for three seconds: they queue up behind the workers, so what counts is when they can be claimed.
-    let mut pace = tokio::time::interval(Duration::from_millis(5));
     let mut sent = Vec::new();
+    for _ in 0..40 {
+        sent.push((place.dispatch_one(), now()));
+        place.until_done(place.count).await?;
+    }
+    let claimed = place.waited(&sent, "started_at").await?;
+    figures.add(GROUP, "webhook to claimed, one at a time: p99", Unit::Milliseconds, vec![p99(&claimed)], Some(50.0));
+    sent.clear();
+    let bystander = place.lab.github.create_issue(DISPATCH, lab::github::BOT, "Not a task", Some("Talk."), &[]);
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / RATE);
+    for tick in 0..RATE * SECONDS {
+        pace.tick().await;
+        if tick % TASK_EACH == 0 {
+            sent.push((place.dispatch_one(), now()));
+        } else {
+            let text = format!("Talk number {tick}.");
+            place.lab.github.edit_issue(DISPATCH, bystander, lab::github::BOT, &text);
+        }
+    }
+    place.until_done(place.count).await?;
+    let claimed = place.waited(&sent, "started_at").await?;
+    figures.add(GROUP, "webhook to claimed, 200 a second: p99", Unit::Milliseconds, vec![p99(&claimed)], Some(50.0));
+    sent.clear();
+    // 200 tasks a second for three seconds: more than can be worked, so what counts is when they stand in the queue.
     for _ in 0..600 {
         pace.tick().await;
-        let at = now();
-        sent.push((place.dispatch(1).pop().context("no task")?, at));
+        sent.push((place.dispatch_one(), now()));
     }
-    place.until_done(41 + 600).await?;
-    let rows = place.rows().await?;
-    let mut admitted = Vec::new();
-    for (id, at) in &sent {
-        let row = rows.iter().find(|row| row["id"] == id.as_str()).context("a webhook got lost")?;
-        admitted.push(row["admitted_at"].as_f64().context("it was never taken in")? - at);
-    }
-    let name = "webhook to queued, 200 a second: p99";
-    figures.add(GROUP, name, Unit::Milliseconds, vec![p99(&admitted)], Some(50.0));
-    let lost = place.lab.github.deliveries().iter().filter(|delivery| delivery.status != Some(202)).count();
+    place.until_done(place.count).await?;
+    let queued = place.waited(&sent, "admitted_at").await?;
+    let name = "webhook to queued, 200 tasks a second: p99";
+    figures.add(GROUP, name, Unit::Milliseconds, vec![p99(&queued)], Some(50.0));
+    let deliveries = place.lab.github.deliveries();
+    let answered: Vec<f64> = deliveries.iter().filter_map(|one| one.answered_in).map(milliseconds).collect();
+    figures.add(GROUP, "answer to a webhook: median", Unit::Milliseconds, answered.clone(), Some(10.0));
+    figures.add(GROUP, "answer to a webhook: p99", Unit::Milliseconds, vec![p99(&answered)], None);
+    let lost = deliveries.iter().filter(|delivery| delivery.status != Some(202)).count();
     figures.add(GROUP, "webhooks not taken in", Unit::Count, vec![lost as f64], Some(0.0));
     service.stop().await?;
-    place.check(41 + 600)
+    place.check()
 }
 
 /// Memory, descriptors and counted requests of a service that has nothing to do, and has had much to do.
 pub async fn measure_idle(figures: &mut Figures, finished: u32) -> anyhow::Result<()> {
     const GROUP: &str = "idle";
     let mut place = Place::new().await?;
-    place.dispatch(1);
-    let mut service = place.start(8, false)?;
-    place.until_done(1).await?;
+    // Each worker has been at work.
+    place.dispatch(20);
+    let mut service = place.start(8, Hearing::Polls)?;
+    place.until_done(20).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let first = service.look()?;
-    figures.add(GROUP, "memory after the first task", Unit::Mebibytes, vec![first.memory], Some(25.0));
-    let before = place.lab.github.token_state(place.lab.github.token()).context("no token")?.used;
-    let polls = place.lab.github.exchanges().len();
+    figures.add(GROUP, "memory after the first 20 tasks", Unit::Mebibytes, vec![first.memory], Some(25.0));
+    let before = place.lab.github.counts();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let used = place.lab.github.token_state(place.lab.github.token()).context("no token")?.used - before;
-    let polls = place.lab.github.exchanges().len() - polls;
-    figures.add(GROUP, "requests that GitHub counts, while nothing is new", Unit::Count, vec![used as f64], Some(0.0));
-    figures.add(GROUP, "requests that it does not count, meanwhile", Unit::Count, vec![polls as f64], None);
-    place.dispatch(finished);
-    place.until_done(1 + finished).await?;
+    let after = place.lab.github.counts();
+    let counted = (after.counted - before.counted) as f64;
+    figures.add(GROUP, "requests that GitHub counts, while nothing is new", Unit::Count, vec![counted], Some(0.0));
+    let unchanged = (after.unchanged - before.unchanged) as f64;
+    figures.add(GROUP, "requests that it does not count, meanwhile", Unit::Count, vec![unchanged], None);
+    place.work(finished, Duration::MAX).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let last = service.look()?;
     let name = format!("memory after {finished} more tasks");
     figures.add(GROUP, &name, Unit::Mebibytes, vec![last.memory], Some(25.0));
     let name = format!("file descriptors, more after {finished} tasks");
     figures.add(GROUP, &name, Unit::Count, vec![last.descriptors - first.descriptors], Some(4.0));
-    let size = place.store_size()?;
-    figures.add(GROUP, "the store, KiB a task", Unit::Count, vec![size / 1024.0 / f64::from(1 + finished)], None);
     service.stop().await?;
-    place.check(1 + finished)
+    place.check()
 }
 
-/// Ten minutes of work without a pause: memory and descriptors, minute by minute.
+/// What very many polls leave behind: a hundred dispatch repositories, each looked at once a second.
+pub async fn measure_polls(figures: &mut Figures, polls: usize) -> anyhow::Result<()> {
+    const GROUP: &str = "polls";
+    let mut place = Place::new().await?;
+    for number in 0..100 {
+        let name = format!("acme/dispatch-{number}");
+        place.lab.github.repository(&name).commit("Begin", &[("README.md", "# Tasks\n")]).create().await?;
+        place.watched.push(name);
+    }
+    let mut service = place.start(8, Hearing::Polls)?;
+    let mut looks = Vec::new();
+    // Two requests a poll: issues and comments.
+    for part in 1..=10 {
+        let enough = polls * 2 * part / 10;
+        let done = |github: &lab::GitHub| github.counts().unchanged >= enough;
+        place.until(done).await?;
+        looks.push(service.look()?);
+    }
+    let counted = place.lab.github.counts().counted as f64;
+    figures.add(GROUP, "polls", Unit::Count, vec![polls as f64], None);
+    figures.add(GROUP, "requests that GitHub counted, of 202 first ones", Unit::Count, vec![counted], Some(210.0));
+    figures.add(GROUP, "memory", Unit::Mebibytes, looks.iter().map(|look| look.memory).collect(), Some(25.0));
+    let growth = looks[9].memory - looks[1].memory;
+    figures.add(GROUP, "memory, more after the second tenth", Unit::Mebibytes, vec![growth], Some(1.0));
+    let growth = looks[9].descriptors - looks[1].descriptors;
+    figures.add(GROUP, "file descriptors, more after the second tenth", Unit::Count, vec![growth], Some(0.0));
+    service.stop().await?;
+    place.check()
+}
+
+/// Reading in a dispatch repository that has very many open tasks, while none may begin.
+pub async fn measure_backlog(figures: &mut Figures, open: u32) -> anyhow::Result<()> {
+    const GROUP: &str = "backlog";
+    let mut place = Place::new().await?;
+    place.dispatch(open);
+    place.more_config = "[service]\nfree_mib = 1000000000\n".into();
+    let begun = Instant::now();
+    let mut service = place.start(8, Hearing::Polls)?;
+    while place.rows().await?.len() < open as usize {
+        anyhow::ensure!(begun.elapsed() < LIMIT, "the backlog was not read");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let seconds = begun.elapsed();
+    let counted = place.lab.github.counts().counted as f64;
+    let name = format!("{open} open tasks: read");
+    figures.add(GROUP, &name, Unit::Milliseconds, vec![milliseconds(seconds)], None);
+    let pages = f64::from(open.div_ceil(100));
+    figures.add(GROUP, "requests that GitHub counted", Unit::Count, vec![counted], Some(pages + 5.0));
+    figures.add(GROUP, "memory", Unit::Mebibytes, vec![service.look()?.memory], None);
+    service.stop().await?;
+    place.check_wire()
+}
+
+/// Minutes of work without a pause: memory, descriptors and the store, minute by minute.
 pub async fn soak(figures: &mut Figures, minutes: u32) -> anyhow::Result<()> {
     const GROUP: &str = "soak";
     let mut place = Place::new().await?;
-    let mut service = place.start(8, false)?;
-    let end = Instant::now() + Duration::from_secs(60) * minutes;
-    let (mut looks, mut tasks, mut looked) = (Vec::new(), 0, Instant::now());
-    while Instant::now() < end {
-        place.dispatch(50);
-        tasks += 50;
-        place.until_done(tasks).await?;
-        if looked.elapsed() >= Duration::from_secs(60) {
-            looks.push(service.look()?);
-            looked = Instant::now();
-        }
+    let mut service = place.start(8, Hearing::Polls)?;
+    let begun = Instant::now();
+    let (mut looks, mut stores) = (Vec::new(), Vec::new());
+    for _ in 0..minutes {
+        place.work(u32::MAX, Duration::from_secs(60)).await?;
+        looks.push(service.look()?);
+        stores.push(place.store_size()? / 1024.0 / f64::from(place.count));
     }
-    anyhow::ensure!(looks.len() >= 2, "a soak takes at least two minutes");
-    figures.add(GROUP, "tasks", Unit::Count, vec![f64::from(tasks)], None);
+    let tasks = f64::from(place.count);
+    figures.add(GROUP, "tasks", Unit::Count, vec![tasks], None);
+    figures.add_ratio(GROUP, "tasks a second", tasks / begun.elapsed().as_secs_f64(), Aim::None);
     figures.add(GROUP, "memory", Unit::Mebibytes, looks.iter().map(|look| look.memory).collect(), None);
     let half = looks.len() / 2;
     let median = |part: &[Look]| crate::figures::median(&part.iter().map(|look| look.memory).collect::<Vec<_>>());
     let growth = median(&looks[half..]) - median(&looks[..half]);
     figures.add(GROUP, "memory, more in the second half", Unit::Mebibytes, vec![growth], Some(2.0));
     figures.add(GROUP, "file descriptors", Unit::Count, looks.iter().map(|look| look.descriptors).collect(), None);
-    figures.add(
-        GROUP,
-        "the store, KiB a task",
-        Unit::Count,
-        vec![place.store_size()? / 1024.0 / f64::from(tasks)],
-        None,
-    );
+    figures.add(GROUP, "the store, KiB a task, minute by minute", Unit::Count, stores, None);
     service.stop().await?;
-    place.check(tasks)
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pruned = place.command(&["tasks", "prune", "--older-than", "1s"])?.output().await?;
+    anyhow::ensure!(pruned.status.success(), "{}", String::from_utf8_lossy(&pruned.stderr));
+    figures.add(GROUP, "the store after `tasks prune`, KiB", Unit::Count, vec![place.store_size()? / 1024.0], None);
+    place.check()
 }
 
 /// A lab with a dispatch repository and a target, and the folders of an operator.
 struct Place {
     lab: Lab,
     root: PathBuf,
+    /// Tasks dispatched so far.
     count: u32,
+    /// Dispatch repositories, the first one with the tasks.
+    watched: Vec<String>,
+    more_config: String,
     /// Where the service listens, once it runs.
     port: u16,
+}
+
+/// How the service hears of issues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Webhooks,
+    Polls,
 }
 
 /// The running service.
@@ -181,17 +251,23 @@ impl Place {
         lab.github.repository(DISPATCH).commit("Begin", &[("README.md", "# Tasks\n")]).create().await?;
         let files = [("README.md", "# Small\n"), ("greeting.txt", "Hello\n")];
         lab.github.repository(TARGET).commit("Begin", &files).create().await?;
+        // What is measured here is not what the forge allows in an hour.
+        lab.github.set_limit(lab.github.token(), 100_000_000, 86_400);
         let root = lab.folder().join("operator");
         for folder in ["tmp", "home", "cache", "config/patchwright"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        let config = format!(
-            "[github]\nwrite_spacing_ms = 0\n[sandbox]\nbackend = \"namespace\"\n\
-             [repositories.\"{TARGET}\"]\ntest_command = \"true\"\n"
-        );
-        std::fs::write(root.join("config/patchwright/patchwright.toml"), config)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { lab, root, count: 0, port })
+        Ok(Self { lab, root, count: 0, watched: vec![DISPATCH.into()], more_config: String::new(), port })
+    }
+
+    fn write_config(&self) -> anyhow::Result<()> {
+        let config = format!(
+            "{}\n[github]\nwrite_spacing_ms = 0\n[sandbox]\nbackend = \"namespace\"\n\
+             [repositories.\"{TARGET}\"]\ntest_command = \"true\"\n",
+            self.more_config
+        );
+        Ok(std::fs::write(self.root.join("config/patchwright/patchwright.toml"), config)?)
     }
 
     fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
@@ -206,7 +282,7 @@ impl Place {
             .env("GITHUB_API_URL", github.api_url())
             .env("GITHUB_SERVER_URL", github.web_url())
             .env("GITHUB_TOKEN", github.token())
-            .env("DISPATCH_REPO", DISPATCH)
+            .env("DISPATCH_REPO", self.watched.join(","))
             .env("TARGET_REPO", TARGET)
             .env("PATCHWRIGHT_LISTEN", format!("127.0.0.1:{}", self.port))
             .current_dir(&self.root)
@@ -215,10 +291,12 @@ impl Place {
         Ok(command)
     }
 
-    /// Starts the service, which hears of issues by webhooks alone or by polling alone.
-    fn start(&self, workers: u32, webhooks: bool) -> anyhow::Result<Service> {
+    /// Starts the service, which hears of issues in one way alone.
+    fn start(&self, workers: u32, hearing: Hearing) -> anyhow::Result<Service> {
+        self.write_config()?;
         let log = std::fs::File::create(self.root.join("service.log"))?;
         let mut command = self.command(&["serve"])?;
+        let webhooks = hearing == Hearing::Webhooks;
         command
             .env("MAX_CONCURRENT_TASKS", workers.to_string())
             .env("POLL_INTERVAL_SECONDS", if webhooks { "3600" } else { "1" })
@@ -251,28 +329,72 @@ impl Place {
         ids
     }
 
+    /// Makes one issue with a patch; its task id.
+    fn dispatch_one(&mut self) -> String {
+        self.dispatch(1).pop().unwrap_or_default()
+    }
+
+    /// Dispatches `tasks`, or as many as are worked in `time`, so that there are always some that wait; the issues are
+    /// closed when they are done, as people do. Waits for the last one.
+    async fn work(&mut self, tasks: u32, time: Duration) -> anyhow::Result<()> {
+        let (begun, last) = (Instant::now(), self.count.saturating_add(tasks));
+        let mut closed = self.close_done();
+        while self.count < last && begun.elapsed() < time {
+            let waiting = self.count - closed;
+            self.dispatch(40_u32.saturating_sub(waiting).min(last - self.count));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            closed += self.close_done();
+        }
+        self.until_done(self.count).await?;
+        self.close_done();
+        Ok(())
+    }
+
+    /// Closes the open issues that are told of; how many.
+    fn close_done(&self) -> u32 {
+        let github = &self.lab.github;
+        let done = |repository: &lab::github::Repository| -> Vec<u64> {
+            let issues = repository.issues.values().filter(|issue| issue.open && is_told(issue));
+            issues.map(|issue| issue.number).collect()
+        };
+        let done = github.look(DISPATCH, done).unwrap_or_default();
+        for number in &done {
+            github.close_issue(DISPATCH, *number, lab::github::BOT);
+        }
+        u32::try_from(done.len()).unwrap_or(u32::MAX)
+    }
+
     /// Waits until so many pull requests are open and told of.
     async fn until_done(&self, tasks: u32) -> anyhow::Result<()> {
-        let told = |github: &lab::GitHub| {
-            let repository = github.repository_state(DISPATCH);
-            let issues = repository.iter().flat_map(|repository| repository.issues.values());
-            issues.filter(|issue| issue.labels.iter().any(|label| label == "processed")).count() >= tasks as usize
-        };
-        self.lab.github.until(LIMIT, told).await.with_context(|| {
-            let log = std::fs::read_to_string(self.root.join("service.log")).unwrap_or_default();
-            let tail: Vec<&str> = log.lines().rev().take(20).collect();
-            format!("{tasks} tasks were not done; the service said:\n{}", tail.join("\n"))
-        })
+        let told = |repository: &lab::github::Repository| repository.issues.values().filter(|one| is_told(one)).count();
+        self.until(|github| github.look(DISPATCH, told).is_some_and(|told| told >= tasks as usize)).await
+    }
+
+    /// Waits, and looks every few milliseconds: looking after each request would slow down what is measured.
+    async fn until(&self, done: impl Fn(&lab::GitHub) -> bool) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while !done(&self.lab.github) {
+            if begun.elapsed() > LIMIT {
+                let log = std::fs::read_to_string(self.root.join("service.log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                anyhow::bail!("not within {} s; the service said:\n{}", LIMIT.as_secs(), tail.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Milliseconds from the sending of each task to a moment of its row.
+    async fn waited(&self, sent: &[(String, f64)], moment: &str) -> anyhow::Result<Vec<f64>> {
+        let rows = self.rows().await?;
+        let row = |id: &String| rows.iter().find(|row| row["id"] == id.as_str()).context("a webhook got lost");
+        sent.iter().map(|(id, at)| Ok(row(id)?[moment].as_f64().context("it never came to that")? - at)).collect()
     }
 
     async fn rows(&self) -> anyhow::Result<Vec<Value>> {
         let output = self.command(&["tasks", "list", "--json", "--limit", "0"])?.output().await?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    async fn row(&self, id: &str) -> anyhow::Result<Value> {
-        self.rows().await?.into_iter().find(|row| row["id"] == id).context("the queue does not know a task")
     }
 
     /// Bytes of the database with its log.
@@ -285,9 +407,13 @@ impl Place {
     }
 
     /// One pull request for each task, and nothing wrong on the wire.
-    fn check(&self, tasks: u32) -> anyhow::Result<()> {
+    fn check(&self) -> anyhow::Result<()> {
         let pulls = self.lab.github.pulls(TARGET).len();
-        anyhow::ensure!(pulls == tasks as usize, "{pulls} pull requests for {tasks} tasks");
+        anyhow::ensure!(pulls == self.count as usize, "{pulls} pull requests for {} tasks", self.count);
+        self.check_wire()
+    }
+
+    fn check_wire(&self) -> anyhow::Result<()> {
         let unexpected = |text: &String| !text.starts_with("nobody read the comment");
         let wire: Vec<String> = self.lab.finish().into_iter().filter(unexpected).collect();
         anyhow::ensure!(wire.is_empty(), "{}", wire.join("\n"));
@@ -312,6 +438,11 @@ impl Service {
         anyhow::ensure!(status.success(), "after SIGTERM the service ended with {status}");
         Ok(())
     }
+}
+
+/// Whether an issue says that its task was done.
+fn is_told(issue: &lab::github::Issue) -> bool {
+    issue.labels.iter().any(|label| label == "processed")
 }
 
 /// Milliseconds since 1970.

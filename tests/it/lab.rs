@@ -327,6 +327,7 @@ async fn webhooks_go_out_signed() {
         secret: "It's a Secret to Everybody".into(),
         body: "Hello, World!".into(),
         status: None,
+        answered_in: None,
         error: None,
     };
     let documented = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";

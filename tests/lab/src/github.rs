@@ -182,9 +182,10 @@ impl GitHub {
         self.shared.book().secrets.iter().cloned().collect()
     }
 
-    /// Leaves `token` with `remaining` requests of its primary limit, until `seconds` from now.
+    /// Leaves `token` with `remaining` requests of its primary limit, until `seconds` from now; more than the limit raise it.
     pub fn set_limit(&self, token: &str, remaining: u64, seconds: u64) {
         if let Some(token) = self.shared.state().tokens.get_mut(token) {
+            token.limit = token.limit.max(remaining);
             token.used = token.limit.saturating_sub(remaining);
             token.reset = now() + seconds;
         }
@@ -203,6 +204,11 @@ impl GitHub {
     /// The repository as it stands.
     pub fn repository_state(&self, full_name: &str) -> Option<Repository> {
         self.shared.state().repository(full_name).cloned()
+    }
+
+    /// Asks something of a repository as it stands, without a copy of it; `None`: there is none.
+    pub fn look<T>(&self, full_name: &str, ask: impl FnOnce(&Repository) -> T) -> Option<T> {
+        self.shared.state().repository(full_name).map(ask)
     }
 
     /// Removes a repository: 404 from now on.
@@ -425,6 +431,7 @@ impl Shared {
                 secret: hook.secret.clone(),
                 body: payload.to_string(),
                 status: None,
+                answered_in: None,
                 error: None,
             };
             let shared = self.clone();
@@ -440,7 +447,9 @@ impl Shared {
             };
             tokio::spawn(async move {
                 tokio::time::sleep(delay.unwrap_or_default()).await;
+                let begun = std::time::Instant::now();
                 let mut sent = delivery.send().await;
+                let answered_in = begun.elapsed();
                 if twice {
                     sent = delivery.send().await;
                 }
@@ -448,7 +457,10 @@ impl Shared {
                     shared.book().deliveries.iter_mut().find(|kept| kept.id == id && kept.url == delivery.url)
                 {
                     match sent {
-                        Ok(status) => kept.status = Some(status),
+                        Ok(status) => {
+                            kept.status = Some(status);
+                            kept.answered_in = Some(answered_in);
+                        }
                         Err(error) => kept.error = Some(format!("{error:#}")),
                     }
                 }

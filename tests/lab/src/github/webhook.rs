@@ -1,5 +1,7 @@
 //! Webhooks going out, signed as GitHub signs them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use http_body_util::{BodyExt, Full};
@@ -21,6 +23,8 @@ pub struct Delivery {
     pub body: String,
     /// What the receiver answered; `None` until it did.
     pub status: Option<u16>,
+    /// From the connection to the answer.
+    pub answered_in: Option<Duration>,
     /// Why there was no answer.
     pub error: Option<String>,
 }
@@ -53,7 +57,7 @@ impl Delivery {
             .header("x-github-hook-id", "1")
             .header("x-hub-signature-256", self.signature())
             .body(Full::new(Bytes::from(self.body.clone())))?;
-        let answer = tokio::time::timeout(std::time::Duration::from_secs(10), sender.send_request(request)).await??;
+        let answer = tokio::time::timeout(Duration::from_secs(10), sender.send_request(request)).await??;
         let status = answer.status().as_u16();
         let _ = answer.into_body().collect().await;
         connection.abort();
