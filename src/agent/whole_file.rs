@@ -6,6 +6,7 @@
 //! - what the file layer refuses (outside, git's data, links);
 //! - a file that exists and was not shown: it is shown instead;
 //! - a file with a line that stands for others (`# ... existing code ...`);
+//! - a file that leaves out lines, where the task does not speak of removing any: it is asked about once;
 //! - a file whose block was cut at the limit, or whose end is ambiguous.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::act::milliseconds_since;
-use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, read_files};
+use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::shown::{Shown, text_of};
 use super::text::{clip, elide, keep_tail};
 use super::tools::{self, Action, Answer, WriteArguments};
@@ -49,6 +50,10 @@ pub(super) struct WholeFile {
     before: BTreeMap<String, Option<Vec<u8>>>,
     /// What the last feedback lacks, in one sentence.
     hint: Option<String>,
+    /// The task is, or may be, about taking something away.
+    may_remove: bool,
+    /// Files whose left-out lines the model was asked about.
+    doubted: BTreeSet<String>,
 }
 
 /// How the model is asked again.
@@ -80,6 +85,8 @@ impl WholeFile {
             first,
             before: BTreeMap::new(),
             hint: None,
+            may_remove: speaks_of_removing(&brief.instruction),
+            doubted: BTreeSet::new(),
         }
     }
 
@@ -116,12 +123,36 @@ impl WholeFile {
         }
     }
 
+    /// The question whether lines that a file leaves out are to go; `None`: there are none, or it was asked already.
+    fn doubt(&mut self, path: &str, content: &str) -> Option<String> {
+        let before = self.known.get(path).filter(|_| !self.may_remove)?;
+        let lines = left_out(content, before)?;
+        self.doubted.insert(path.to_owned()).then(|| {
+            let lines = clip(&lines, MOST_PROBLEM_BYTES);
+            let fence = fence_for(&lines);
+            format!(
+                "{path} was not written: it leaves out these lines, and the task does not say that they are to go:\n\
+                 {fence}\n{lines}\n{fence}\nWrite {path} again with them."
+            )
+        })
+    }
+
     /// What follows a rejection: a model that errs seldom finds its own error, so the first thing is another try, the
     /// second to repair that one, and so on.
     pub(super) fn next_way(&mut self) -> Way {
         self.rejections += 1;
         if self.rejections % 2 == 1 { Way::Anew } else { Way::Repair }
     }
+}
+
+/// Whether a task's text has a word for taking something away.
+fn speaks_of_removing(instruction: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "remov", "delet", "drop", "clean", "simplif", "unused", "duplicat", "dead", "strip", "merge", "refactor",
+        "extract",
+    ];
+    let instruction = instruction.to_ascii_lowercase();
+    WORDS.iter().any(|word| instruction.contains(word))
 }
 
 /// The name that a run of the tests did not find, as Python, JavaScript, Go or Rust say it.
@@ -298,6 +329,10 @@ impl Agent<'_> {
         }
         if file.content.trim().is_empty() && !before.trim().is_empty() {
             applied.problems.push(format!("{path} was not written: its block is empty."));
+            return Ok(());
+        }
+        if let Some(question) = self.whole_file.as_mut().and_then(|whole_file| whole_file.doubt(&path, &file.content)) {
+            applied.problems.push(question);
             return Ok(());
         }
         let step = self.spent.steps;

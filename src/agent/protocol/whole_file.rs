@@ -142,6 +142,18 @@ pub fn elision<'a>(content: &'a str, before: &str) -> Option<&'a str> {
     })
 }
 
+/// The first run of lines that `content` leaves out of `before` and puts nothing in the place of, if it has at least two
+/// that are not blank: small models forget what their task does not speak of.
+pub fn left_out(content: &str, before: &str) -> Option<String> {
+    let diff = similar::TextDiff::from_lines(before, content);
+    diff.ops().iter().find_map(|op| {
+        let similar::DiffOp::Delete { old_index, old_len, .. } = *op else { return None };
+        let lines = before.lines().skip(old_index).take(old_len).filter(|line| !line.trim().is_empty());
+        let lines: Vec<&str> = lines.collect();
+        (lines.len() >= 2).then(|| lines.join("\n"))
+    })
+}
+
 impl Written {
     fn add(&mut self, block: Option<Open>) {
         let Some(block) = block else { return };

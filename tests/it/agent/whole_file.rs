@@ -1,7 +1,7 @@
 //! Whole files in fenced blocks: the reader, and the loop around it, with hostile replies too.
 
 use patchwright::agent::protocol::parameters_in;
-use patchwright::agent::protocol::whole_file::{elision, fence_for, read_files};
+use patchwright::agent::protocol::whole_file::{elision, fence_for, left_out, read_files};
 use patchwright::agent::{Pause, ProtocolChoice};
 use patchwright::model::{Message, Reply};
 use patchwright::outcome::StopReason;
@@ -100,6 +100,21 @@ fn lines_that_stand_for_others_are_seen() {
     }
     for line in ["# existing users are kept", "...", "x = ...", "# and so on ...", "// the rest of the file"] {
         assert_eq!(elision(&format!("{line}\n"), ""), None, "{line}");
+    }
+}
+
+#[test]
+fn lines_that_are_left_out_are_seen_and_lines_that_are_replaced_are_not() {
+    let before = "def greet():\n    return 1\n\n\nif main:\n    greet()\n";
+    for (after, lines) in [
+        ("def greet():\n    return 2\n", Some("if main:\n    greet()")),
+        ("if main:\n    greet()\n", Some("def greet():\n    return 1")),
+        ("def greet():\n    return 2\n\n\nif main:\n    greet()\n", None),
+        ("def greet():\n    return 1\nif main:\n    greet()\n", None),
+        ("def greet():\n    return 1\n\n\nif other:\n    other()\n", None),
+        ("def greet():\n    return 1\n\n\nif main:\n", None),
+    ] {
+        assert_eq!(left_out(after, before).as_deref(), lines, "{after}");
     }
 }
 
@@ -266,6 +281,26 @@ async fn lines_left_out_and_empty_blocks_change_nothing() {
     assert!(is_finish(&pause.unwrap()));
     let asked = setup.asked();
     assert!(asked[1].contains("left out") && asked[2].contains("its block is empty"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_leaves_out_lines_is_asked_about_once() {
+    const LONG: &str = "one\ntwo\nthree\nfour\n";
+    let whole = "b.txt\n```\nOne\ntwo\nthree\nfour\n```";
+    let short = "b.txt\n```\nOne\ntwo\n```";
+    for (task, replies, asked, content) in [
+        ("Change one to One in b.txt", vec![says(short), says(whole)], true, "One\ntwo\nthree\nfour\n"),
+        ("Change one to One in b.txt", vec![says(short), says(short)], true, "One\ntwo\n"),
+        ("Change one to One in b.txt and delete the rest", vec![says(short)], false, "One\ntwo\n"),
+    ] {
+        let mut setup = setup(replies);
+        std::fs::write(setup.path().join("b.txt"), LONG).unwrap();
+        setup.brief.instruction = task.into();
+        let (pause, _) = setup.run().await;
+        assert!(is_finish(&pause.unwrap()));
+        assert_eq!(setup.file("b.txt"), content);
+        assert_eq!(setup.told().concat().contains("leaves out these lines"), asked, "{:?}", setup.told());
+    }
 }
 
 #[tokio::test]
