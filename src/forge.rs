@@ -5,6 +5,7 @@
 //! bound. Reads are repeated by [`retry::repeat`]; writes go through [`retry::create_once`], which looks for its own
 //! effect first.
 
+mod history;
 mod identity;
 mod manners;
 pub mod render;
@@ -21,15 +22,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use url::Url;
 
+pub use history::{History, Labelled};
 pub use identity::Credentials;
-pub use watch::{CommitState, CommitStatus, Fresh, IssueComment, Labelled, Limits, Permission};
+pub use watch::{CommitState, CommitStatus, Fresh, IssueComment, Limits, Permission};
 
 use crate::outcome::PullRequest;
 use crate::task::{IssueReference, RepositoryName, TaskId};
 use identity::Identity;
 use wire::{NoAnswer, Wire};
 
-/// Pages of 100 comments or events that are read; the oldest come first.
+/// Pages of 100 comments that are read; the oldest come first.
 const MOST_PAGES: u32 = 30;
 const PAGE: u8 = 100;
 

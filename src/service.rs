@@ -13,6 +13,7 @@ pub mod command;
 mod health;
 mod http;
 mod inbox;
+mod listener;
 mod metrics;
 pub mod policy;
 mod poll;
@@ -55,6 +56,7 @@ struct Service {
     boxes: Boxes,
     model: ModelLink,
     permissions: trust::Permissions,
+    turns: admit::Turns,
     health: Health,
     metrics: metrics::Metrics,
     /// A task may be ready to be claimed.
@@ -112,6 +114,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
     Ok(Service {
         model: ModelLink::new(config.model.clone()),
         permissions: trust::Permissions::default(),
+        turns: admit::Turns::default(),
         health: Health::default(),
         metrics: metrics::Metrics::install()?,
         queued: Notify::new(),
@@ -132,10 +135,8 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
 async fn run(service: &Arc<Service>) -> anyhow::Result<()> {
     let listeners = http::bind(service).await?;
     let parts = TaskTracker::new();
-    if service.config.poll.is_some() {
-        for dispatch in &service.config.dispatch {
-            parts.spawn(poll::run(service.clone(), dispatch.clone()));
-        }
+    for dispatch in &service.config.dispatch {
+        parts.spawn(poll::run(service.clone(), dispatch.clone()));
     }
     parts.spawn(inbox::run(service.clone()));
     parts.spawn(metrics::keep_up(service.clone()));

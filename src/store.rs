@@ -407,9 +407,9 @@ impl Store {
     pub async fn receive(&self, delivery: &Delivery) -> Result<bool, StoreError> {
         self.inner.receive(delivery).await
     }
-    /// Deliveries that are not worked yet, oldest first.
-    pub async fn inbox(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        self.inner.inbox(limit).await
+    /// Deliveries that are not worked yet, oldest first, by numbers that grow; those after number `after` (0: all).
+    pub async fn inbox(&self, after: i64, limit: u32) -> Result<Vec<(i64, Delivery)>, StoreError> {
+        self.inner.inbox(after, limit).await
     }
     /// A delivery was worked; its payload is dropped, its id remembered for a month.
     pub async fn delivered(&self, id: &str) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::identity::Identity;
-use super::{Author, Forge, ForgeError, Issue, Label, MOST_PAGES, PAGE, User};
+use super::{Author, Forge, ForgeError, Issue, PAGE, User};
 use super::{classify, path_segment, repository_route, retry};
 use crate::task::{IssueReference, RepositoryName};
 
@@ -51,16 +51,6 @@ pub enum Permission {
     Admin,
 }
 
-/// A label that was set on an issue.
-#[derive(Debug, Clone)]
-pub struct Labelled {
-    pub label: String,
-    /// Empty if the account is gone.
-    pub actor: String,
-    /// Milliseconds since 1970.
-    pub at: i64,
-}
-
 impl Forge {
     /// One page (of 100, oldest first) of the open issues with `label`; pull requests are among them.
     ///
@@ -86,15 +76,18 @@ impl Forge {
         Ok(fresh)
     }
 
-    /// The newest 100 comments of all issues of a repository, newest first.
+    /// One page (of 100, newest first) of the comments of all issues of a repository.
     pub async fn recent_comments(
         &self,
         repository: &RepositoryName,
+        page: u32,
         etag: Option<&str>,
     ) -> Result<Fresh<Vec<IssueComment>>, ForgeError> {
         let what = format!("comments of {repository}");
-        let route =
-            format!("{}/issues/comments?sort=created&direction=desc&per_page={PAGE}", repository_route(repository));
+        let route = format!(
+            "{}/issues/comments?sort=created&direction=desc&per_page={PAGE}&page={page}",
+            repository_route(repository)
+        );
         match self.read_fresh::<Vec<WireIssueComment>>(&route, etag, &what).await? {
             Fresh::Unchanged => Ok(Fresh::Unchanged),
             Fresh::Changed { value, etag, has_next } => {
@@ -132,20 +125,18 @@ impl Forge {
         }
     }
 
-    /// Every setting of a label on an issue, oldest first.
-    pub async fn labelled(&self, issue: &IssueReference) -> Result<Vec<Labelled>, ForgeError> {
-        let what = format!("events of {issue}");
-        let route = format!("{}/issues/{}/events?per_page={PAGE}", repository_route(&issue.repository), issue.number);
-        let mut found = Vec::new();
-        for page in 1..=MOST_PAGES {
-            let (events, has_next): (Vec<WireEvent>, bool) =
-                self.read_page(&format!("{route}&page={page}"), &what).await?;
-            found.extend(events.into_iter().filter_map(WireEvent::labelled));
-            if !has_next {
-                break;
-            }
+    /// Whether the forge answers, and takes our credential; a request that is not counted.
+    pub async fn check(&self) -> Result<(), ForgeError> {
+        let route = match &self.wire.identity {
+            Identity::Nobody | Identity::Token(_) => "/rate_limit",
+            Identity::App(_) => "/app",
+        };
+        let answer: Result<serde_json::Value, _> = self.client.get(route, None::<&()>).await;
+        match answer.map_err(|error| classify(error, "a sign of life")) {
+            // An Enterprise server without limits has no such page.
+            Ok(_) | Err(ForgeError::NotFound { .. }) => Ok(()),
+            Err(other) => Err(other),
         }
-        Ok(found)
     }
 
     /// Edits the comment with `marker`, by us, or makes it. `known`: its id, if it was made before. Answers its id.
@@ -353,25 +344,8 @@ impl WirePermission {
     }
 }
 
-/// Any event of an issue; most have neither a label nor, if the account is gone, an actor.
-#[derive(Deserialize)]
-struct WireEvent {
-    event: String,
-    actor: Option<User>,
-    label: Option<Label>,
-    created_at: String,
-}
-
-impl WireEvent {
-    fn labelled(self) -> Option<Labelled> {
-        let label = self.label.filter(|_| self.event == "labeled")?;
-        let actor = self.actor.map(|actor| actor.login).unwrap_or_default();
-        Some(Labelled { label: label.name, actor, at: milliseconds(&self.created_at)? })
-    }
-}
-
 /// Milliseconds since 1970 of an RFC 3339 time.
-fn milliseconds(time: &str) -> Option<i64> {
+pub(super) fn milliseconds(time: &str) -> Option<i64> {
     Some(time.parse::<jiff::Timestamp>().ok()?.as_millisecond())
 }
 

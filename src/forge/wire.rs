@@ -22,6 +22,8 @@ use crate::task::RepositoryName;
 
 /// How often one request may meet a limit.
 const MOST_LIMITS: u32 = 3;
+/// Where questions in GraphQL go; we ask there, and change nothing.
+pub(super) const GRAPHQL: &str = "/graphql";
 /// What an answer may hold: 100 issues of 65,536 characters of up to four bytes, and room.
 const LONGEST_ANSWER: usize = 40 << 20;
 
@@ -83,6 +85,19 @@ impl Wire {
         }
     }
 
+    /// Sends a request of our own; the body of an answer that is no refusal.
+    pub(super) async fn ask(&self, request: Request<OctoBody>, what: &str) -> Result<Vec<u8>, ForgeError> {
+        let answer = self.send(request).await.map_err(|no| no.into_forge_error(what))?;
+        let status = answer.status();
+        let bytes = reqwest::Response::from(answer).bytes().await;
+        let lost = |error| ForgeError::Transient { what: what.to_owned(), message: root_cause(&error) };
+        let bytes = bytes.map_err(lost)?.to_vec();
+        match status.is_success() {
+            true => Ok(bytes),
+            false => Err(refusal(status, what.to_owned(), message_of(&bytes))),
+        }
+    }
+
     async fn send(&self, request: Request<OctoBody>) -> Result<Response<reqwest::Body>, NoAnswer> {
         let (parts, body) = request.into_parts();
         let mut spare = body.try_clone();
@@ -121,11 +136,11 @@ impl Wire {
         loop {
             let now = body.take().unwrap_or_else(OctoBody::empty);
             body = now.try_clone();
-            let write = parts.method != Method::GET && parts.method != Method::HEAD;
+            let write = has_body(parts) && parts.uri.path() != GRAPHQL;
             let pass = self.manners.admit(write, &mut patience).await.map_err(|TooLong(wait)| NoAnswer::Limited(wait));
             let pass = pass?;
             let begun = Instant::now();
-            let exchanged = self.exchange(bearer, write, parts, now).await;
+            let exchanged = self.exchange(bearer, parts, now).await;
             let took = begun.elapsed();
             let (head, bytes) = match exchanged {
                 Ok(answer) => answer,
@@ -150,11 +165,15 @@ impl Wire {
     async fn exchange(
         &self,
         bearer: Option<&SecretString>,
-        write: bool,
         parts: &Parts,
         body: OctoBody,
     ) -> Result<(http::response::Parts, Vec<u8>), String> {
         let route = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        // An Enterprise server has `/api/v3` and `/api/graphql` side by side.
+        let base = match route == GRAPHQL {
+            true => self.base.strip_suffix("/v3").unwrap_or(&self.base),
+            false => &self.base,
+        };
         let mut headers = parts.headers.clone();
         headers.insert(ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
         if let Some(bearer) = bearer {
@@ -163,9 +182,9 @@ impl Wire {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let client = if write { &self.writes } else { &self.reads };
-        let request = client.request(parts.method.clone(), format!("{}{route}", self.base)).headers(headers);
-        let request = if write { request.body(reqwest::Body::wrap(body)) } else { request };
+        let client = if has_body(parts) { &self.writes } else { &self.reads };
+        let request = client.request(parts.method.clone(), format!("{base}{route}")).headers(headers);
+        let request = if has_body(parts) { request.body(reqwest::Body::wrap(body)) } else { request };
         let answer = request.send().await.map_err(|error| root_cause(&error))?;
         let (head, mut body) = {
             let (head, body) = Response::<reqwest::Body>::from(answer).into_parts();
@@ -284,8 +303,15 @@ fn own_proof(app: &App) -> Result<SecretString, NoAnswer> {
     app.bearer().map_err(|_| NoAnswer::Lost("the App's key cannot sign".into()))
 }
 
-/// The repository that a request is about, by its path.
+fn has_body(parts: &Parts) -> bool {
+    parts.method != Method::GET && parts.method != Method::HEAD
+}
+
+/// The repository that a request is about: it says so, or its path does.
 fn repository_of(parts: &Parts) -> Option<RepositoryName> {
+    if let Some(repository) = parts.extensions.get::<RepositoryName>() {
+        return Some(repository.clone());
+    }
     let mut segments = parts.uri.path().strip_prefix("/repos/")?.split('/');
     RepositoryName::parse(&format!("{}/{}", segments.next()?, segments.next()?))
 }

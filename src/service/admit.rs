@@ -1,14 +1,20 @@
 //! Admission: what polling and webhooks see of an issue becomes a row of the queue, or a refusal that is told once.
 //!
 //! 1. what is no task is passed over: pull requests, closed issues, issues without the label or without a text;
-//! 2. a text that is known is left alone;
-//! 3. whether the text can be trusted is judged ([`trust::judge`]);
-//! 4. it is parsed, and its target checked against the operator's allow list;
-//! 5. the store takes it in, or meets the row that is there.
+//! 2. what is known already is left alone;
+//! 3. where more is known than this, what was seen may be old: the issue is read anew;
+//! 4. whether the text can be trusted is judged ([`trust::judge`]);
+//! 5. it is parsed, and its target checked against the operator's allow list;
+//! 6. the store takes it in, or meets the row that is there.
+//!
+//! Payloads come late, twice and in any order, and pages are worked while payloads come. So of one issue one thing is
+//! considered at a time, and only the very first that is seen of it is believed as it stands.
 
 use anyhow::Context;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::Service;
+use super::poll;
 use super::trust::{self, Judgement, Sighting};
 use crate::forge::{ForgeError, Issue};
 use crate::pipeline::{self, intake};
@@ -16,74 +22,270 @@ use crate::store::{Admission, NewTask, Page, Priority, State, TaskRecord};
 use crate::task::{self, IssueReference, Rejection, RepositoryName};
 
 /// Why tasks of issues that are no longer tasks are cancelled. An issue that is one again is queued again.
-pub(super) const CLOSED: &str = "the issue was closed";
-pub(super) const UNLABELLED: &str = "the label was removed";
+const CLOSED: &str = "the issue was closed";
+const UNLABELLED: &str = "the label was removed";
+/// The forge's times are in seconds. What was changed longer ago than this, in milliseconds, was not changed again
+/// within its second.
+const SETTLED: i64 = 10_000;
 
-/// Takes an issue in, if it is a task. `labeller`: who sets the dispatch label at this moment, if the forge tells so.
-/// An error is one of the world: the issue is to be looked at again.
+/// What is seen of an issue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub issue: &'a Issue,
+    /// Who sets the dispatch label at this moment, if the forge tells so.
+    pub labeller: Option<&'a str>,
+    /// It was seen a while ago.
+    pub late: bool,
+}
+
+/// What came of a look at an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Considered {
+    Done,
+    /// It cannot be decided yet, and why; nothing is wrong.
+    LookAgain(&'static str),
+}
+
+/// One thing at a time for an issue: between a look at what is known of it and what follows, nobody else may act.
+pub(super) struct Turns(Vec<Mutex<()>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self((0..64).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Turns {
+    async fn take(&self, issue: &IssueReference) -> MutexGuard<'_, ()> {
+        let place = usize::try_from(issue.number).unwrap_or_default() % self.0.len();
+        self.0[place].lock().await
+    }
+}
+
+/// Takes an issue in, if it is a task. An error is one of the world: the issue is to be looked at again.
 pub(super) async fn consider(
     service: &Service,
     dispatch: &RepositoryName,
-    issue: &Issue,
-    labeller: Option<&str>,
-) -> anyhow::Result<()> {
-    let is_task = issue.pull_request.is_none() && issue.state == "open" && has_label(issue, &service.config.label);
-    let Some(body) = issue.body.as_deref().filter(|_| is_task) else { return Ok(()) };
-    let reference = IssueReference { repository: dispatch.clone(), number: issue.number };
-    let revision = intake::revision(&issue.title, body);
-    let record = service.store.task_of(&reference).await?.filter(|record| record.state != State::Refused);
-    if let Some(record) = &record
-        && intake::revision(&record.title, &record.body) == revision
-    {
-        return meet_again(service, issue, record).await;
+    seen: Seen<'_>,
+) -> anyhow::Result<Considered> {
+    let reference = IssueReference { repository: dispatch.clone(), number: seen.issue.number };
+    if !is_task(service, seen.issue) {
+        return Ok(Considered::Done);
     }
+    let _turn = service.turns.take(&reference).await;
+    let record = service.store.task_of(&reference).await?;
+    if is_known(service, &reference, seen, record.as_ref()).await? {
+        return Ok(Considered::Done);
+    }
+    let fresh;
+    let issue = match seen.late || record.is_some() || service.store.page(&gone(&reference)).await?.is_some() {
+        true => {
+            fresh = service.forge.issue(&reference).await?;
+            &fresh
+        }
+        false => seen.issue,
+    };
+    if !is_task(service, issue) {
+        return Ok(Considered::Done);
+    }
+    match record {
+        Some(record) if record.state == State::Running && is_withdrawn(record.cancel.as_deref()) => {
+            Ok(Considered::LookAgain("its task is still being stopped"))
+        }
+        Some(record) if is_same_text(issue, &record) => {
+            meet_again(service, issue, &record).await.map(|()| Considered::Done)
+        }
+        record => decide(service, &reference, Seen { issue, ..seen }, record.as_ref()).await,
+    }
+}
+
+/// An issue is said to be no task any more: its task is stopped, if the forge says the same. `is_final`: there is nothing
+/// left to ask about.
+pub(super) async fn withdraw(service: &Service, reference: &IssueReference, is_final: bool) -> anyhow::Result<()> {
+    let _turn = service.turns.take(reference).await;
+    let Some(record) = service.store.task_of(reference).await? else {
+        // What was seen before may still be on its way.
+        let empty = Page { etag: String::new(), memo: String::new() };
+        return Ok(service.store.set_page(&gone(reference), &empty).await?);
+    };
+    match record.state {
+        State::Queued | State::Running => {}
+        State::Completed | State::Failed | State::Dead | State::Cancelled | State::Refused => return Ok(()),
+    }
+    let reason = match is_final {
+        true => CLOSED,
+        false => {
+            let now = service.forge.issue(reference).await?;
+            if now.state != "open" {
+                CLOSED
+            } else if !has_label(&now, &service.config.label) {
+                UNLABELLED
+            } else {
+                return Ok(());
+            }
+        }
+    };
+    let state = service.store.cancel(record.key, reason).await?;
+    tracing::info!(issue = %reference, ?state, "cancelled: {reason}");
+    service.beat.notify_waiters();
+    service.queued.notify_one();
+    Ok(())
+}
+
+/// Whether an error of the forge's stays however often the same is tried.
+pub(super) fn is_lasting(error: &ForgeError) -> bool {
+    match error {
+        ForgeError::NotFound { .. }
+        | ForgeError::Forbidden { .. }
+        | ForgeError::Unprocessable { .. }
+        | ForgeError::Unexpected { .. } => true,
+        // A token is renewed.
+        ForgeError::Unauthorized | ForgeError::RateLimited { .. } | ForgeError::Transient { .. } => false,
+    }
+}
+
+/// Takes in a text that the queue does not hold, or says why not.
+async fn decide(
+    service: &Service,
+    reference: &IssueReference,
+    seen: Seen<'_>,
+    record: Option<&TaskRecord>,
+) -> anyhow::Result<Considered> {
+    let issue = seen.issue;
+    let body = issue.body.as_deref().unwrap_or_default();
+    let revision = intake::revision(&issue.title, body);
     let author = issue.user.as_ref().map(|user| user.login.as_str()).unwrap_or_default();
-    let sighting = Sighting { edited: record.is_some(), ..sight(service, &reference, issue, author, labeller).await? };
-    match trust::judge(&sighting) {
-        Judgement::Admit => {}
+    let edited = record.is_some_and(|record| record.state != State::Refused);
+    let Some(sighting) = sight(service, reference, issue, author).await? else {
+        return Ok(Considered::LookAgain("its text has just been changed"));
+    };
+    let judgement = trust::judge(&Sighting { edited, ..sighting });
+    if let Some(labeller) = seen.labeller
+        && judgement != Judgement::Admit
+        && is_trusted(service, &reference.repository, labeller).await?
+    {
+        return Ok(Considered::LookAgain("its history does not show its label yet"));
+    }
+    let refusal = match judgement {
+        Judgement::Admit => match read(service, reference, issue, author) {
+            Ok(Some(new)) => return admit(service, &new).await,
+            Ok(None) => return Ok(Considered::Done),
+            Err((kind, reason)) => Some((kind, revision, reason)),
+        },
         Judgement::Ignore => {
             tracing::debug!("{reference} was edited by somebody who may not write; the text that was admitted stays");
-            return Ok(());
+            None
         }
-        Judgement::Refuse(reason) => return refuse(service, &reference, issue, ("author", &revision), reason).await,
+        // Told once for each reason: who edits on is not told again.
+        Judgement::Refuse(reason) => Some(("author", intake::revision("", reason), reason.to_owned())),
+    };
+    if let Some((kind, revision, reason)) = refusal {
+        refuse(service, reference, issue, &format!("{kind}-{revision}"), &reason).await?;
     }
+    remember(service, reference, issue).await.map(|()| Considered::Done)
+}
+
+/// The task in a text that is trusted; `None`: there is no text. The error: what is wrong with it, and why.
+fn read(
+    service: &Service,
+    reference: &IssueReference,
+    issue: &Issue,
+    author: &str,
+) -> Result<Option<NewTask>, (&'static str, String)> {
+    let body = issue.body.as_deref().unwrap_or_default();
     let parsed = match task::parse_issue(&issue.title, Some(body), reference.clone()) {
         Ok(parsed) => parsed,
-        Err(Rejection::Empty) => return Ok(()),
-        Err(Rejection::Malformed(reason)) => {
-            return refuse(service, &reference, issue, ("text", &revision), &reason).await;
-        }
+        Err(Rejection::Empty) => return Ok(None),
+        Err(Rejection::Malformed(reason)) => return Err(("text", reason)),
     };
     let (default, allowed) = (service.config.target_repository.as_ref(), service.config.allowed_targets.as_deref());
-    let target = match intake::target_of(&parsed, &reference, default, allowed) {
-        Ok(target) => target,
-        Err(error) => {
-            return refuse(service, &reference, issue, ("target", &revision), &format!("{error:#}")).await;
-        }
-    };
-    let new = NewTask {
+    let target = intake::target_of(&parsed, reference, default, allowed);
+    Ok(Some(NewTask {
         issue: reference.clone(),
         id: parsed.id,
         title: issue.title.clone(),
         body: body.to_owned(),
         author: author.to_owned(),
-        target,
+        target: target.map_err(|error| ("target", format!("{error:#}")))?,
         priority: priority_of(issue),
         created_at: milliseconds(&issue.created_at).unwrap_or_default(),
-        revision: revision.clone(),
-    };
-    match service.store.admit(&new).await.context("cannot store the task")? {
+        revision: intake::revision(&issue.title, body),
+    }))
+}
+
+async fn admit(service: &Service, new: &NewTask) -> anyhow::Result<Considered> {
+    match service.store.admit(new).await.context("cannot store the task")? {
         Admission::New | Admission::Requeued | Admission::Updated => {
-            tracing::info!(task = %new.id, issue = %reference, "queued");
+            tracing::info!(task = %new.id, issue = %new.issue, "queued");
             service.queued.notify_one();
         }
         Admission::Known(_) | Admission::TooLate(_) => {}
         Admission::IdTaken { by } => {
             let reason = format!("its task id is that of {by} already. Give it another one");
-            tell(service, &reference, ("id", &revision), &reason).await?;
+            tell(service, &new.issue, &format!("id-{}", new.revision), &reason).await?;
         }
     }
+    Ok(Considered::Done)
+}
+
+/// Whether what is seen is what is known, so that nothing follows from it.
+async fn is_known(
+    service: &Service,
+    reference: &IssueReference,
+    seen: Seen<'_>,
+    record: Option<&TaskRecord>,
+) -> anyhow::Result<bool> {
+    let Some(record) = record else { return Ok(false) };
+    if is_same_text(seen.issue, record) {
+        return Ok(match record.state {
+            State::Queued => record.priority == priority_of(seen.issue),
+            State::Running => !is_withdrawn(record.cancel.as_deref()),
+            State::Cancelled => !is_withdrawn(Some(&record.reason)),
+            State::Completed | State::Failed | State::Dead | State::Refused => true,
+        });
+    }
+    if seen.labeller.is_some() {
+        return Ok(false);
+    }
+    let judged = service.store.page(&judged(reference)).await?;
+    Ok(judged.is_some_and(|page| page.etag == poll::rules(service) && page.memo == seen.issue.updated_at))
+}
+
+/// Remembers that an issue as it stands is not worked, so that it is not asked about until it changes, or the
+/// operator's rules do.
+async fn remember(service: &Service, reference: &IssueReference, issue: &Issue) -> anyhow::Result<()> {
+    let now = jiff::Timestamp::now().as_millisecond();
+    if milliseconds(&issue.updated_at).is_some_and(|updated| updated < now.saturating_sub(SETTLED)) {
+        let page = Page { etag: poll::rules(service), memo: issue.updated_at.clone() };
+        service.store.set_page(&judged(reference), &page).await?;
+    }
     Ok(())
+}
+
+fn judged(reference: &IssueReference) -> String {
+    format!("judged:{reference}")
+}
+
+/// The page that says that an issue without a row was said to be no task any more.
+fn gone(reference: &IssueReference) -> String {
+    format!("gone:{reference}")
+}
+
+fn is_task(service: &Service, issue: &Issue) -> bool {
+    let has_text = issue.pull_request.is_none() && issue.body.is_some();
+    has_text && issue.state == "open" && has_label(issue, &service.config.label)
+}
+
+/// What was refused has no text in the queue.
+fn is_same_text(issue: &Issue, record: &TaskRecord) -> bool {
+    let body = issue.body.as_deref().unwrap_or_default();
+    record.state != State::Refused
+        && intake::revision(&record.title, &record.body) == intake::revision(&issue.title, body)
+}
+
+/// Whether a task was stopped since its issue was none any more.
+fn is_withdrawn(reason: Option<&str>) -> bool {
+    reason.is_some_and(|reason| reason.contains(CLOSED) || reason.contains(UNLABELLED))
 }
 
 /// Whether an issue has a label; the forge compares without case.
@@ -118,36 +320,31 @@ pub(super) async fn is_own(service: &Service, login: &str) -> anyhow::Result<boo
     }
 }
 
-/// What is to be known of a text before it is judged; asks no more than is needed.
+/// What is to be known of a text before it is judged; asks no more than is needed. `None`: the text is another one now.
 async fn sight(
     service: &Service,
     reference: &IssueReference,
     issue: &Issue,
     author: &str,
-    labeller: Option<&str>,
-) -> anyhow::Result<Sighting> {
-    let dispatch = &reference.repository;
-    // A time that cannot be read is later than every label.
-    let updated_at = milliseconds(&issue.updated_at).unwrap_or(i64::MAX);
-    let mut sighting = Sighting { updated_at, ..Sighting::default() };
-    if is_trusted(service, dispatch, author).await? {
-        sighting.author_trusted = true;
-        return Ok(sighting);
+) -> anyhow::Result<Option<Sighting>> {
+    if is_trusted(service, &reference.repository, author).await? {
+        return Ok(Some(Sighting { author_trusted: true, ..Sighting::default() }));
     }
-    if let Some(labeller) = labeller {
-        sighting.labelled_now = is_trusted(service, dispatch, labeller).await?;
-        if sighting.labelled_now {
-            return Ok(sighting);
-        }
+    let history = service.forge.history(reference).await?;
+    let lines = |text: &str| text.replace('\r', "");
+    if history.title != issue.title || lines(&history.body) != lines(issue.body.as_deref().unwrap_or_default()) {
+        return Ok(None);
     }
-    let settings = service.forge.labelled(reference).await?;
-    for setting in settings.iter().rev().filter(|setting| setting.label.eq_ignore_ascii_case(&service.config.label)) {
-        if is_trusted(service, dispatch, &setting.actor).await? {
-            sighting.labelled_at = Some(setting.at);
+    let mut labelled_at = None;
+    for setting in history.labelled.iter().rev() {
+        if setting.label.eq_ignore_ascii_case(&service.config.label)
+            && is_trusted(service, &reference.repository, &setting.actor).await?
+        {
+            labelled_at = Some(setting.at);
             break;
         }
     }
-    Ok(sighting)
+    Ok(Some(Sighting { labelled_at, changed_at: history.changed_at, ..Sighting::default() }))
 }
 
 /// A text that is known already: its priority may have changed, or its issue be a task again.
@@ -158,13 +355,9 @@ async fn meet_again(service: &Service, issue: &Issue, record: &TaskRecord) -> an
             service.store.set_priority(&record.issue, priority).await?;
             service.queued.notify_one();
         }
-        State::Cancelled if record.reason.contains(CLOSED) || record.reason.contains(UNLABELLED) => {
-            // What a page or a payload says may be older than the cancelling.
-            let now = service.forge.issue(&record.issue).await?;
-            if now.state == "open"
-                && has_label(&now, &service.config.label)
-                && service.store.retry(record.key, "the issue is a task again").await?
-            {
+        State::Cancelled if is_withdrawn(Some(&record.reason)) => {
+            if service.store.retry(record.key, "the issue is a task again").await? {
+                tracing::info!(issue = %record.issue, "queued, since the issue is a task again");
                 service.queued.notify_one();
             }
         }
@@ -179,42 +372,42 @@ async fn meet_again(service: &Service, issue: &Issue, record: &TaskRecord) -> an
     Ok(())
 }
 
-/// Remembers that a text is not worked, and tells its issue once. `(kind, revision)` is not the text's own revision, so
-/// that the same text is taken in as soon as the reason is gone.
+/// Notes that a text is not worked, and tells its issue once. `name` is not the text's own revision, so that the same
+/// text is taken in as soon as the reason is gone.
 async fn refuse(
     service: &Service,
     reference: &IssueReference,
     issue: &Issue,
-    (kind, revision): (&str, &str),
+    name: &str,
     reason: &str,
 ) -> anyhow::Result<()> {
     let author = issue.user.as_ref().map(|user| user.login.as_str()).unwrap_or_default();
-    let name = format!("{kind}-{revision}");
-    if service.store.refuse(reference, &issue.title, author, &name, reason).await? {
+    if service.store.refuse(reference, &issue.title, author, name, reason).await? {
         tracing::info!(issue = %reference, "refused: {reason}");
     }
     // What is worked or was worked stays what it is.
     if service.store.task_of(reference).await?.is_none_or(|record| record.state != State::Refused) {
         return Ok(());
     }
-    tell(service, reference, (kind, revision), reason).await
+    tell(service, reference, name, reason).await
 }
 
-async fn tell(
-    service: &Service,
-    reference: &IssueReference,
-    (kind, revision): (&str, &str),
-    reason: &str,
-) -> anyhow::Result<()> {
-    let name = format!("{kind}-{revision}");
+/// Tells an issue once, under this name, why it is not worked. Where it can never be told, that is logged.
+async fn tell(service: &Service, reference: &IssueReference, name: &str, reason: &str) -> anyhow::Result<()> {
     let memo = format!("refusal:{reference}");
     if service.store.page(&memo).await?.is_some_and(|page| page.etag == name) {
         return Ok(());
     }
-    pipeline::refused(&service.forge, &service.config.pipeline, reference, &name, reason)
-        .await
-        .with_context(|| format!("{reference} could not be told that it is refused"))?;
-    Ok(service.store.set_page(&memo, &Page { etag: name, memo: String::new() }).await?)
+    match pipeline::refused(&service.forge, &service.config.pipeline, reference, name, reason).await {
+        Ok(()) => {}
+        Err(error) if is_lasting(&error) => {
+            tracing::warn!(issue = %reference, "it is refused, and cannot be told: {error}");
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("{reference} could not be told that it is refused"));
+        }
+    }
+    Ok(service.store.set_page(&memo, &Page { etag: name.to_owned(), memo: String::new() }).await?)
 }
 
 fn priority_of(issue: &Issue) -> Priority {

@@ -1,6 +1,7 @@
 //! What people ask for in comments: `/stop` and `/retry`, as the first word of the first line.
 
-use super::{Service, admit};
+use super::Service;
+use super::admit::{self, Considered};
 use crate::store::{Page, State};
 use crate::task::{IssueReference, RepositoryName};
 
@@ -30,13 +31,13 @@ pub(super) struct Said<'a> {
 
 /// Does what a comment asks for, if somebody with write access asks, and if it was not done before. An error is one of
 /// the world: the comment is to be read again.
-pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Said<'_>) -> anyhow::Result<()> {
-    let Some(request) = parse(said.body) else { return Ok(()) };
+pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Said<'_>) -> anyhow::Result<Considered> {
+    let Some(request) = parse(said.body) else { return Ok(Considered::Done) };
     let issue = IssueReference { repository: dispatch.clone(), number: said.issue };
-    let Some(record) = service.store.task_of(&issue).await? else { return Ok(()) };
+    let Some(record) = service.store.task_of(&issue).await? else { return Ok(Considered::Done) };
     let memo = format!("comment:{dispatch}#{}", said.id);
     if service.store.page(&memo).await?.is_some() {
-        return Ok(());
+        return Ok(Considered::Done);
     }
     if admit::is_own(service, said.author).await?
         || service.permissions.may_write(&service.forge, dispatch, said.author).await?
@@ -51,7 +52,7 @@ pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Sai
                 tracing::debug!(%issue, "/retry of a text that was refused: the label is to be set again");
             }
             Request::Retry if record.state == State::Running && record.cancel.is_some() => {
-                anyhow::bail!("{issue} is still being stopped; its /retry is read again");
+                return Ok(Considered::LookAgain("its task is still being stopped"));
             }
             Request::Retry => {
                 let queued = service.store.retry(record.key, "somebody asked for it with /retry").await?;
@@ -62,5 +63,6 @@ pub(super) async fn obey(service: &Service, dispatch: &RepositoryName, said: Sai
     } else {
         tracing::debug!(%issue, "a request in a comment of somebody who may not write is ignored");
     }
-    Ok(service.store.set_page(&memo, &Page { etag: String::new(), memo: String::new() }).await?)
+    service.store.set_page(&memo, &Page { etag: String::new(), memo: String::new() }).await?;
+    Ok(Considered::Done)
 }

@@ -12,7 +12,7 @@ use crate::task::RepositoryName;
 
 /// An answer is good for so long.
 const FRESH: Duration = Duration::from_secs(5);
-/// The sandbox is tried with a real command, and the model's server asked; that costs more.
+/// The sandbox is tried with a real command, and the model's server and the forge are asked; that costs more.
 const FRESH_PROBE: Duration = Duration::from_secs(30);
 /// Whatever has not answered by then is down.
 const LONGEST_CHECK: Duration = Duration::from_secs(3);
@@ -56,8 +56,8 @@ pub(super) struct Health {
 #[derive(Debug, Default)]
 struct Probes {
     report: Option<(Instant, Report)>,
-    /// Model and sandbox.
-    slow: Option<(Instant, Condition, Condition)>,
+    /// Model, sandbox and forge.
+    slow: Option<(Instant, [Condition; 3])>,
 }
 
 impl Health {
@@ -88,30 +88,32 @@ impl Health {
         let slow = match probes.slow.take().filter(|(made, ..)| made.elapsed() < FRESH_PROBE) {
             Some(slow) => slow,
             None => {
-                let (model, sandbox) = tokio::join!(model(service), within(service.boxes.check()));
-                // What is down is asked again soon.
-                (Instant::now(), model, sandbox)
+                let (boxes, forge) = (service.boxes.check(), service.forge.check());
+                let (model, sandbox, forge) = tokio::join!(model(service), within(boxes), within(forge));
+                (Instant::now(), [model, sandbox, forge])
             }
         };
         let store = within(service.store.check()).await;
-        let (github, disk) = (self.github(), disk(service));
-        let (_, model, sandbox) = slow.clone();
         let down = |condition: &Condition| matches!(condition, Condition::Down { .. });
-        if !down(&model) && !down(&sandbox) {
+        let [model, sandbox, forge] = slow.1.clone();
+        // What is down is asked again soon.
+        if !slow.1.iter().any(down) {
             probes.slow = Some(slow);
         }
+        let (github, disk) = (self.github(forge), disk(service));
         let ready = ![&store, &github, &model, &sandbox, &disk].into_iter().any(down);
         let report = Report { ready, store, github, model, sandbox, disk, paused: lock(&self.paused).clone() };
         probes.report = Some((Instant::now(), report.clone()));
         report
     }
 
-    fn github(&self) -> Condition {
+    /// The passes tell most; between them, and before the first one, it counts whether the forge answers.
+    fn github(&self, probed: Condition) -> Condition {
         let polled = lock(&self.polled);
         let failed: Vec<String> =
             polled.iter().filter_map(|(name, passed)| Some(format!("{name}: {}", passed.as_ref().err()?))).collect();
         match failed.is_empty() {
-            true => Condition::Ok,
+            true => probed,
             false => Condition::Down { reason: failed.join("; ") },
         }
     }

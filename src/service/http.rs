@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 
-use super::{Service, webhook};
+use super::{Service, listener, webhook};
 use crate::store::Delivery;
 
 /// Prometheus' text format.
@@ -57,11 +57,7 @@ pub(super) async fn bind(service: &Arc<Service>) -> anyhow::Result<Vec<impl Futu
             .with_context(|| format!("cannot listen on {address}. Give another address with --listen"))?;
         tracing::info!("listening on {}", listener.local_addr()?);
         let router = router.with_state(service.clone());
-        serving.push(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!("the listener on {address} broke: {error}");
-            }
-        });
+        serving.push(listener::serve(listener, router));
     }
     Ok(serving)
 }

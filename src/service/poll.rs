@@ -2,10 +2,14 @@
 //! them; then the newest comments.
 //!
 //! A page whose ETag is known costs nothing while nothing changes, also over a restart: what stood on it is remembered.
-//! A page with an issue that could not be judged, since the forge did not answer, is read in full again.
+//! A page with an issue that could not be judged, since the forge did not answer, is read in full again. None of the
+//! three parts waits for another one to succeed.
+//!
+//! With polling switched off, webhooks tell what is new; a pass at the start and one each hour find what they missed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rand::Rng;
@@ -13,15 +17,21 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Service;
-use super::admit::{self, CLOSED, UNLABELLED};
+use super::admit::{self, Considered, Seen};
 use super::command::{self, Said};
 use super::policy;
-use crate::forge::{ForgeError, Fresh, Issue};
+use crate::forge::{ForgeError, Fresh, Issue, IssueComment};
 use crate::store::Page;
 use crate::task::{IssueReference, RepositoryName};
 
 /// Pages of 100 issues. More open tasks than this are looked at as the first ones close.
 const MOST_PAGES: u32 = 100;
+/// Pages of 100 comments that are read back to the newest one that is known.
+const MOST_COMMENT_PAGES: u32 = 30;
+/// Between two passes where webhooks tell what is new.
+const BESIDE_WEBHOOKS: Duration = Duration::from_secs(3600);
+/// The same after a pass that failed; doubles.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// What is remembered of a page of issues.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +50,6 @@ struct CommentsMemo {
 
 /// Polls until the service stops. Errors are shown by the health check and make the next pass later.
 pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
-    let Some(interval) = service.config.poll else { return };
     let mut failures: u32 = 0;
     loop {
         let passed = tokio::select! {
@@ -55,6 +64,8 @@ pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
                 tracing::warn!("cannot read the issues of {dispatch}: {error:#}");
             }
         }
+        let beside_webhooks = if failures == 0 { BESIDE_WEBHOOKS } else { AFTER_FAILURE };
+        let interval = service.config.poll.unwrap_or(beside_webhooks);
         let delay = policy::poll_delay(interval, failures, limit, rand::rng().random());
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -65,20 +76,35 @@ pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
 
 /// One look at everything of one dispatch repository.
 pub(super) async fn pass(service: &Service, dispatch: &RepositoryName) -> anyhow::Result<()> {
-    let passed = async {
-        let listed = read_issues(service, dispatch).await?;
-        look_for_the_vanished(service, dispatch, &listed).await?;
-        read_comments(service, dispatch).await
-    };
-    let passed = passed.await;
+    let mut errors = Vec::new();
+    match read_issues(service, dispatch).await {
+        Ok((listed, undecided)) => {
+            errors.extend(undecided);
+            errors.extend(look_for_the_vanished(service, dispatch, &listed).await.err());
+        }
+        Err(error) => errors.push(error),
+    }
+    errors.extend(read_comments(service, dispatch).await.err());
+    let passed = joined(errors);
     let words = passed.as_ref().map_err(|error| format!("{error:#}")).copied();
     service.metrics.polled(words.is_ok());
     service.health.polled(dispatch, words);
     passed
 }
 
-/// Takes in what stands on the pages; answers the numbers of all issues on them.
-async fn read_issues(service: &Service, dispatch: &RepositoryName) -> anyhow::Result<BTreeSet<u64>> {
+/// All errors in one, which is a limit's if one of them is.
+fn joined(mut errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    errors.sort_by_key(|error| limit_of(error).is_none());
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Ok(()) };
+    Err(errors.fold(first, |joined, other| joined.context(format!("{other:#}; and"))))
+}
+
+/// Takes in what stands on the pages; answers the numbers of all issues on them, and why one of them is undecided.
+async fn read_issues(
+    service: &Service,
+    dispatch: &RepositoryName,
+) -> anyhow::Result<(BTreeSet<u64>, Option<anyhow::Error>)> {
     let rules = rules(service);
     let mut listed = BTreeSet::new();
     let mut undecided = None;
@@ -99,9 +125,12 @@ async fn read_issues(service: &Service, dispatch: &RepositoryName) -> anyhow::Re
                 let numbers: Vec<u64> = value.iter().map(|issue| issue.number).collect();
                 listed.extend(&numbers);
                 match consider_all(service, dispatch, &value).await {
-                    Ok(()) => {
+                    Ok(Considered::Done) => {
                         let memo = serde_json::to_string(&IssuesMemo { rules: rules.clone(), numbers, has_next })?;
                         service.store.set_page(&name, &Page { etag, memo }).await?;
+                    }
+                    Ok(Considered::LookAgain(why)) => {
+                        tracing::debug!("page {number} of {dispatch} is read again: {why}")
                     }
                     Err(error) => undecided = Some(error),
                 }
@@ -112,22 +141,27 @@ async fn read_issues(service: &Service, dispatch: &RepositoryName) -> anyhow::Re
             break;
         }
     }
-    undecided.map_or(Ok(listed), Err)
+    Ok((listed, undecided))
 }
 
 /// One issue that cannot be judged now does not keep the others waiting.
-async fn consider_all(service: &Service, dispatch: &RepositoryName, issues: &[Issue]) -> anyhow::Result<()> {
+async fn consider_all(service: &Service, dispatch: &RepositoryName, issues: &[Issue]) -> anyhow::Result<Considered> {
+    let mut considered = Considered::Done;
     let mut undecided = None;
     for issue in issues {
-        if let Err(error) = admit::consider(service, dispatch, issue, None).await {
-            let limited = limit_of(&error).is_some();
-            undecided = Some(error.context(format!("issue {dispatch}#{} is looked at again", issue.number)));
-            if limited {
-                break;
+        match admit::consider(service, dispatch, Seen { issue, labeller: None, late: false }).await {
+            Ok(Considered::Done) => {}
+            Ok(again) => considered = again,
+            Err(error) => {
+                let limited = limit_of(&error).is_some();
+                undecided = Some(error.context(format!("issue {dispatch}#{} is looked at again", issue.number)));
+                if limited {
+                    break;
+                }
             }
         }
     }
-    undecided.map_or(Ok(()), Err)
+    undecided.map_or(Ok(considered), Err)
 }
 
 /// Tasks whose issues are on no page: each is asked for by itself, and cancelled only if the forge says that it is
@@ -139,28 +173,12 @@ async fn look_for_the_vanished(
 ) -> anyhow::Result<()> {
     for number in service.store.active_issues(dispatch).await?.into_iter().filter(|number| !listed.contains(number)) {
         let reference = IssueReference { repository: dispatch.clone(), number };
-        match service.forge.issue(&reference).await {
-            Ok(issue) if issue.state != "open" => cancel(service, &reference, CLOSED).await?,
-            Ok(issue) if !admit::has_label(&issue, &service.config.label) => {
-                cancel(service, &reference, UNLABELLED).await?;
+        match admit::withdraw(service, &reference, false).await {
+            Err(error) if error.is::<ForgeError>() => {
+                tracing::debug!("{reference} is on no page, and cannot be read: {error}");
             }
-            Ok(_) => {}
-            Err(error) => tracing::debug!("{reference} is on no page, and cannot be read: {error}"),
+            withdrawn => withdrawn?,
         }
-    }
-    Ok(())
-}
-
-/// Wants the task of an issue stopped, if it is queued or runs.
-pub(super) async fn cancel(service: &Service, issue: &IssueReference, reason: &str) -> anyhow::Result<()> {
-    if !service.store.active_issues(&issue.repository).await?.contains(&issue.number) {
-        return Ok(());
-    }
-    if let Some(record) = service.store.task_of(issue).await? {
-        let state = service.store.cancel(record.key, reason).await?;
-        tracing::info!(%issue, ?state, "cancelled: {reason}");
-        service.beat.notify_waiters();
-        service.queued.notify_one();
     }
     Ok(())
 }
@@ -171,14 +189,23 @@ async fn read_comments(service: &Service, dispatch: &RepositoryName) -> anyhow::
     let known = service.store.page(&name).await?;
     let memo = known.as_ref().and_then(|page| serde_json::from_str::<CommentsMemo>(&page.memo).ok());
     let etag = known.as_ref().filter(|_| memo.is_some()).map(|page| page.etag.as_str());
-    let fresh = service.forge.recent_comments(dispatch, etag).await?;
-    let Fresh::Changed { mut value, etag, .. } = fresh else { return Ok(()) };
+    let fresh = service.forge.recent_comments(dispatch, 1, etag).await?;
+    let Fresh::Changed { mut value, etag, has_next } = fresh else { return Ok(()) };
+    if let Some(memo) = memo.as_ref().filter(|_| has_next) {
+        read_back(service, dispatch, memo.last, &mut value).await?;
+    }
     value.sort_by_key(|comment| comment.id);
     let newest = value.last().map_or(0, |comment| comment.id);
     if let Some(memo) = &memo {
         for comment in value.iter().filter(|comment| comment.id > memo.last) {
             let said = Said { id: comment.id, issue: comment.issue, author: &comment.author, body: &comment.body };
-            command::obey(service, dispatch, said).await.context("a comment is read again")?;
+            match command::obey(service, dispatch, said).await.context("a comment is read again")? {
+                Considered::Done => {}
+                Considered::LookAgain(why) => {
+                    tracing::debug!("the comments of {dispatch} are read again: {why}");
+                    return Ok(());
+                }
+            }
         }
     }
     let last = newest.max(memo.map_or(0, |memo| memo.last));
@@ -186,8 +213,30 @@ async fn read_comments(service: &Service, dispatch: &RepositoryName) -> anyhow::
     Ok(service.store.set_page(&name, &Page { etag, memo }).await?)
 }
 
+/// Adds the comments on further pages, back to the one that was the newest last time.
+async fn read_back(
+    service: &Service,
+    dispatch: &RepositoryName,
+    last: u64,
+    comments: &mut Vec<IssueComment>,
+) -> anyhow::Result<()> {
+    for page in 2..=MOST_COMMENT_PAGES {
+        if comments.iter().any(|comment| comment.id <= last) {
+            return Ok(());
+        }
+        let older = service.forge.recent_comments(dispatch, page, None).await?;
+        let Fresh::Changed { value, has_next, .. } = older else { return Ok(()) };
+        comments.extend(value);
+        if !has_next {
+            return Ok(());
+        }
+    }
+    tracing::warn!("there are more new comments in {dispatch} than are read; the oldest of them are passed over");
+    Ok(())
+}
+
 /// How long the forge wants to be left alone.
-fn limit_of(error: &anyhow::Error) -> Option<std::time::Duration> {
+pub(super) fn limit_of(error: &anyhow::Error) -> Option<std::time::Duration> {
     error.chain().find_map(|cause| match cause.downcast_ref::<ForgeError>() {
         Some(ForgeError::RateLimited { wait }) => Some(*wait),
         Some(_) | None => None,
@@ -195,7 +244,7 @@ fn limit_of(error: &anyhow::Error) -> Option<std::time::Duration> {
 }
 
 /// Names the operator's choices that decide what is taken in.
-fn rules(service: &Service) -> String {
+pub(super) fn rules(service: &Service) -> String {
     let config = &service.config;
     let chosen = (&config.allowed_authors, &config.allowed_targets, &config.target_repository);
     let text = format!("{} {chosen:?}", env!("CARGO_PKG_VERSION"));

@@ -12,9 +12,6 @@ use crate::task::RepositoryName;
 
 /// How long an answer about somebody's permission is good for.
 const FRESH: Duration = Duration::from_secs(600);
-/// An issue's time of change and its label's time of setting may differ so much, in milliseconds: the forge stamps them
-/// apart.
-pub const LABEL_SLACK: i64 = 5_000;
 /// More answers than this are not remembered.
 const MOST_REMEMBERED: usize = 10_000;
 
@@ -23,16 +20,12 @@ const MOST_REMEMBERED: usize = 10_000;
 pub struct Sighting {
     /// The author is ourselves, on the operator's list, or may write to the dispatch repository.
     pub author_trusted: bool,
-    /// This very text was admitted before.
-    pub admitted_before: bool,
     /// Another text of this issue was admitted before.
     pub edited: bool,
-    /// The forge tells of this moment: somebody trusted sets the dispatch label on this text.
-    pub labelled_now: bool,
     /// When somebody trusted last set the dispatch label, in milliseconds since 1970.
     pub labelled_at: Option<i64>,
-    /// When the issue was changed last.
-    pub updated_at: i64,
+    /// When this text was changed last; `None`: never.
+    pub changed_at: Option<i64>,
 }
 
 /// What becomes of a text.
@@ -49,12 +42,13 @@ const STRANGER: &str = "its author may not write to this repository. Somebody wh
 const CHANGED: &str = "it was changed after its label was set, and its author may not write to this repository. \
                        Somebody who may has to read it and to set the label again";
 
-/// Judges a text. What is not known counts against it.
+/// Judges a text. What is not known counts against it; so does a change in the second of the label, since the forge's
+/// times do not say which came first.
 pub fn judge(sighting: &Sighting) -> Judgement {
-    if sighting.author_trusted || sighting.labelled_now || sighting.admitted_before {
+    if sighting.author_trusted {
         return Judgement::Admit;
     }
-    let unchanged_since = |labelled: i64| sighting.updated_at <= labelled.saturating_add(LABEL_SLACK);
+    let unchanged_since = |labelled: i64| sighting.changed_at.is_none_or(|changed| changed < labelled);
     match sighting.labelled_at {
         Some(labelled) if unchanged_since(labelled) => Judgement::Admit,
         Some(_) | None if sighting.edited => Judgement::Ignore,

@@ -132,7 +132,8 @@ pub const PRUNE_SPENDING: &str = "DELETE FROM spending WHERE day < $1";
 pub const RECEIVE: &str = "\
     INSERT INTO deliveries (id, event, payload, received_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
 pub const INBOX: &str = "\
-    SELECT id, event, payload FROM deliveries WHERE worked_at IS NULL ORDER BY number LIMIT $1";
+    SELECT number, id, event, payload FROM deliveries WHERE worked_at IS NULL AND number > $1 \
+    ORDER BY number LIMIT $2";
 pub const DELIVERED: &str = "\
     UPDATE deliveries SET payload = NULL, worked_at = $2 WHERE id = $1 AND worked_at IS NULL";
 pub const FORGET_DELIVERIES: &str = "DELETE FROM deliveries WHERE worked_at < $1";

@@ -4,6 +4,8 @@ mod config;
 mod control;
 mod http;
 mod intake;
+mod orders;
 mod policy;
+mod strangers;
 mod trust;
 mod world;

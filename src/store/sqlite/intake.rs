@@ -26,13 +26,16 @@ impl Sqlite {
             Admission::Known(_) | Admission::TooLate(_) | Admission::IdTaken { .. } => return Ok(fate),
             Admission::New | Admission::Updated | Admission::Requeued => {}
         }
-        let admission = match (id_elsewhere(&mut transaction, new).await?, &known) {
-            (None, _) => fate,
-            (Some(_), Some(known)) if known.state == State::Refused && known.revision == new.revision => {
-                return Ok(Admission::Known(State::Refused));
-            }
-            (Some(by), _) => Admission::IdTaken { by },
+        let admission = match id_elsewhere(&mut transaction, new).await? {
+            None => fate,
+            Some(by) => Admission::IdTaken { by },
         };
+        if let (Admission::IdTaken { .. }, Some(known)) = (&admission, &known)
+            && known.state == State::Refused
+            && known.revision == new.revision
+        {
+            return Ok(admission);
+        }
         let mut row = Intake {
             issue: &new.issue,
             id: Some(new.id.as_str()),

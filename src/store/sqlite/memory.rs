@@ -24,10 +24,10 @@ impl Sqlite {
         Ok(taken.rows_affected() == 1)
     }
 
-    pub(in crate::store) async fn inbox(&self, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        let rows: Vec<(String, String, Vec<u8>)> =
-            sqlx::query_as(sql::INBOX).bind(i64::from(limit)).fetch_all(&self.readers).await?;
-        Ok(rows.into_iter().map(|(id, event, payload)| Delivery { id, event, payload }).collect())
+    pub(in crate::store) async fn inbox(&self, after: i64, limit: u32) -> Result<Vec<(i64, Delivery)>, StoreError> {
+        let rows: Vec<(i64, String, String, Vec<u8>)> =
+            sqlx::query_as(sql::INBOX).bind(after).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().map(|(number, id, event, payload)| (number, Delivery { id, event, payload })).collect())
     }
 
     pub(in crate::store) async fn delivered(&self, id: &str) -> Result<(), StoreError> {

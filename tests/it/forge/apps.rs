@@ -112,8 +112,9 @@ async fn work_through(forge: &Forge, number: u64, commit: &str) -> Result<(), Fo
     forge.repository(&repository).await?;
     forge.branch(&repository, "main").await?;
     forge.permission(&repository, "ada").await?;
-    forge.labelled(&issue(number)).await?;
-    forge.recent_comments(&repository, None).await?;
+    forge.history(&issue(number)).await?;
+    forge.check().await?;
+    forge.recent_comments(&repository, 1, None).await?;
     forge.open_issues(&repository, "copilot-agent", 1, None).await?;
     forge.put_comment(&issue(number), "<!-- s -->", "<!-- s --> claimed", None).await?;
     forge.put_comment(&issue(number), "<!-- s -->", "<!-- s --> done", None).await?;

@@ -80,11 +80,11 @@ async fn recent_comments_come_newest_first_with_their_issue() {
     let first = lab.github.create_comment(WIDGETS, 1, "ada", "/retry");
     let second = lab.github.create_comment(WIDGETS, 2, "eve", "/stop");
     let forge = client(&lab);
-    let (comments, etag, _) = changed(forge.recent_comments(&name(WIDGETS), None).await.unwrap());
+    let (comments, etag, _) = changed(forge.recent_comments(&name(WIDGETS), 1, None).await.unwrap());
     let seen: Vec<_> = comments.iter().map(|comment| (comment.id, comment.issue, comment.author.as_str())).collect();
     assert_eq!(seen, [(second, 2, "eve"), (first, 1, "ada")]);
     assert!(comments[0].created_at > 1_500_000_000_000 && comments[0].body == "/stop");
-    let again = forge.recent_comments(&name(WIDGETS), Some(&etag)).await.unwrap();
+    let again = forge.recent_comments(&name(WIDGETS), 1, Some(&etag)).await.unwrap();
     assert!(matches!(again, Fresh::Unchanged));
     nothing_wrong(&lab);
 }
@@ -168,11 +168,41 @@ async fn permissions_and_labels_tell_who_may_and_who_did() {
         lab.github.remove_label(WIDGETS, number, "eve", LABEL);
     }
     forge.change_labels(&issue(number), &[LABEL], &["bug"]).await.unwrap();
-    let set = forge.labelled(&issue(number)).await.unwrap();
+    let history = forge.history(&issue(number)).await.unwrap();
+    assert_eq!((history.title.as_str(), history.body.as_str(), history.changed_at), ("Title", "", None));
+    let set = history.labelled;
     let (first, last) = (set.first().unwrap(), set.last().unwrap());
     assert_eq!((first.actor.as_str(), first.label.as_str()), ("eve", "bug"));
     assert_eq!((last.actor.as_str(), last.label.as_str(), set.len()), (BOT, LABEL, 62));
     assert!(set.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    nothing_wrong(&lab);
+}
+
+#[tokio::test]
+async fn the_history_tells_when_a_text_was_changed_and_by_which_bot_it_was_labelled() {
+    let lab = widgets().await;
+    let forge = client(&lab);
+    let (title, body, none) = ("Title", "Body", "Other");
+    for (what, is_changed) in [("a body", true), ("a title", true), ("a label", false), ("a comment", false)] {
+        let number = lab.github.create_issue(WIDGETS, "eve", title, Some(body), &[]);
+        match what {
+            "a body" => lab.github.edit_issue(WIDGETS, number, "eve", none),
+            "a title" => lab.github.rename_issue(WIDGETS, number, "eve", none),
+            "a label" => lab.github.add_label(WIDGETS, number, "helper[bot]", LABEL),
+            _ => drop(lab.github.create_comment(WIDGETS, number, "eve", none)),
+        }
+        let history = forge.history(&issue(number)).await.unwrap();
+        assert_eq!(history.changed_at.is_some(), is_changed, "{what}: {history:?}");
+        let labellers: Vec<_> = history.labelled.iter().map(|label| label.actor.as_str()).collect();
+        assert!(labellers == ["helper[bot]"] || what != "a label", "{history:?}");
+    }
+    let pull = forge.history(&issue(99)).await;
+    assert!(matches!(pull, Err(ForgeError::NotFound { .. })), "{pull:?}");
+    lab.github.add_fault(FaultRule::new("POST", "/graphql", Fault::Status(502)));
+    assert_eq!(forge.history(&issue(1)).await.unwrap().body, none);
+    lab.github.revoke_token(lab.github.token());
+    assert!(matches!(forge.history(&issue(1)).await, Err(ForgeError::Unauthorized)));
+    assert!(matches!(forge.check().await, Err(ForgeError::Unauthorized)));
     nothing_wrong(&lab);
 }
 

@@ -1,10 +1,13 @@
 //! What the service answers: signatures, health, metrics.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use hmac::{Hmac, Mac};
 use patchwright::service::webhook::is_signed;
 use sha2::Sha256;
 
-use super::world::{MAINTAINER, SECRET, World, patch_task, request};
+use super::world::{LIMIT, MAINTAINER, SECRET, World, patch_task, request};
 
 fn signature(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -108,6 +111,56 @@ async fn health_says_what_is_down() {
     });
     assert_eq!(running.get("/healthz").status, 200);
     running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_polling_the_forge_is_still_asked_whether_it_is_well() {
+    let mut world = World::new("[service]\npolling = false\n").await;
+    world.place.set("GITHUB_WEBHOOK_SECRET", SECRET);
+    let running = world.serve(&[]);
+    world.until(&running, "the forge is well", |_| {
+        running.get("/readyz").body.contains("\"github\":{\"state\":\"ok\"}")
+    });
+    world.until(&running, "the pass at the start is done", |world| {
+        world.lab.github.exchanges().iter().any(|one| one.path.ends_with("/issues/comments") && one.status.is_some())
+    });
+    world.lab.github.revoke_token(world.lab.github.token());
+    world.until(&running, "the forge is missed", |_| {
+        running.get("/readyz").body.contains("\"github\":{\"state\":\"down\",\"reason\":\"the forge refused")
+    });
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_say_nothing_more_are_hung_up_on() {
+    let mut world = World::new("[service]\npolling = false\n").await;
+    world.place.set("GITHUB_WEBHOOK_SECRET", SECRET);
+    let running = world.serve(&[]);
+    let address = running.address();
+    let says = |text: &'static str| {
+        let address = address.clone();
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            let mut answer = String::new();
+            // The end, or a reset: not the end of our patience.
+            match stream.read_to_string(&mut answer) {
+                Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{text}"),
+                Ok(_) => {}
+            }
+            answer
+        })
+    };
+    let silent = [says(""), says("POST /webhook HTTP/1.1\r\nhost: x\r\n")];
+    let without_body = says("POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
+    for silent in silent {
+        let answer = silent.join().unwrap();
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+    assert!(without_body.join().unwrap().starts_with("HTTP/1.1 408"));
+    assert_eq!(running.get("/healthz").status, 200);
+    world.assert_well(&[running.stop()]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

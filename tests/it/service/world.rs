@@ -145,7 +145,13 @@ impl Running {
 
     #[track_caller]
     pub fn until_logged(&self, part: &str) {
-        let limit = Instant::now() + LIMIT;
+        self.until_logged_within(LIMIT.as_secs(), part);
+    }
+
+    /// The same, where the promise is a number of seconds.
+    #[track_caller]
+    pub fn until_logged_within(&self, seconds: u64, part: &str) {
+        let limit = Instant::now() + Duration::from_secs(seconds);
         while !self.log().contains(part) {
             assert!(Instant::now() < limit, "waited in vain for `{part}` in the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));

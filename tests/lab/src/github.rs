@@ -8,6 +8,7 @@ mod api;
 mod apps;
 mod contract;
 mod fault;
+mod graphql;
 mod people;
 mod pulls;
 mod references;

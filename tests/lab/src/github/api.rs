@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::apps;
+use super::graphql;
 use super::pulls;
 use super::references;
 use super::render::{Addresses, merge};
@@ -43,6 +44,7 @@ pub(super) async fn dispatch(call: &Call<'_>) -> Reply {
     match (call.method, call.segments.as_slice()) {
         ("GET", ["user"]) => user(call),
         ("GET", ["rate_limit"]) => rate_limit(call),
+        (_, ["graphql"]) => graphql::answer(call),
         (_, ["repos", owner, name, rest @ ..]) => {
             let full_name = format!("{}/{}", decode(owner), decode(name));
             let permission = {
@@ -141,10 +143,6 @@ fn in_issue(
             let comments = repository.comments.values().filter(|comment| comment.issue == number);
             let comments = comments.filter(|comment| since.is_none_or(|since| iso(comment.updated).as_str() >= since));
             Reply::list(comments.map(|comment| render.comment(state, repository, comment)).collect(), call.query)
-        }
-        ("GET", ["events"]) => {
-            let events: Vec<_> = repository.events.iter().filter(|event| event.issue == number).collect();
-            Reply::page_of(&events, call.query, |event| render.issue_event(state, repository, event))
         }
         ("POST", ["comments"]) => create_comment(call, state, name, number),
         ("GET", ["labels"]) => match render.labels(repository, issue) {
@@ -378,11 +376,13 @@ fn update_issue(call: &Call<'_>, state: &mut State, name: &str, permission: Perm
         return Reply::forbidden();
     }
     let was_open = issue.open;
+    let renamed = call.text("title").is_some_and(|title| title != issue.title);
     if let Some(title) = call.text("title") {
         issue.title = title.to_owned();
     }
     if let Some(body) = call.body.get("body") {
         issue.body = body.as_str().map(str::to_owned);
+        issue.edited = Some(now());
     }
     if call.body.get("labels").is_some() {
         issue.labels = labels;
@@ -399,6 +399,9 @@ fn update_issue(call: &Call<'_>, state: &mut State, name: &str, permission: Perm
         (false, true) => "reopened",
         (true, true) | (false, false) => "edited",
     };
+    if renamed {
+        state.note_event(name, number, call.login(), "renamed", None);
+    }
     if action != "edited" {
         state.note_event(name, number, call.login(), action, None);
     }

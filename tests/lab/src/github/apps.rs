@@ -186,6 +186,12 @@ pub(super) fn lacking(call: &Call<'_>, private: bool, rest: &[&str]) -> Option<R
     (!covered).then(|| not_accessible(grant.installation))
 }
 
+/// Whether the token's grain does not cover reading issues.
+pub(super) fn lacks_issues(call: &Call<'_>, private: bool) -> bool {
+    let grant = call.token.as_ref().and_then(|token| token.grant.as_ref());
+    grant.is_some_and(|grant| private && !grant.permissions.contains_key("issues"))
+}
+
 /// 403 for a token without the permission.
 pub(super) fn not_accessible(installation: bool) -> Reply {
     if installation { Reply::error(403, "Resource not accessible by integration") } else { Reply::forbidden() }

@@ -42,14 +42,24 @@ impl GitHub {
 
     /// Gives an issue another body.
     pub fn edit_issue(&self, full_name: &str, number: u64, actor: &str, body: &str) {
-        self.shared.change_issue(full_name, number, |issue| issue.body = Some(body.to_owned()));
+        self.shared.change_issue(full_name, number, |issue| {
+            issue.body = Some(body.to_owned());
+            issue.edited = Some(now());
+        });
         self.tell(full_name, number, actor, "edited", json!({ "changes": { "body": {} } }));
+    }
+
+    /// Gives an issue another title.
+    pub fn rename_issue(&self, full_name: &str, number: u64, actor: &str, title: &str) {
+        self.shared.change_issue(full_name, number, |issue| issue.title = title.to_owned());
+        self.shared.state().note_event(full_name, number, actor, "renamed", None);
+        self.tell(full_name, number, actor, "edited", json!({ "changes": { "title": {} } }));
     }
 
     /// Sets a label.
     pub fn add_label(&self, full_name: &str, number: u64, actor: &str, label: &str) {
         let mut state = self.shared.state();
-        state.user(actor, "User");
+        state.user(actor, if actor.ends_with("[bot]") { "Bot" } else { "User" });
         let stored = state.ensure_label(full_name, label);
         drop(state);
         let Some(stored) = stored else { return };

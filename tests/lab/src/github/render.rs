@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::state::{Comment, Issue, IssueEvent, Label, Permission, Pull, Repository, State, Status, User};
+use super::state::{Comment, Issue, Label, Permission, Pull, Repository, State, Status, User};
 use crate::clock::iso;
 
 /// The bases of the addresses in answers.
@@ -133,20 +133,6 @@ impl Addresses {
             Some(label) => self.label(repository, label),
             None => json!({ "name": name, "color": "ededed" }),
         }
-    }
-
-    pub(super) fn issue_event(&self, state: &State, repository: &Repository, event: &IssueEvent) -> Value {
-        let mut result = json!({
-            "id": event.id, "node_id": node("LE", event.id),
-            "url": format!("{}/repos/{}/issues/events/{}", self.api, repository.full_name(), event.id),
-            "actor": self.user(state.users.get(&event.actor)), "event": event.kind, "commit_id": null,
-            "commit_url": null, "created_at": iso(event.created), "performed_via_github_app": null,
-        });
-        if let Some(label) = &event.label {
-            let label = self.named_label(repository, label);
-            result["label"] = json!({ "name": label["name"], "color": label["color"] });
-        }
-        result
     }
 
     pub(super) fn labels(&self, repository: &Repository, issue: &Issue) -> Value {

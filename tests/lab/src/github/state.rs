@@ -70,7 +70,7 @@ pub struct IssueEvent {
     pub id: u64,
     pub issue: u64,
     pub actor: String,
-    /// `labeled`, `unlabeled`, `closed` or `reopened`.
+    /// `labeled`, `unlabeled`, `renamed`, `closed` or `reopened`.
     pub kind: &'static str,
     pub label: Option<String>,
     pub created: u64,
@@ -112,6 +112,8 @@ pub struct Issue {
     pub created: u64,
     pub updated: u64,
     pub closed: Option<u64>,
+    /// When the body was edited last.
+    pub edited: Option<u64>,
     pub pull: Option<Pull>,
     /// Deleted: 410 from now on.
     pub(super) gone: bool,
@@ -306,6 +308,7 @@ impl State {
                 created: now,
                 updated: now,
                 closed: None,
+                edited: None,
                 pull: None,
                 gone: false,
             },
