@@ -157,6 +157,8 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                 ending = pipeline::run_task(&services, &order) => match ending {
                     Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
                     Ending::Stopped(error) => return Err(error.into()),
+                    // Of a claim alone, and there is none.
+                    Ending::Unauthorized { reason } => anyhow::bail!(reason),
                 },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.

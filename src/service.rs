@@ -23,6 +23,7 @@ pub mod webhook;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -57,6 +58,8 @@ struct Service {
     permissions: trust::Permissions,
     health: Health,
     metrics: metrics::Metrics,
+    /// The forge has refused our credentials; the queue asks whether they are good again.
+    refused: AtomicBool,
     /// A task may be ready to be claimed.
     queued: Notify,
     /// A webhook was taken in.
@@ -114,6 +117,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
         permissions: trust::Permissions::default(),
         health: Health::default(),
         metrics: metrics::Metrics::install()?,
+        refused: AtomicBool::new(false),
         queued: Notify::new(),
         received: Notify::new(),
         beat: Notify::new(),

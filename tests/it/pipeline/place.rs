@@ -137,6 +137,7 @@ impl Place {
             attempts,
             per_repository: 9,
             closed: Vec::new(),
+            reports_only: false,
         };
         store.claim(&rules).await.unwrap().expect("there is a task to claim")
     }

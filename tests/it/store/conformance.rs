@@ -62,6 +62,9 @@ mod sqlite {
     }
 }
 
+/// The service stops.
+const RELEASED: End = End::Released { after: Duration::ZERO, reason: None };
+
 fn ended(state: State) -> End {
     End::Ended { state, reason: String::new(), pull_request: None }
 }
@@ -276,7 +279,7 @@ async fn a_stale_claim_has_no_effect(store: &Store, clock: &Clock) {
     for end in [
         ended(State::Completed),
         End::Retry { after: Duration::ZERO, reason: String::new() },
-        End::Released,
+        RELEASED,
         End::ReportLater { state: State::Failed, reason: String::new(), pull_request: None, after: Duration::ZERO },
     ] {
         assert_stale(stale.end(end).await);
@@ -315,7 +318,7 @@ async fn a_released_claim_gives_its_attempt_back(store: &Store, clock: &Clock) {
     for epoch in 1..=5 {
         let claim = claim(store).await;
         assert_eq!((claim.task.attempt, claim.epoch()), (1, epoch));
-        claim.end(End::Released).await.unwrap();
+        claim.end(RELEASED).await.unwrap();
     }
     for _ in 0..3 {
         claim(store).await;
@@ -323,7 +326,7 @@ async fn a_released_claim_gives_its_attempt_back(store: &Store, clock: &Clock) {
     }
     let exhausted = claim(store).await;
     assert!(exhausted.exhausted);
-    exhausted.end(End::Released).await.unwrap();
+    exhausted.end(RELEASED).await.unwrap();
     assert!(claim(store).await.exhausted, "what counted nothing gives nothing back");
 }
 
@@ -368,7 +371,7 @@ async fn a_report_that_is_due_is_claimed_until_it_is_made(store: &Store, clock: 
     assert_eq!((row.state, row.report_due, row.pull_request.as_deref()), (State::Failed, true, Some("url")));
     clock.pass(Duration::from_secs(5));
     let reporter = claim(store).await;
-    reporter.end(End::Released).await.unwrap();
+    reporter.end(RELEASED).await.unwrap();
     assert_eq!(store.task_of(&issue(1)).await.unwrap().unwrap().attempt, 1);
     claim(store).await.end(ended(State::Failed)).await.unwrap();
     nothing_to_claim(store).await;
@@ -411,7 +414,7 @@ async fn a_running_task_hears_that_it_is_cancelled(store: &Store, _: &Clock) {
     assert_eq!(worker.heartbeat().await.unwrap(), Heartbeat::Cancel("/stop".into()));
     worker.write(&Entry::StageDone { stage: Stage::Checkout }).await.unwrap();
     // The service stops before it has told anybody.
-    worker.end(End::Released).await.unwrap();
+    worker.end(RELEASED).await.unwrap();
     let row = store.task_of(&issue(1)).await.unwrap().unwrap();
     assert_eq!((row.state, row.report_due, row.reason.as_str()), (State::Cancelled, true, "/stop"));
     assert_eq!(claim(store).await.task.state, State::Cancelled);

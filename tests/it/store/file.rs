@@ -140,7 +140,7 @@ async fn a_claim_does_not_look_at_finished_tasks() {
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.completed + counts.failed, counts.queued), (FINISHED, 20));
     for closed in [0, 2] {
-        let plan = plan(&mut raw, &statements::claimable(closed), 2 + closed).await;
+        let plan = plan(&mut raw, &statements::claimable(closed, false), 2 + closed).await;
         let shown = plan.join("\n");
         assert!(shown.contains("INDEX tasks_in_line") && shown.contains("INDEX tasks_at_work"), "{shown}");
         assert!(!shown.contains("TEMP B-TREE"), "{shown}");
