@@ -4,6 +4,7 @@ mod config;
 mod control;
 mod http;
 mod intake;
+mod outage;
 mod policy;
 mod trust;
 mod world;

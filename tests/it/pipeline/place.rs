@@ -114,6 +114,12 @@ impl Place {
         store.admit(&new).await.unwrap();
     }
 
+    /// An empty store.
+    pub async fn other_store(&self) -> Store {
+        let path = self.folder.path().join("other.sqlite");
+        Store::open(&store::Settings { path }).await.unwrap()
+    }
+
     /// Claims the task. The lease is over at once, so anybody may take the task away.
     pub async fn claim(&self) -> Claim {
         self.claim_within(99).await
@@ -186,6 +192,19 @@ impl Place {
             }
         };
         tokio::time::timeout(LIMIT, cut).await.expect("the journal grows")
+    }
+
+    /// Runs until the journal has an entry of this kind.
+    pub async fn cut_off_at(&self, order: &Order, kind: &str) {
+        let claim = order.claim.as_ref().expect("only a claim has a journal");
+        loop {
+            let told = kinds(&claim.journal().await.unwrap());
+            if told.iter().any(|told| told == kind) {
+                return;
+            }
+            let run = self.run_until(order, told.len() + 1).await;
+            assert!(run.is_ok(), "the run ended without `{kind}`: {told:?}");
+        }
     }
 
     /// The stages that were begun since the last time that somebody asked.
