@@ -92,7 +92,7 @@ pub enum Ending {
     /// at least what a limit asked for.
     Again { outcome: Outcome, after: Duration },
     /// The forge refuses our credentials: the task goes on where it stands when they are good again. Only with a claim.
-    Unauthorized { reason: String },
+    Unauthorized,
     /// The journal refused: the lease is lost, or the store broke. Nothing was done outside since.
     Stopped(StoreError),
 }
@@ -234,7 +234,8 @@ fn attempt<'a>(services: &'a Services, order: &'a Order) -> Boxed<'a, Result<End
             && order.claim.is_some()
             && failure.is_of_credentials(services, order).await
         {
-            return Ok(Ending::Unauthorized { reason: format!("{:#}", failure.error) });
+            services.events.note(format!("{:#}", failure.error));
+            return Ok(Ending::Unauthorized);
         }
         let (conclusion, transience) = match worked {
             Ok(conclusion) => (conclusion, None),

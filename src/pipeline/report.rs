@@ -68,7 +68,7 @@ pub(super) async fn finished(
     let reason = format!("the issue could not be told: {:#}", failure.error);
     note(services, &mut outcome, reason.clone());
     if order.claim.is_some() && is_unauthorized(&failure.error) {
-        return Ok(Ending::Unauthorized { reason });
+        return Ok(Ending::Unauthorized);
     }
     Ok(match (transience(&failure.error), &order.claim) {
         (Some(after), Some(_)) => Ending::Unreported { outcome, reason, after },

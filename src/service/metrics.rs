@@ -162,7 +162,10 @@ fn describe() {
     describe_gauge!("patchwright_queue_depth", "Tasks that could begin now");
     describe_gauge!("patchwright_queue_oldest_seconds", "How long the oldest of them waits");
     describe_gauge!("patchwright_tasks_overdue", "Tasks whose attempt runs longer than their limit");
-    describe_gauge!("patchwright_paused", "1 while nothing new is begun: budgets, disk, or credentials that are refused");
+    describe_gauge!(
+        "patchwright_paused",
+        "1 while nothing new is begun: budgets, disk, or credentials that are refused"
+    );
     describe_gauge!("patchwright_spent_tokens_today", "Tokens since midnight UTC");
     describe_gauge!("patchwright_spent_cost_today", "Cost since midnight UTC, where prices are configured");
     describe_gauge!("patchwright_github_remaining", "Requests left of GitHub's primary limit");
@@ -179,5 +182,8 @@ fn describe() {
     describe_counter!("patchwright_model_errors_total", "Requests that the model's server did not answer");
     describe_histogram!("patchwright_model_seconds", "One answer of the model");
     describe_histogram!("patchwright_stage_seconds", "One stage of a task");
-    describe_histogram!("patchwright_dispatch_to_pull_request_seconds", "From the issue's creation to the pull request");
+    describe_histogram!(
+        "patchwright_dispatch_to_pull_request_seconds",
+        "From the issue's creation to the pull request"
+    );
 }

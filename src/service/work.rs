@@ -14,6 +14,7 @@ use super::assemble::NotBegun;
 use super::record::Recorder;
 use super::{Service, assemble, policy};
 use crate::event::Events;
+use crate::forge::ForgeError;
 use crate::model::Model;
 use crate::outcome::{Budget, Conclusion, Outcome, Stage};
 use crate::pipeline::{self, Delivery, Ending, Order, Services};
@@ -100,7 +101,8 @@ async fn attempt(service: &Arc<Service>, claim: &Claim) -> Option<End> {
     let again_after = (reports_only || record.attempt < service.config.queue.attempts)
         .then(|| policy::retry_delay(&service.config.queue, record.attempt, rand::rng().random()));
     // On the heap before it is moved: it is large.
-    let run = Box::pin(run(service.clone(), claim.clone(), task.clone(), target.clone(), events, again_after, reports_only));
+    let run =
+        Box::pin(run(service.clone(), claim.clone(), task.clone(), target.clone(), events, again_after, reports_only));
     let run = AbortOnDropHandle::new(tokio::spawn(run.in_current_span()));
     let supervised = supervise(service, claim, &recorder, run).await;
     recorder.finish().await;
@@ -116,7 +118,8 @@ fn purpose_of(claim: &Claim, id: &TaskId) -> Purpose {
     let record = &claim.task;
     let outcome = stored_outcome(record);
     if record.reports > MOST_REPORTS {
-        let state = outcome.filter(|_| !record.state.is_end()).map_or(record.state, |outcome| state_of(claim, &outcome));
+        let state =
+            outcome.filter(|_| !record.state.is_end()).map_or(record.state, |outcome| state_of(claim, &outcome));
         return Purpose::Silence(if state.is_end() { state } else { State::Failed });
     }
     let parsed = task::parse_issue(&record.title, Some(&record.body), record.issue.clone());
@@ -322,14 +325,15 @@ async fn end_of(service: &Service, claim: &Claim, ending: Ending) -> Option<End>
                 false => Some(End::Retry { after, reason }),
             }
         }
-        Ending::Unauthorized { reason } => Some(unauthorized(service, reason)),
+        Ending::Unauthorized => Some(unauthorized(service)),
         Ending::Stopped(StoreError::Stale) => None,
         Ending::Stopped(error) => Some(End::Retry { after: service.config.queue.retry, reason: error.to_string() }),
     }
 }
 
 /// The forge refuses our credentials: the queue claims nothing until they are good again.
-fn unauthorized(service: &Service, reason: String) -> End {
+fn unauthorized(service: &Service) -> End {
+    let reason = ForgeError::Unauthorized.to_string();
     tracing::warn!("given back: {reason}");
     service.refused.store(true, Ordering::Relaxed);
     End::Released { after: service.config.queue.retry.max(SHORTEST_REPORT_DELAY), reason: Some(reason) }
@@ -347,9 +351,7 @@ async fn not_begun_end(
             tracing::warn!("waits: {reason}");
             return Some(End::Released { after, reason: Some(reason) });
         }
-        NotBegun::Failed(error) if pipeline::is_unauthorized(&error) => {
-            return Some(unauthorized(service, format!("{error:#}")));
-        }
+        NotBegun::Failed(error) if pipeline::is_unauthorized(&error) => return Some(unauthorized(service)),
         NotBegun::Failed(error) => error,
     };
     let mut outcome = Outcome::new(task.id.clone(), claim.task.target.clone());

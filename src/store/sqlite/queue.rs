@@ -91,10 +91,9 @@ impl Sqlite {
 
 async fn next(transaction: &mut Transaction, rules: &ClaimRules, now: i64) -> Result<Option<TaskRecord>, sqlx::Error> {
     // Of the text, only the number of placeholders changes.
-    let mut query =
-        sqlx::query(AssertSqlSafe(sql::claimable(rules.closed.len(), rules.reports_only)))
-            .bind(now)
-            .bind(i64::from(rules.per_repository));
+    let mut query = sqlx::query(AssertSqlSafe(sql::claimable(rules.closed.len(), rules.reports_only)))
+        .bind(now)
+        .bind(i64::from(rules.per_repository));
     for (target, _) in &rules.closed {
         query = query.bind(key_of(target));
     }

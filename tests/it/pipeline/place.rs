@@ -175,6 +175,14 @@ impl Place {
 
     /// Runs until the journal has `entries`, and not an instant longer. `Err`: the run ended before.
     pub async fn run_until<'a>(&'a self, order: &'a Order, entries: usize) -> Result<CutOff<'a>, Ending> {
+        self.run_until_told(order, |journal| journal.len() >= entries).await
+    }
+
+    async fn run_until_told<'a>(
+        &'a self,
+        order: &'a Order,
+        told: impl Fn(&[Entry]) -> bool,
+    ) -> Result<CutOff<'a>, Ending> {
         let claim = order.claim.as_ref().expect("only a claim has a journal");
         let mut run: CutOff<'a> = Box::pin(run_task(&self.services, order));
         let cut = async {
@@ -182,7 +190,7 @@ impl Place {
                 // A write of its own waits for the one that is on its way, so that the journal says all. A run that holds
                 // the connection itself is given the time that its last command takes.
                 let _ = tokio::time::timeout(Duration::from_millis(25), self.store.check()).await;
-                if claim.journal().await.unwrap().len() >= entries {
+                if told(&claim.journal().await.unwrap()) {
                     return Ok(run);
                 }
                 if let Some(ending) = poll_fn(|context| Poll::Ready(poll_once(&mut run, context))).await {
@@ -194,17 +202,10 @@ impl Place {
         tokio::time::timeout(LIMIT, cut).await.expect("the journal grows")
     }
 
-    /// Runs until the journal has an entry of this kind.
+    /// Runs until the journal has an entry of this kind, and not an instant longer.
     pub async fn cut_off_at(&self, order: &Order, kind: &str) {
-        let claim = order.claim.as_ref().expect("only a claim has a journal");
-        loop {
-            let told = kinds(&claim.journal().await.unwrap());
-            if told.iter().any(|told| told == kind) {
-                return;
-            }
-            let run = self.run_until(order, told.len() + 1).await;
-            assert!(run.is_ok(), "the run ended without `{kind}`: {told:?}");
-        }
+        let cut = self.run_until_told(order, |journal| kinds(journal).iter().any(|told| told == kind)).await;
+        assert!(cut.is_ok(), "the run ended without `{kind}`");
     }
 
     /// The stages that were begun since the last time that somebody asked.

@@ -350,7 +350,7 @@ async fn what_is_concluded_stands_though_its_report_is_stuck() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_beyond_its_time_that_does_not_notice_is_ended() {
     let world = World::new("[limits]\ntask_seconds = 1\n").await;
-    hang(&world, 9);
+    hang(&world, 1);
     let issue = world.dispatch(MAINTAINER, &patch_task("over-0001"));
     let running = world.poll();
     world.until(&running, "it failed", |world| world.has_label(issue, "agent-failed"));

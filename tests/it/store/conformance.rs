@@ -378,7 +378,8 @@ async fn where_nothing_new_begins_reports_are_still_made(store: &Store, clock: &
     claim(store).await.write(&Entry::Concluded { outcome: "{}".into() }).await.unwrap();
     store.cancel(store.task_of(&issue(2)).await.unwrap().unwrap().key, "stop").await.unwrap();
     clock.pass(Duration::from_secs(61));
-    let reports_only = ClaimRules { reports_only: true, closed: vec![(repository("a/b"), "spent".into())], ..rules("r") };
+    let reports_only =
+        ClaimRules { reports_only: true, closed: vec![(repository("a/b"), "spent".into())], ..rules("r") };
     for number in [1, 2] {
         let reporter = store.claim(&reports_only).await.unwrap().unwrap();
         assert_eq!((reporter.task.issue.number, reporter.task.report_due), (number, true));
