@@ -13,7 +13,7 @@ use patchwright::config::environment::Environment;
 use patchwright::config::flags::{Command, Flags, RunFlags, TasksCommand, TasksFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::event::Events;
-use patchwright::forge::Forge;
+use patchwright::forge::{Forge, ForgeError};
 use patchwright::health;
 use patchwright::logging;
 use patchwright::model::Model;
@@ -157,6 +157,8 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                 ending = pipeline::run_task(&services, &order) => match ending {
                     Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
                     Ending::Stopped(error) => return Err(error.into()),
+                    // Only with a claim.
+                    Ending::Unauthorized => return Err(ForgeError::Unauthorized.into()),
                 },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.

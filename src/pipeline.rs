@@ -23,16 +23,17 @@ use tracing::Instrument;
 
 pub use crate::agent::ProtocolChoice;
 pub use intake::refused;
-pub use report::{cancelled, failed_early};
-pub use transient::{StageTookTooLong, transience};
+pub use report::{cancelled, failed_early, waiting};
+pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, transience};
 
 use resume::Memory;
 use solve::Solution;
 use status::Status;
+use transient::is_denied;
 
 use crate::agent::AgentError;
 use crate::event::{Event, Events};
-use crate::forge::Forge;
+use crate::forge::{Forge, ForgeError};
 use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
@@ -61,6 +62,13 @@ pub struct Order {
     pub again_after: Option<Duration>,
 }
 
+impl Order {
+    /// Whether anybody outside hears of it.
+    fn is_published(&self) -> bool {
+        matches!(self.delivery, Delivery::PullRequest(_))
+    }
+}
+
 /// Where the result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
@@ -83,6 +91,8 @@ pub enum Ending {
     /// With a transient failure, and attempts are left: no end was reported. To be tried again after so long, which is
     /// at least what a limit asked for.
     Again { outcome: Outcome, after: Duration },
+    /// The forge refuses our credentials: the task goes on where it stands when they are good again. Only with a claim.
+    Unauthorized,
     /// The journal refused: the lease is lost, or the store broke. Nothing was done outside since.
     Stopped(StoreError),
 }
@@ -217,9 +227,16 @@ fn attempt<'a>(services: &'a Services, order: &'a Order) -> Boxed<'a, Result<End
         }
         let mut outcome = Outcome::new(order.task.id.clone(), order.repository.clone());
         let worked = match order.claim.as_ref().filter(|claim| claim.exhausted) {
-            Some(claim) => Ok(resume::exhausted(claim, &memory)),
+            Some(claim) => wind_up(services, order, claim, &memory, &mut outcome).await,
             None => status.beside(work(services, order, &memory, &mut outcome)).await,
         };
+        if let Err(Halt::Failed(failure)) = &worked
+            && order.claim.is_some()
+            && failure.is_of_credentials(services, order).await
+        {
+            services.events.note(format!("{:#}", failure.error));
+            return Ok(Ending::Unauthorized);
+        }
         let (conclusion, transience) = match worked {
             Ok(conclusion) => (conclusion, None),
             Err(Halt::Failed(failure)) => failure.into_conclusion(),
@@ -280,6 +297,26 @@ fn work<'a>(
     })
 }
 
+/// How a task ends whose attempts are used up: with the pull request that the last one has opened, if it got so far.
+async fn wind_up(
+    services: &Services,
+    order: &Order,
+    claim: &Claim,
+    memory: &Memory,
+    outcome: &mut Outcome,
+) -> Result<Conclusion, Halt> {
+    match publish::find(services, order).await {
+        Ok(Some(published)) => Ok(publish::conclude_from(services, memory, published, outcome)),
+        Err(error) if is_unauthorized(&error) || transience(&error).is_some() => Err(Halt::at(Stage::Report, error)),
+        Ok(None) | Err(_) => Ok(resume::exhausted(claim, memory)),
+    }
+}
+
+/// What an error before the first stage makes of a task; and, if it may pass, after how long at least.
+pub fn failed(error: anyhow::Error) -> (Conclusion, Option<Duration>) {
+    Failure { stage: Stage::Intake, error }.into_conclusion()
+}
+
 /// Makes the change, from the checkout to the tests' verdict on it.
 fn make<'a>(
     services: &'a Services,
@@ -307,6 +344,14 @@ impl Halt {
 }
 
 impl Failure {
+    /// Whether our credentials are to blame. Git says no more than that it may not, so the forge is asked then.
+    async fn is_of_credentials(&self, services: &Services, order: &Order) -> bool {
+        let Some(repository) = order.repository.as_ref().filter(|_| is_denied(&self.error)) else {
+            return is_unauthorized(&self.error);
+        };
+        matches!(services.forge.repository(repository).await, Err(ForgeError::Unauthorized))
+    }
+
     /// Stage and cause, and the remedy where the error knows it apart. And, if it may pass, after how long at least.
     fn into_conclusion(self) -> (Conclusion, Option<Duration>) {
         let remedy = self.error.chain().find_map(|cause| {

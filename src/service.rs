@@ -24,6 +24,7 @@ pub mod webhook;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -59,6 +60,8 @@ struct Service {
     turns: admit::Turns,
     health: Health,
     metrics: metrics::Metrics,
+    /// The forge has refused our credentials; the queue asks whether they are good again.
+    refused: AtomicBool,
     /// A task may be ready to be claimed.
     queued: Notify,
     /// A webhook was taken in.
@@ -117,6 +120,7 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
         turns: admit::Turns::default(),
         health: Health::default(),
         metrics: metrics::Metrics::install()?,
+        refused: AtomicBool::new(false),
         queued: Notify::new(),
         received: Notify::new(),
         beat: Notify::new(),

@@ -116,6 +116,8 @@ pub struct TaskRecord {
     pub state: State,
     /// Claims so far that count against the limit of attempts.
     pub attempt: u32,
+    /// Claims so far for the report alone.
+    pub reports: u32,
     pub epoch: i64,
     pub lease_owner: Option<String>,
     pub lease_expires: Option<i64>,
@@ -131,6 +133,7 @@ pub struct TaskRecord {
     pub report_due: bool,
     pub created_at: i64,
     pub admitted_at: i64,
+    /// When the last attempt began.
     pub started_at: Option<i64>,
     pub ended_at: Option<i64>,
 }
@@ -151,6 +154,8 @@ pub struct ClaimRules {
     pub per_repository: u32,
     /// Targets whose budget of the day is spent: their tasks wait, with this reason.
     pub closed: Vec<(RepositoryName, String)>,
+    /// Nothing new is begun: only what is to be told of may be claimed.
+    pub reports_only: bool,
 }
 
 /// An effect on the outside that happens at most once.
@@ -197,6 +202,8 @@ pub struct Claim {
     pub task: TaskRecord,
     /// All attempts are used up: the task is only to be concluded and reported, not worked.
     pub exhausted: bool,
+    /// Why it waited until now: the row's reason before the claim.
+    pub waited_for: String,
     /// It counts as an attempt, until it is released.
     counted: bool,
     owner: String,
@@ -229,8 +236,9 @@ pub enum End {
     ReportLater { state: State, reason: String, pull_request: Option<String>, after: Duration },
     /// To be tried again after a transient failure.
     Retry { after: Duration, reason: String },
-    /// Given back without an attempt counted: the service stops.
-    Released,
+    /// Given back without an attempt counted: the service stops, or something that every task needs is down. `reason`
+    /// says for people what the task waits for.
+    Released { after: Duration, reason: Option<String> },
 }
 
 /// A question that people ask of the queue.
@@ -339,13 +347,14 @@ impl Store {
 
     // Queue.
     /// Claims the next task: reports that are due first, then priority, then age. A report waits neither for
-    /// `per_repository` nor for `closed`. A task that was to be stopped while nobody held it comes as `Cancelled`, for its
+    /// `per_repository` nor for `closed`, nor for what `reports_only` keeps back. A task that was to be stopped while nobody held it comes as `Cancelled`, for its
     /// report alone.
     pub async fn claim(&self, rules: &ClaimRules) -> Result<Option<Claim>, StoreError> {
         let claimed = self.inner.claim(rules).await?;
-        Ok(claimed.map(|(task, exhausted)| Claim {
+        Ok(claimed.map(|(task, exhausted, waited_for)| Claim {
             store: self.clone(),
             exhausted,
+            waited_for,
             counted: !exhausted && !task.report_due,
             owner: rules.owner.clone(),
             lease: rules.lease,
@@ -388,6 +397,10 @@ impl Store {
     }
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.inner.counts().await
+    }
+    /// The targets of the tasks that are queued, each once.
+    pub async fn queued_targets(&self) -> Result<Vec<RepositoryName>, StoreError> {
+        self.inner.queued_targets().await
     }
     pub async fn journal(&self, key: TaskKey) -> Result<Vec<(i64, Entry)>, StoreError> {
         self.inner.journal(key).await

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::effect::effect;
 use super::status::{self, Status};
-use super::transient::transience;
+use super::transient::{is_unauthorized, transience};
 use super::{Delivery, Ending, Halt, Order, Services, Settings};
 use crate::forge::render::{self, Logs, Marker, Standing};
 use crate::forge::{CommitState, CommitStatus, Forge, ForgeError};
 use crate::outcome::{Conclusion, Outcome, Stage, Verdict};
 use crate::store::{Claim, Effect, StoreError};
-use crate::task::{IssueReference, Task, TaskId};
+use crate::task::{IssueReference, Task};
 
 /// Labels that users' tools look for.
 const RUNNING: &str = "agent-running";
@@ -67,6 +67,9 @@ pub(super) async fn finished(
     };
     let reason = format!("the issue could not be told: {:#}", failure.error);
     note(services, &mut outcome, reason.clone());
+    if order.claim.is_some() && is_unauthorized(&failure.error) {
+        return Ok(Ending::Unauthorized);
+    }
     Ok(match (transience(&failure.error), &order.claim) {
         (Some(after), Some(_)) => Ending::Unreported { outcome, reason, after },
         (Some(_) | None, _) => Ending::Reported(outcome),
@@ -103,7 +106,7 @@ pub async fn failed_early(
     task: &Task,
     conclusion: &Conclusion,
 ) -> Result<(), ForgeError> {
-    let Some(issue) = task.issue.as_ref().filter(|_| settings.publish.comments) else { return Ok(()) };
+    let Some(issue) = told_issue(settings, task) else { return Ok(()) };
     let mut outcome = Outcome::new(task.id.clone(), None);
     outcome.conclusion = conclusion.clone();
     if settings.publish.comment_on_failure {
@@ -122,11 +125,22 @@ pub async fn cancelled(
     claim: Option<&Claim>,
     reason: &str,
 ) -> anyhow::Result<()> {
-    if let Some(issue) = task.issue.as_ref().filter(|_| settings.publish.comments) {
+    if let Some(issue) = told_issue(settings, task) {
         let label = forge.change_labels(issue, &[], &[RUNNING]);
         effect(claim, Effect::FinishedLabels, "", label, |()| String::new()).await?;
     }
-    status::stop(forge, settings, task, claim, reason).await
+    status::put(forge, settings, task, claim, Standing::Stopped { reason }).await
+}
+
+/// Says on the status comment what a task waits for that cannot begin. `forge` is the dispatch repository's.
+pub async fn waiting(
+    forge: &Forge,
+    settings: &Settings,
+    task: &Task,
+    claim: Option<&Claim>,
+    reason: &str,
+) -> anyhow::Result<()> {
+    status::put(forge, settings, task, claim, Standing::Waiting { reason }).await
 }
 
 async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::Result<()> {
@@ -137,14 +151,15 @@ async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::
         Marker::Started(_) | Marker::Completed(_) | Marker::Status(_) => false,
         Marker::Failed(_) | Marker::Rejected { .. } => true,
     };
+    let marker = marker.to_string();
     let existed = outcome.pull_request.as_ref().is_some_and(|pull_request| pull_request.existed);
-    if existed && was_reported(forge, issue, &order.task.id).await? {
+    // The run that has opened the pull request has told the same. An older failure says nothing of this end.
+    if existed && forge.has_comment(issue, &marker).await? {
         return Ok(());
     }
     if !failed || publish.comment_on_failure {
         let logs = if claim.is_some() { Logs::Store } else { Logs::Runner };
         let comment = render::finished_comment(&services.settings.agent_name, outcome, logs);
-        let marker = marker.to_string();
         let post = async {
             match claim {
                 // A task that is tried anew may fail anew, for another reason than its comment tells.
@@ -202,20 +217,14 @@ fn state_of(verdict: &Verdict) -> Option<CommitState> {
     }
 }
 
-/// Whether the run that opened the pull request has also told the issue how it ended.
-async fn was_reported(forge: &Forge, issue: &IssueReference, task: &TaskId) -> Result<bool, ForgeError> {
-    for marker in [Marker::Completed(task), Marker::Failed(task)] {
-        if forge.has_comment(issue, &marker.to_string()).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The issue that is told of an order: none in a dry run.
+fn reported_issue<'a>(services: &Services, order: &'a Order) -> Option<&'a IssueReference> {
+    told_issue(&services.settings, &order.task).filter(|_| order.is_published())
 }
 
-/// The issue that is told of this task: none in a dry run, or where the operator wants no comments.
-fn reported_issue<'a>(services: &Services, order: &'a Order) -> Option<&'a IssueReference> {
-    let wanted = services.settings.publish.comments && matches!(order.delivery, Delivery::PullRequest(_));
-    order.task.issue.as_ref().filter(|_| wanted)
+/// The issue that is told of a task; none where the operator wants no comments.
+fn told_issue<'a>(settings: &Settings, task: &'a Task) -> Option<&'a IssueReference> {
+    task.issue.as_ref().filter(|_| settings.publish.comments)
 }
 
 fn note(services: &Services, outcome: &mut Outcome, text: String) {

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::baseline::Tests;
 use super::transient::is_transient_model;
-use super::{Delivery, Order, PatchMode, Services, effect, evidence};
+use super::{Order, PatchMode, Services, effect, evidence};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::model::ModelError;
@@ -243,6 +243,6 @@ async fn write_trace(services: &Services, order: &Order, checkout: &Checkout) ->
 }
 
 fn trace_path(services: &Services, order: &Order) -> Option<RelativePath> {
-    let wanted = services.settings.publish.trace_file && matches!(order.delivery, Delivery::PullRequest(_));
+    let wanted = services.settings.publish.trace_file && order.is_published();
     wanted.then(|| RelativePath::parse(&format!("agent-tasks/{}.md", order.task.id.short())).ok()).flatten()
 }

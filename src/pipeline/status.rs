@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::resume::Memory;
-use super::{Delivery, Order, Services, Settings, effect};
+use super::{Order, Services, Settings, effect};
 use crate::event::{Event, Events};
 use crate::forge::Forge;
 use crate::forge::render::{self, Marker, Standing};
@@ -56,7 +56,8 @@ struct Comment {
 impl Status {
     /// The comment of a task that is about to be worked; nothing is posted yet.
     pub(super) fn new(services: &Services, order: &Order, memory: &Memory) -> Self {
-        let comment = matches!(order.delivery, Delivery::PullRequest(_))
+        let comment = order
+            .is_published()
             .then(|| {
                 Comment::new(&services.dispatch, &services.settings, &order.task, order.claim.as_ref(), memory.comment)
             })
@@ -102,17 +103,17 @@ impl Status {
     }
 }
 
-/// Says that a task was stopped, where its comment stands.
-pub(super) async fn stop(
+/// Says where a task stands that nobody works now.
+pub(super) async fn put(
     forge: &Forge,
     settings: &Settings,
     task: &Task,
     claim: Option<&Claim>,
-    reason: &str,
+    standing: Standing<'_>,
 ) -> anyhow::Result<()> {
     let known = Memory::read(claim, task).await?.comment;
     match Comment::new(forge, settings, task, claim, known) {
-        Some(comment) => comment.put(Standing::Stopped { reason }).await,
+        Some(comment) => comment.put(standing).await,
         None => Ok(()),
     }
 }

@@ -26,6 +26,21 @@ pub fn transience(error: &anyhow::Error) -> Option<Duration> {
     error.chain().find_map(of_cause).unwrap_or_default()
 }
 
+/// Whether the forge refused our own credentials: no matter of the task, and nobody can be told of it until they are
+/// good again.
+pub fn is_unauthorized(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ForgeError::Unauthorized)))
+}
+
+/// Whether git was not let in. It does not tell bad credentials from a missing permission.
+pub(super) fn is_denied(error: &anyhow::Error) -> bool {
+    let of_workspace = |error: &WorkspaceError| matches!(error, WorkspaceError::AccessDenied { .. });
+    error.chain().any(|cause| {
+        let in_push = || matches!(cause.downcast_ref(), Some(PushError::Workspace(error)) if of_workspace(error));
+        cause.downcast_ref().is_some_and(of_workspace) || in_push()
+    })
+}
+
 /// What one cause says; the outer `None`: it is none that this function knows.
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Duration>> {
     if let Some(error) = cause.downcast_ref::<ForgeError>() {
@@ -79,7 +94,7 @@ fn of_forge(error: &ForgeError) -> Option<Duration> {
 }
 
 /// Whether the model may answer later.
-pub(super) fn is_transient_model(error: &ModelError) -> bool {
+pub fn is_transient_model(error: &ModelError) -> bool {
     match error {
         ModelError::Unreachable { .. } | ModelError::Cut(_) | ModelError::Silent { .. } => true,
         // Without a status the error came in the middle of an answer: the server was overloaded, or fell.

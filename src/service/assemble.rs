@@ -2,16 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rand::Rng;
 use tokio::sync::Mutex;
 
+use super::{metrics, policy};
 use crate::config::ModelConfig;
 use crate::config::file::RepositorySection;
+use crate::config::serve::QueueConfig;
 use crate::model::{Model, ModelError, Reply, Request, openai};
 use crate::outcome::TestCommand;
-use crate::pipeline::PatchMode;
+use crate::pipeline::{self, PatchMode};
 use crate::task::{RepositoryName, Task};
+
+/// What is down is asked for again after at least, and at most, so long.
+const SHORTEST_OUTAGE: Duration = Duration::from_secs(1);
+const LONGEST_OUTAGE: Duration = Duration::from_secs(300);
 
 /// The config's section on a repository; GitHub compares names without case.
 pub fn section_of<'a>(
@@ -45,15 +53,61 @@ pub async fn connect_model(config: &ModelConfig) -> Result<(openai::OpenAi, Vec<
     openai::connect(&settings).await
 }
 
+/// Why a task is not begun.
+pub(super) enum NotBegun {
+    /// What it needs is down: it waits, and no attempt is used.
+    Waits { reason: String, after: Duration },
+    /// It failed before its first stage.
+    Failed(anyhow::Error),
+}
+
+/// Something that is missed, and is asked for again after a pause: the operator's delay, doubled each time.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// How often it was missed in a row.
+    missed: u32,
+    reason: String,
+    asked_again: Option<Instant>,
+}
+
+impl Outage {
+    /// Why it is not to be asked for now.
+    pub(super) fn holds(&self) -> Option<NotBegun> {
+        let after = self.asked_again?.saturating_duration_since(Instant::now());
+        (!after.is_zero()).then(|| NotBegun::Waits { reason: self.reason.clone(), after })
+    }
+
+    /// It is missed, once more.
+    pub(super) fn miss(&mut self, queue: &QueueConfig, reason: String) -> NotBegun {
+        self.missed = self.missed.saturating_add(1);
+        let pause = policy::retry_delay(queue, self.missed, rand::rng().random());
+        let after = pause.clamp(SHORTEST_OUTAGE, LONGEST_OUTAGE);
+        self.asked_again = Some(Instant::now() + after);
+        self.reason = reason.clone();
+        NotBegun::Waits { reason, after }
+    }
+
+    /// It is there.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// The model of a service: connected when it is first needed, and again after it was lost.
 pub(super) struct ModelLink {
     config: ModelConfig,
-    current: Mutex<Option<Arc<dyn Model>>>,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    model: Option<Arc<dyn Model>>,
+    outage: Outage,
 }
 
 impl ModelLink {
     pub(super) fn new(config: ModelConfig) -> Self {
-        Self { config, current: Mutex::new(None) }
+        Self { config, current: Mutex::default() }
     }
 
     /// The operator named an endpoint, so that it is missed where it does not answer.
@@ -61,24 +115,40 @@ impl ModelLink {
         self.config.endpoint.is_some()
     }
 
-    /// The model, connected now if need be.
-    pub(super) async fn get(&self) -> Result<Arc<dyn Model>, ModelError> {
+    /// The model, connected now if need be. Where the operator's own does not answer, tasks wait for it, and one of them
+    /// asks for all. What no waiting mends (the key, the model's name) is met and reported by the task itself.
+    pub(super) async fn get(&self, queue: &QueueConfig) -> Result<Arc<dyn Model>, NotBegun> {
         let mut current = self.current.lock().await;
-        if let Some(model) = current.as_ref() {
+        if let Some(model) = current.model.as_ref() {
             return Ok(model.clone());
         }
-        let (model, notes) = connect_model(&self.config).await?;
-        for note in notes {
-            tracing::info!("{note}");
+        if let Some(waits) = current.outage.holds() {
+            return Err(waits);
         }
-        let model: Arc<dyn Model> = Arc::new(model);
-        *current = Some(model.clone());
-        Ok(model)
+        let error = match connect_model(&self.config).await {
+            Ok((model, notes)) => {
+                for note in notes {
+                    tracing::info!("{note}");
+                }
+                let model: Arc<dyn Model> = Arc::new(Watched(model));
+                current.outage.end();
+                current.model = Some(model.clone());
+                return Ok(model);
+            }
+            Err(error) => error,
+        };
+        metrics::model_failed();
+        let is_transient = pipeline::is_transient_model(&error);
+        match (is_transient, self.is_configured()) {
+            (true, true) => Err(current.outage.miss(queue, format!("{error}. {}", error.remedy()))),
+            (true, false) => Err(NotBegun::Failed(error.into())),
+            (false, _) => Ok(Arc::new(Absent::new(error))),
+        }
     }
 
     /// The next task connects anew: the server may have changed its model or its window.
     pub(super) async fn forget(&self) {
-        *self.current.lock().await = None;
+        self.current.lock().await.model = None;
     }
 
     /// Whether the model's server answers now.
@@ -87,11 +157,33 @@ impl ModelLink {
     }
 }
 
-/// A model that does not answer, so that a task's last attempt ends with the reason.
-pub(super) struct Absent(Mutex<Option<ModelError>>);
+/// A model whose failures are counted.
+struct Watched(openai::OpenAi);
+
+#[async_trait]
+impl Model for Watched {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.0.window()
+    }
+
+    fn parameters(&self) -> Option<u64> {
+        self.0.parameters()
+    }
+
+    async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
+        self.0.complete(request).await.inspect_err(|_| metrics::model_failed())
+    }
+}
+
+/// A model that cannot be had, so that a task that needs it ends with the reason.
+struct Absent(Mutex<Option<ModelError>>);
 
 impl Absent {
-    pub(super) fn new(error: ModelError) -> Self {
+    fn new(error: ModelError) -> Self {
         Self(Mutex::new(Some(error)))
     }
 }

@@ -77,6 +77,11 @@ impl Health {
         *paused = reason;
     }
 
+    /// Whether nothing new is begun now.
+    pub(super) fn is_paused(&self) -> bool {
+        lock(&self.paused).is_some()
+    }
+
     /// What is well and what is not.
     pub(super) async fn report(&self, service: &Service) -> Report {
         let mut probes = self.probes.lock().await;

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{Service, policy};
+use super::Service;
 use crate::event::Event;
 use crate::outcome::{Conclusion, Outcome, Usage};
 use crate::store::{Filter, State, TaskRecord};
@@ -65,7 +65,9 @@ impl Metrics {
         };
         counter!("patchwright_tasks_ended_total", "outcome" => name).increment(1);
         if outcome.pull_request.as_ref().is_some_and(|pull_request| !pull_request.existed) {
-            let seconds = now.saturating_sub(task.admitted_at).max(0) as f64 / 1000.0;
+            // A webhook without a time counts from its admission.
+            let begun = if task.created_at > 0 { task.created_at } else { task.admitted_at };
+            let seconds = now.saturating_sub(begun).max(0) as f64 / 1000.0;
             histogram!("patchwright_dispatch_to_pull_request_seconds").record(seconds);
         }
     }
@@ -93,10 +95,6 @@ impl Metrics {
         }
     }
 
-    pub(super) fn model_failed(&self) {
-        counter!("patchwright_model_errors_total").increment(1);
-    }
-
     /// Everything as text, with what is only known at this moment.
     pub(super) async fn render(&self, service: &Service) -> String {
         if let Err(error) = refresh(service).await {
@@ -104,6 +102,11 @@ impl Metrics {
         }
         self.handle.render()
     }
+}
+
+/// The model's server did not answer a request.
+pub(super) fn model_failed() {
+    counter!("patchwright_model_errors_total").increment(1);
 }
 
 /// Folds histograms until the service stops.
@@ -142,7 +145,7 @@ async fn refresh(service: &Service) -> anyhow::Result<()> {
     if let Some(micros) = spent.micros {
         gauge!("patchwright_spent_cost_today").set(micros as f64 / 1e6);
     }
-    gauge!("patchwright_paused").set(if policy::paused(&service.config.budget, &spent).is_some() { 1.0 } else { 0.0 });
+    gauge!("patchwright_paused").set(if service.health.is_paused() { 1.0 } else { 0.0 });
     let limits = service.forge.limits();
     counter!("patchwright_github_requests_total").absolute(limits.requests);
     counter!("patchwright_github_not_modified_total").absolute(limits.not_modified);
@@ -158,8 +161,11 @@ fn describe() {
     describe_gauge!("patchwright_tasks", "Tasks in the store, by state");
     describe_gauge!("patchwright_queue_depth", "Tasks that could begin now");
     describe_gauge!("patchwright_queue_oldest_seconds", "How long the oldest of them waits");
-    describe_gauge!("patchwright_tasks_overdue", "Tasks that run longer than their limit");
-    describe_gauge!("patchwright_paused", "1 while a budget of the day is spent");
+    describe_gauge!("patchwright_tasks_overdue", "Tasks whose attempt runs longer than their limit");
+    describe_gauge!(
+        "patchwright_paused",
+        "1 while nothing new is begun: budgets, disk, or credentials that are refused"
+    );
     describe_gauge!("patchwright_spent_tokens_today", "Tokens since midnight UTC");
     describe_gauge!("patchwright_spent_cost_today", "Cost since midnight UTC, where prices are configured");
     describe_gauge!("patchwright_github_remaining", "Requests left of GitHub's primary limit");
@@ -173,8 +179,11 @@ fn describe() {
     describe_counter!("patchwright_commands_total", "Commands of the model in the sandbox");
     describe_counter!("patchwright_test_runs_total", "Runs of tests in the sandbox");
     describe_counter!("patchwright_model_tokens_total", "Tokens as the model's server counted them");
-    describe_counter!("patchwright_model_errors_total", "Attempts that the model's server failed");
+    describe_counter!("patchwright_model_errors_total", "Requests that the model's server did not answer");
     describe_histogram!("patchwright_model_seconds", "One answer of the model");
     describe_histogram!("patchwright_stage_seconds", "One stage of a task");
-    describe_histogram!("patchwright_dispatch_to_pull_request_seconds", "From admission to the pull request");
+    describe_histogram!(
+        "patchwright_dispatch_to_pull_request_seconds",
+        "From the issue's creation to the pull request"
+    );
 }

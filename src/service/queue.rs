@@ -1,12 +1,15 @@
 //! The queue's hands: as many tasks at a time as the operator allows, claimed as soon as there is one to claim.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::assemble::{NotBegun, Outage};
 use super::{Service, health, policy, work};
-use crate::store::{Claim, ClaimRules, Filter, State};
+use crate::forge::ForgeError;
+use crate::store::{Claim, ClaimRules};
 use crate::task::RepositoryName;
 
 /// A claim holds for so long without a heartbeat.
@@ -62,7 +65,8 @@ async fn claim(service: &Service, gate: &mut Gate, number: u64) -> anyhow::Resul
     if service.store.next_due().await?.is_none_or(|due| due > LOOK) {
         return Ok(None);
     }
-    if !gate.is_open(service).await? {
+    let way = gate.way(service).await?;
+    if way == Way::Shut {
         return Ok(None);
     }
     let queue = &service.config.queue;
@@ -72,6 +76,7 @@ async fn claim(service: &Service, gate: &mut Gate, number: u64) -> anyhow::Resul
         attempts: queue.attempts,
         per_repository: queue.per_repository,
         closed: gate.closed.clone(),
+        reports_only: way == Way::ReportsOnly,
     };
     Ok(service.store.claim(&rules).await?)
 }
@@ -82,19 +87,38 @@ fn owner() -> String {
     format!("{machine}-{}", std::process::id())
 }
 
-/// Whether anything may begin: budgets and disk.
+/// What may be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Budgets, disk: what has ended may still be told.
+    ReportsOnly,
+    /// The forge refuses our credentials, so nothing can be done or told.
+    Shut,
+}
+
+/// Whether anything may begin: credentials, budgets and disk.
 #[derive(Default)]
 struct Gate {
-    looked: Option<Instant>,
-    open: bool,
+    looked: Option<(Instant, Way)>,
+    refusal: Outage,
     closed: Vec<(RepositoryName, String)>,
     measured: Option<(Instant, u64)>,
 }
 
 impl Gate {
-    async fn is_open(&mut self, service: &Service) -> anyhow::Result<bool> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < GATE) {
-            return Ok(self.open);
+    async fn way(&mut self, service: &Service) -> anyhow::Result<Way> {
+        if service.refused.load(Ordering::Relaxed) {
+            self.looked = None;
+            if let Some(reason) = self.refused(service).await {
+                service.health.pause(Some(reason));
+                return Ok(Way::Shut);
+            }
+        }
+        if let Some((at, way)) = self.looked
+            && at.elapsed() < GATE
+        {
+            return Ok(way);
         }
         let budget = &service.config.budget;
         let mut reason = health::disk_trouble(service);
@@ -105,10 +129,29 @@ impl Gate {
             reason = policy::paused(budget, &service.store.spent_today(None).await?);
         }
         self.closed = closed_targets(service).await?;
-        self.open = reason.is_none();
+        let way = if reason.is_none() { Way::Open } else { Way::ReportsOnly };
         service.health.pause(reason);
-        self.looked = Some(Instant::now());
-        Ok(self.open)
+        self.looked = Some((Instant::now(), way));
+        Ok(way)
+    }
+
+    /// Whether the forge still refuses our credentials, and the words for it. Any other answer is none of their business.
+    async fn refused(&mut self, service: &Service) -> Option<String> {
+        let mut waits = self.refusal.holds();
+        if waits.is_none()
+            && let Some(dispatch) = service.config.dispatch.first()
+            && let Err(error @ ForgeError::Unauthorized) = service.forge.repository(dispatch).await
+        {
+            waits = Some(self.refusal.miss(&service.config.queue, error.to_string()));
+        }
+        match waits {
+            Some(NotBegun::Waits { reason, .. }) => Some(reason),
+            Some(NotBegun::Failed(_)) | None => {
+                self.refusal.end();
+                service.refused.store(false, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     /// Why the operator's limit on the workspace holds tasks back.
@@ -137,11 +180,7 @@ async fn closed_targets(service: &Service) -> anyhow::Result<Vec<(RepositoryName
     if !policy::has_repository_budget(budget) {
         return Ok(closed);
     }
-    let queued = service.store.list(&Filter { states: vec![State::Queued], limit: 0 }).await?;
-    let mut targets: Vec<RepositoryName> = queued.into_iter().filter_map(|task| task.target).collect();
-    targets.sort();
-    targets.dedup();
-    for target in targets {
+    for target in service.store.queued_targets().await? {
         let spent = service.store.spent_today(Some(&target)).await?;
         if let Some(reason) = policy::closed(budget, &target, &spent) {
             closed.push((target, reason));

@@ -11,8 +11,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use super::{Service, policy};
+use crate::config::serve::ServeConfig;
 use crate::event::{Event, Events};
-use crate::outcome::Usage;
+use crate::outcome::{Stage, Usage};
 use crate::store::Claim;
 
 /// Events on their way to the store.
@@ -37,6 +38,8 @@ struct Pulse {
     begun: Instant,
     /// Milliseconds after `begun`.
     last: AtomicU64,
+    /// Milliseconds that it may be silent since.
+    patience: AtomicU64,
 }
 
 enum Line {
@@ -48,15 +51,19 @@ impl Recorder {
     /// The recorder of a claim, and the sink that feeds it.
     pub(super) fn start(service: &Arc<Service>, claim: &Claim) -> (Self, Events) {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        let pulse = Arc::new(Pulse { begun: Instant::now(), last: AtomicU64::new(0) });
+        let patience = AtomicU64::new(milliseconds(service.config.queue.stall));
+        let pulse = Arc::new(Pulse { begun: Instant::now(), last: AtomicU64::new(0), patience });
         let writer = tokio::spawn(write(service.clone(), claim.clone(), receiver));
         let events = sink(service.clone(), sender, pulse.clone());
         (Self { writer, pulse }, events)
     }
 
-    /// How long nothing was heard of the task.
-    pub(super) fn silence(&self) -> Duration {
-        self.pulse.begun.elapsed().saturating_sub(Duration::from_millis(self.pulse.last.load(Ordering::Relaxed)))
+    /// How long nothing was heard of the task, if that is longer than what it does may take.
+    pub(super) fn stalled(&self) -> Option<Duration> {
+        let last = Duration::from_millis(self.pulse.last.load(Ordering::Relaxed));
+        let patience = Duration::from_millis(self.pulse.patience.load(Ordering::Relaxed));
+        let silence = self.pulse.begun.elapsed().saturating_sub(last);
+        (silence > patience).then_some(silence)
     }
 
     /// Waits until everything is written; all sinks are gone by now.
@@ -70,8 +77,8 @@ impl Recorder {
 fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Events {
     let dropped = AtomicU64::new(0);
     Events::new(move |event| {
-        let now = u64::try_from(pulse.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        pulse.last.store(now, Ordering::Relaxed);
+        pulse.patience.store(milliseconds(patience(&service.config, event)), Ordering::Relaxed);
+        pulse.last.store(milliseconds(pulse.begun.elapsed()), Ordering::Relaxed);
         service.metrics.event(event);
         log(event);
         let send = |line: Line| sender.try_send(line).is_err();
@@ -84,6 +91,31 @@ fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Event
             tracing::warn!("the store is too slow: events of this task are dropped");
         }
     })
+}
+
+/// How long a task may be silent after an event: what comes next has a limit of its own, and the operator's is beyond it.
+fn patience(config: &ServeConfig, event: &Event) -> Duration {
+    let limits = &config.pipeline.limits;
+    let step = match event {
+        Event::StageStarted { stage } => match stage {
+            Stage::Checkout | Stage::Solve | Stage::Commit | Stage::Push => config.workspace.git_timeout,
+            Stage::Baseline | Stage::Verify => limits.tests,
+            Stage::Intake | Stage::PullRequest | Stage::Report => Duration::ZERO,
+        },
+        // The model is asked next: it may write a long answer, and its own silence is watched where it is read.
+        Event::Message { .. } => limits.task,
+        Event::Call { .. } => limits.command,
+        Event::StageDone { .. }
+        | Event::Note { .. }
+        | Event::Reply { .. }
+        | Event::CallResult { .. }
+        | Event::Tests { .. } => Duration::ZERO,
+    };
+    config.queue.stall.saturating_add(step)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is told to the operator; never the words of a model or a repository, unless asked for.

@@ -1,4 +1,5 @@
-//! Crash points: named places at which a test has the process killed, as a power cut would. Release builds have none.
+//! Crash points: named places at which a test has the process killed, as a power cut would, or the task there panic.
+//! Release builds have none.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,16 +12,20 @@ struct Order {
     /// Passes of the point that are still to come, the deadly one included.
     passes: AtomicU32,
     delay: Duration,
+    /// It is no death, but a panic of whoever passes.
+    panics: bool,
 }
 
 static ORDER: OnceLock<Order> = OnceLock::new();
 
 /// Arms one point, once: `name`, `name#3` (the third time), `name+50ms` (so long after it), or both: `name#3+50ms`.
+/// `name!panic` panics there instead.
 /// In release builds it does nothing.
 pub fn arm(spec: &str) {
     if !cfg!(debug_assertions) {
         return;
     }
+    let (spec, panics) = spec.strip_suffix("!panic").map_or((spec, false), |spec| (spec, true));
     let delayed = spec
         .rsplit_once('+')
         .and_then(|(rest, delay)| Some((rest, Duration::from_millis(delay.strip_suffix("ms")?.parse().ok()?))));
@@ -28,7 +33,7 @@ pub fn arm(spec: &str) {
     let counted = rest.rsplit_once('#').and_then(|(name, passes)| Some((name, passes.parse().ok()?)));
     let (name, passes) = counted.unwrap_or((rest, 1));
     // A second order is ignored: the first one stands.
-    drop(ORDER.set(Order { name: name.to_owned(), passes: AtomicU32::new(passes), delay }));
+    drop(ORDER.set(Order { name: name.to_owned(), passes: AtomicU32::new(passes), delay, panics }));
 }
 
 /// A place where the process may be made to die.
@@ -51,6 +56,9 @@ fn pass(name: &str) {
     let Some(order) = ORDER.get() else { return };
     if order.name != name || order.passes.fetch_sub(1, Ordering::SeqCst) != 1 {
         return;
+    }
+    if order.panics {
+        std::panic::panic_any("a test wants a panic here");
     }
     if order.delay.is_zero() {
         die();

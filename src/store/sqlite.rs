@@ -29,7 +29,8 @@ use super::{Settings, StoreError, statements};
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 
-const SCHEMA: [(i64, &str, &str); 1] = [(1, "queue", include_str!("schema/0001_queue.sql"))];
+const SCHEMA: [(i64, &str, &str); 2] =
+    [(1, "queue", include_str!("schema/0001_queue.sql")), (2, "reports", include_str!("schema/0002_reports.sql"))];
 
 const REMEDY_NEWER: &str = "Use that version, or a state folder of its own for this one";
 const REMEDY_LOCKED: &str = "Stop the other process, or try again";

@@ -28,7 +28,7 @@ pub const PUT_TASK: &str = "\
         state = excluded.state, reason = excluded.reason, revision = excluded.revision, \
         created_at = excluded.created_at, admitted_at = excluded.admitted_at, ended_at = excluded.ended_at, \
         attempt = 0, round = tasks.round + 1, lease_owner = NULL, lease_expires = NULL, not_before = 0, \
-        cancel = NULL, outcome = NULL, pull_request = NULL, report_due = 0, started_at = NULL";
+        cancel = NULL, outcome = NULL, pull_request = NULL, report_due = 0, reports = 0, started_at = NULL";
 pub const ACTIVE_ISSUES: &str = "\
     SELECT number FROM tasks WHERE active = 1 AND repository_key = $1 AND state IN ('queued', 'running') \
     ORDER BY number";
@@ -36,12 +36,14 @@ pub const SET_PRIORITY: &str = "UPDATE tasks SET priority = $3 WHERE repository_
 
 // Queue.
 /// The next row to claim at `$1`, with at most `$2` running tasks of a target; `closed` targets follow from `$3` on.
-pub fn claimable(closed: usize) -> String {
+/// `reports_only`: none whose work would be begun.
+pub fn claimable(closed: usize, reports_only: bool) -> String {
     let closed: Vec<String> = (0..closed).map(|number| format!("${}", number + 3)).collect();
     let open = match closed.is_empty() {
         true => String::new(),
         false => format!("t.target_key NOT IN ({}) AND ", closed.join(", ")),
     };
+    let open = if reports_only { format!("1 = 0 AND {open}") } else { open };
     format!(
         "SELECT * FROM tasks AS t WHERE active = 1 AND not_before <= $1 \
          AND (lease_expires IS NULL OR lease_expires <= $1) \
@@ -55,7 +57,8 @@ pub const SAY_WHY_IT_WAITS: &str = "\
     WHERE active = 1 AND target_key = $1 AND state = 'queued' AND report_due = 0 AND reason <> $2";
 pub const CLAIM: &str = "\
     UPDATE tasks SET epoch = epoch + 1, lease_owner = $2, lease_expires = $3, state = $4, report_due = $5, \
-        attempt = attempt + $6, reason = $7, started_at = COALESCE(started_at, $8), ended_at = $9 \
+        attempt = attempt + $6, reports = reports + $5, reason = $7, ended_at = $9, \
+        started_at = CASE WHEN $6 = 1 OR started_at IS NULL THEN $8 ELSE started_at END \
     WHERE key = $1 RETURNING *";
 /// When the first row's time comes after `$1`; what is ready counts as `$2`.
 pub const NEXT_DUE: &str = "\
@@ -70,7 +73,7 @@ pub const CANCEL_RUNNING: &str = "\
     UPDATE tasks SET cancel = $2 WHERE key = $1 AND state = 'running' AND report_due = 0 AND cancel IS NULL";
 pub const RETRY: &str = "\
     UPDATE tasks SET state = 'queued', attempt = 0, round = round + 1, lease_owner = NULL, lease_expires = NULL, \
-        not_before = 0, reason = $2, cancel = NULL, outcome = NULL, pull_request = NULL, report_due = 0, \
+        not_before = 0, reason = $2, cancel = NULL, outcome = NULL, pull_request = NULL, report_due = 0, reports = 0, \
         started_at = NULL, ended_at = NULL \
     WHERE key = $1 AND (state IN ('failed', 'dead', 'cancelled') \
         OR (state = 'completed' AND pull_request IS NULL))";
@@ -114,6 +117,8 @@ pub const TASKS_BY_BEGINNING: &str = "\
 pub const NEWEST: &str = "SELECT * FROM tasks ORDER BY key DESC LIMIT $1";
 pub const NEWEST_IN_STATE: &str = "SELECT * FROM tasks WHERE state = $2 ORDER BY key DESC LIMIT $1";
 pub const TALLIES: &str = "SELECT state, tasks FROM tallies";
+pub const QUEUED_TARGETS: &str = "\
+    SELECT MIN(target) FROM tasks WHERE active = 1 AND state = 'queued' AND target IS NOT NULL GROUP BY target_key";
 pub const READY: &str = "\
     SELECT COUNT(*), MIN(admitted_at) FROM tasks WHERE active = 1 AND state = 'queued' AND not_before <= $1";
 pub const REMEMBER_PRUNED: &str = "\

@@ -5,6 +5,7 @@ mod control;
 mod http;
 mod intake;
 mod orders;
+mod outage;
 mod policy;
 mod strangers;
 mod trust;

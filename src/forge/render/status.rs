@@ -29,6 +29,8 @@ pub enum Standing<'a> {
     Ended(&'a Outcome),
     /// It failed for a reason that may pass.
     Again { at: jiff::Timestamp, cause: &'a str },
+    /// What it needs is down, and it goes on as soon as that is back.
+    Waiting { reason: &'a str },
     /// Somebody has stopped it.
     Stopped { reason: &'a str },
 }
@@ -46,6 +48,7 @@ pub fn status_comment(agent: &str, id: &TaskId, attempt: u32, standing: &Standin
             let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
             format!("🔁 will be tried again at {at}: {}", line(cause, LONGEST_LINE))
         }
+        Standing::Waiting { reason } => format!("⏸️ waiting: {}", line(reason, LONGEST_LINE)),
         Standing::Stopped { reason } => format!("⏹️ stopped: {}", line(reason, LONGEST_LINE)),
     };
     let attempt = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };

@@ -181,7 +181,15 @@ fn ending<'a>(task: &TaskRecord, end: &'a End, counted: bool, now: i64) -> Endin
         End::Retry { after, reason } => {
             Ending { reason: reason.clone(), not_before: later(now, *after), ..given_back(task, now) }
         }
-        End::Released => Ending { attempt_back: counted, ..given_back(task, now) },
+        End::Released { after, reason } => {
+            let given_back = given_back(task, now);
+            // Who is stopped, or has ended, does not wait for anything.
+            if given_back.state != State::Queued {
+                return Ending { attempt_back: counted, ..given_back };
+            }
+            let reason = reason.clone().unwrap_or(given_back.reason);
+            Ending { reason, not_before: later(now, *after), attempt_back: counted, ..given_back }
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sqlx::Row;
 
 use super::leases::day;
-use super::row::{of_json, record, state};
+use super::row::{of_json, record, repository, state};
 use super::{Sqlite, later};
 use crate::store::statements as sql;
 use crate::store::{Counts, Entry, Filter, State, StoreError, TaskKey, TaskRecord};
-use crate::task::{IssueReference, TaskId};
+use crate::task::{IssueReference, RepositoryName, TaskId};
 
 /// Tasks that are removed in one transaction: others wait for it.
 const PRUNED_AT_ONCE: i64 = 200;
@@ -88,6 +88,11 @@ impl Sqlite {
         counts.ready = ready.unsigned_abs();
         counts.oldest_ready = oldest.map_or(0, |oldest| now.saturating_sub(oldest).max(0));
         Ok(counts)
+    }
+
+    pub(in crate::store) async fn queued_targets(&self) -> Result<Vec<RepositoryName>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar(sql::QUEUED_TARGETS).fetch_all(&self.readers).await?;
+        Ok(names.iter().map(|name| repository(name)).collect::<Result<_, _>>()?)
     }
 
     pub(in crate::store) async fn journal(&self, key: TaskKey) -> Result<Vec<(i64, Entry)>, StoreError> {

@@ -13,8 +13,11 @@ use crate::store::{ClaimRules, State, StoreError, TaskKey, TaskRecord, crash};
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Sqlite {
-    /// The claimed row, and whether its attempts are used up.
-    pub(in crate::store) async fn claim(&self, rules: &ClaimRules) -> Result<Option<(TaskRecord, bool)>, StoreError> {
+    /// The claimed row, whether its attempts are used up, and its reason until now.
+    pub(in crate::store) async fn claim(
+        &self,
+        rules: &ClaimRules,
+    ) -> Result<Option<(TaskRecord, bool, String)>, StoreError> {
         let now = self.now();
         let mut transaction = self.begin().await?;
         for (target, reason) in &rules.closed {
@@ -59,7 +62,7 @@ impl Sqlite {
             .await?;
         transaction.commit().await?;
         crash::point("claim.after");
-        Ok(Some((record(&row)?, exhausted)))
+        Ok(Some((record(&row)?, exhausted, next.reason)))
     }
 
     pub(in crate::store) async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
@@ -88,8 +91,9 @@ impl Sqlite {
 
 async fn next(transaction: &mut Transaction, rules: &ClaimRules, now: i64) -> Result<Option<TaskRecord>, sqlx::Error> {
     // Of the text, only the number of placeholders changes.
-    let mut query =
-        sqlx::query(AssertSqlSafe(sql::claimable(rules.closed.len()))).bind(now).bind(i64::from(rules.per_repository));
+    let mut query = sqlx::query(AssertSqlSafe(sql::claimable(rules.closed.len(), rules.reports_only)))
+        .bind(now)
+        .bind(i64::from(rules.per_repository));
     for (target, _) in &rules.closed {
         query = query.bind(key_of(target));
     }

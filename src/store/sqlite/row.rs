@@ -27,6 +27,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, sqlx::Error> {
         },
         state: state(row.try_get("state")?)?,
         attempt: number(row.try_get("attempt")?),
+        reports: number(row.try_get("reports")?),
         epoch: row.try_get("epoch")?,
         lease_owner: row.try_get("lease_owner")?,
         lease_expires: row.try_get("lease_expires")?,
@@ -88,7 +89,7 @@ pub(super) fn of_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, s
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn repository(text: &str) -> Result<RepositoryName, sqlx::Error> {
+pub(super) fn repository(text: &str) -> Result<RepositoryName, sqlx::Error> {
     let (owner, name) = text.split_once('/').ok_or_else(|| wrong("repository", text))?;
     Ok(RepositoryName { owner: owner.to_owned(), name: name.to_owned() })
 }

@@ -1,5 +1,6 @@
 //! A run that is cut off at each entry of its journal, and what the next one makes of it.
 
+use lab::git;
 use patchwright::outcome::{Conclusion, Outcome, Stage};
 use patchwright::pipeline::Ending;
 use patchwright::store::{self, Entry, Store, StoreError};
@@ -157,6 +158,52 @@ async fn a_lost_claim_stops_at_once() {
         assert_eq!(place.lab.github.pulls(super::place::TARGET).len(), 1, "{context}");
         assert_eq!([place.count("started"), place.count("completed")], [1, 1], "{context}");
     }
+}
+
+/// Cuts a run off when its change is in the journal.
+async fn cut_off_when_solved(place: &Place) {
+    place.admit(&place.store).await;
+    let order = place.order(Some(place.claim().await));
+    place.cut_off_at(&order, "solved").await;
+    place.stages();
+}
+
+#[tokio::test]
+async fn a_change_is_gone_on_from_though_its_base_has_moved() {
+    let Some(place) = Place::new().await else { return };
+    cut_off_when_solved(&place).await;
+    let repository = place.lab.github.repository_state(super::place::TARGET).unwrap().path;
+    let base = git::text(&repository, &["rev-parse", "main"]).await.unwrap();
+    let tree = format!("{base}^{{tree}}");
+    let newer = git::text(&repository, &["commit-tree", "-p", &base, "-m", "Newer", &tree]).await.unwrap();
+    git::text(&repository, &["update-ref", "refs/heads/main", &newer]).await.unwrap();
+    let outcome = reported(place.run(&place.order(Some(place.claim().await))).await);
+    assert_eq!(outcome.conclusion, Conclusion::Verified);
+    assert_eq!(outcome.base_commit, Some(base), "it was tested on that one");
+    assert!(!place.stages().contains(&Stage::Solve));
+    place.assert_told_once("the base has moved").await;
+}
+
+#[tokio::test]
+async fn a_binary_change_is_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    git::text(folder.path(), &["init", "--quiet"]).await.unwrap();
+    std::fs::write(folder.path().join("state.txt"), "broken\n").unwrap();
+    git::commit_all(folder.path(), "One", 0).await.unwrap();
+    std::fs::write(folder.path().join("state.txt"), "fixed\n").unwrap();
+    std::fs::write(folder.path().join("blob.bin"), b"Hello\n\0").unwrap();
+    git::text(folder.path(), &["add", "--all"]).await.unwrap();
+    let patch = git::text(folder.path(), &["diff", "--cached", "--binary"]).await.unwrap();
+    assert!(patch.contains("GIT binary patch"), "{patch}");
+    let Some(place) = Place::with(&format!("```diff\n{patch}\n\n```")).await else { return };
+    cut_off_when_solved(&place).await;
+    let outcome = reported(place.run(&place.order(Some(place.claim().await))).await);
+    assert_eq!(outcome.conclusion, Conclusion::Verified);
+    assert!(!place.stages().contains(&Stage::Solve));
+    let repository = place.lab.github.repository_state(super::place::TARGET).unwrap().path;
+    let blob = git::text(&repository, &["cat-file", "-s", &format!("{}:blob.bin", super::place::BRANCH)]).await;
+    assert_eq!(blob.unwrap(), "7");
+    place.assert_told_once("binary").await;
 }
 
 #[tokio::test]

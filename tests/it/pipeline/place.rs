@@ -114,6 +114,12 @@ impl Place {
         store.admit(&new).await.unwrap();
     }
 
+    /// An empty store.
+    pub async fn other_store(&self) -> Store {
+        let path = self.folder.path().join("other.sqlite");
+        Store::open(&store::Settings { path }).await.unwrap()
+    }
+
     /// Claims the task. The lease is over at once, so anybody may take the task away.
     pub async fn claim(&self) -> Claim {
         self.claim_within(99).await
@@ -137,6 +143,7 @@ impl Place {
             attempts,
             per_repository: 9,
             closed: Vec::new(),
+            reports_only: false,
         };
         store.claim(&rules).await.unwrap().expect("there is a task to claim")
     }
@@ -168,6 +175,14 @@ impl Place {
 
     /// Runs until the journal has `entries`, and not an instant longer. `Err`: the run ended before.
     pub async fn run_until<'a>(&'a self, order: &'a Order, entries: usize) -> Result<CutOff<'a>, Ending> {
+        self.run_until_told(order, |journal| journal.len() >= entries).await
+    }
+
+    async fn run_until_told<'a>(
+        &'a self,
+        order: &'a Order,
+        told: impl Fn(&[Entry]) -> bool,
+    ) -> Result<CutOff<'a>, Ending> {
         let claim = order.claim.as_ref().expect("only a claim has a journal");
         let mut run: CutOff<'a> = Box::pin(run_task(&self.services, order));
         let cut = async {
@@ -175,7 +190,7 @@ impl Place {
                 // A write of its own waits for the one that is on its way, so that the journal says all. A run that holds
                 // the connection itself is given the time that its last command takes.
                 let _ = tokio::time::timeout(Duration::from_millis(25), self.store.check()).await;
-                if claim.journal().await.unwrap().len() >= entries {
+                if told(&claim.journal().await.unwrap()) {
                     return Ok(run);
                 }
                 if let Some(ending) = poll_fn(|context| Poll::Ready(poll_once(&mut run, context))).await {
@@ -185,6 +200,12 @@ impl Place {
             }
         };
         tokio::time::timeout(LIMIT, cut).await.expect("the journal grows")
+    }
+
+    /// Runs until the journal has an entry of this kind, and not an instant longer.
+    pub async fn cut_off_at(&self, order: &Order, kind: &str) {
+        let cut = self.run_until_told(order, |journal| kinds(journal).iter().any(|told| told == kind)).await;
+        assert!(cut.is_ok(), "the run ended without `{kind}`");
     }
 
     /// The stages that were begun since the last time that somebody asked.

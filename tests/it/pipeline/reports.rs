@@ -170,6 +170,86 @@ async fn an_exhausted_task_is_only_concluded_and_told() {
     assert!(place.lab.github.pulls(TARGET).is_empty());
 }
 
+/// Killed on its last attempt, with the pull request open.
+#[tokio::test]
+async fn an_exhausted_task_that_came_so_far_is_told_with_its_pull_request() {
+    let Some(mut place) = Place::new().await else { return };
+    place.services.settings.publish.status_comment = false;
+    place.admit(&place.store).await;
+    let order = place.order(Some(place.claim_within(1).await));
+    place.cut_off_at(&order, "had PullRequest").await;
+    assert_eq!(place.lab.github.pulls(TARGET).len(), 1);
+    let exhausted = place.claim_within(1).await;
+    assert!(exhausted.exhausted);
+    place.services.settings.publish.status_comment = true;
+    place.stages();
+    let outcome = reported(place.run(&place.order(Some(exhausted))).await);
+    assert_eq!(outcome.conclusion, Conclusion::Verified, "{outcome:?}");
+    assert!(outcome.pull_request.is_some_and(|pull_request| !pull_request.existed));
+    assert_eq!(place.stages(), [Stage::Report]);
+    place.assert_told_once("exhausted").await;
+}
+
+/// The failure of an earlier try says nothing of a pull request that came after, and whose journal is lost.
+#[tokio::test]
+async fn an_older_failure_does_not_silence_a_success() {
+    let Some(mut place) = Place::new().await else { return };
+    place.admit(&place.store).await;
+    let marker = format!("<!-- patchwright:failed task={ID} -->");
+    place.lab.github.create_comment(DISPATCH, place.issue.number, lab::github::BOT, &marker);
+    let order = place.order(Some(place.claim().await));
+    place.cut_off_at(&order, "had PullRequest").await;
+    place.store = place.other_store().await;
+    place.admit(&place.store).await;
+    let outcome = reported(place.run(&place.order(Some(place.claim().await))).await);
+    assert!(outcome.pull_request.is_some_and(|pull_request| pull_request.existed));
+    assert_eq!([place.count("failed"), place.count("completed")], [1, 1]);
+}
+
+#[tokio::test]
+async fn credentials_that_are_refused_end_nothing() {
+    let Some(place) = Place::new().await else { return };
+    place.admit(&place.store).await;
+    let order = place.order(Some(place.claim().await));
+    let token = place.lab.github.token().to_owned();
+    for kind in [None, Some("solved"), Some("concluded")] {
+        if let Some(kind) = kind {
+            place.cut_off_at(&order, kind).await;
+        }
+        place.lab.github.revoke_token(&token);
+        let ending = place.run(&order).await;
+        assert!(matches!(ending, Ending::Unauthorized), "after {kind:?}: {ending:?}");
+        place.lab.github.restore_token(&token);
+    }
+    let outcome = reported(place.run(&order).await);
+    assert_eq!(outcome.conclusion, Conclusion::Verified);
+    place.assert_told_once("good again").await;
+    // Git is told no more than that it may not: that alone is the target's matter.
+    let Some(place) = Place::new().await else { return };
+    place.admit(&place.store).await;
+    let path = format!("/{TARGET}.git/info/refs");
+    place.lab.github.add_fault(FaultRule::new("GET", &path, Fault::Status(401)).times(9));
+    let outcome = reported(place.run(&place.order(Some(place.claim().await))).await);
+    assert!(matches!(outcome.conclusion, Conclusion::Failed { stage: Stage::Checkout, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_task_that_waits_says_for_what() {
+    let Some(place) = Place::new().await else { return };
+    place.admit(&place.store).await;
+    let claim = place.claim().await;
+    for reason in ["the model is down", "the engine of @docker is down"] {
+        let (forge, settings) = (&place.services.dispatch, &place.services.settings);
+        pipeline::waiting(forge, settings, &place.task, Some(&claim), reason).await.unwrap();
+    }
+    let comments = place.comments();
+    assert_eq!(comments.len(), 1);
+    let text = &comments[0].body;
+    assert!(text.starts_with("⏸️ waiting: the engine of ") && !text.contains('@'), "{text}");
+    reported(place.run(&place.order(Some(claim))).await);
+    place.assert_told_once("waited").await;
+}
+
 #[tokio::test]
 async fn a_report_that_fails_is_made_later() {
     let Some(mut place) = Place::new().await else { return };

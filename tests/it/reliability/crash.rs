@@ -8,17 +8,19 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::station::Station;
+use super::station::{DISPATCH, Station, TARGET};
 
-const STAGES: [&str; 7] = ["checkout", "baseline", "solve", "commit", "push", "pull_request", "report"];
-const EFFECTS: [&str; 7] = [
+const STAGES: [&str; 8] = ["intake", "checkout", "baseline", "solve", "commit", "push", "pull_request", "report"];
+const EFFECTS: [&str; 9] = [
     "status_comment",
     "started_comment",
     "running_labels",
     "push",
     "pull_request",
+    "commit_status",
     "finished_comment",
     "finished_labels",
+    "close_issue",
 ];
 const ENDING: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,8 @@ fn points() -> Vec<String> {
         points.push(format!("journal.before:stage_done.{stage}"));
         points.push(format!("journal.after:stage_done.{stage}"));
     }
+    // A part of solve, without a line of its own in the journal.
+    points.extend(["stage:verify".to_owned(), "stage:verify+8ms".to_owned()]);
     for effect in EFFECTS {
         for place in ["journal.before:intent", "journal.after:intent", "journal.before:had", "journal.after:had"] {
             points.push(format!("{place}.{effect}"));
@@ -84,7 +88,7 @@ fn a_crash_anywhere_loses_nothing_and_doubles_nothing() {
 
 /// One task, one crash at `point`, one restart.
 async fn crash(point: &str) -> Result<(), String> {
-    let mut station = Station::new("").await;
+    let mut station = Station::new("[publish]\nclose_issues = true\n").await;
     let id = station.dispatch();
     let mut service = station.start(&[("PATCHWRIGHT_CRASH_AT", point)]);
     if let Err(error) = service.crashed().await {
@@ -98,6 +102,13 @@ async fn crash(point: &str) -> Result<(), String> {
     let stopped = service.stop().await;
     let mut wrong: Vec<String> = [ended.err(), stopped.err()].into_iter().flatten().collect();
     wrong.extend(station.complaints(&id, &station.queue()));
+    if station.lab.github.issue(DISPATCH, station.tasks[&id]).is_none_or(|issue| issue.open) {
+        wrong.push("the issue is still open".into());
+    }
+    let statuses = station.lab.github.repository_state(TARGET).unwrap().statuses;
+    if statuses.is_empty() || statuses.iter().any(|status| status.state != "success") {
+        wrong.push(format!("the commit's status: {statuses:?}"));
+    }
     wrong.extend(station.lab.finish());
     wrong.extend(station.place.leftovers().into_iter().map(|left| format!("left behind: {left}")));
     if wrong.is_empty() { Ok(()) } else { Err(format!("{}\n{}", wrong.join("; "), station.log())) }

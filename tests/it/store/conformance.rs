@@ -40,6 +40,10 @@ mod sqlite {
         a_stale_claim_has_no_effect
         attempts_are_counted_and_end
         a_released_claim_gives_its_attempt_back
+        what_waits_says_why_and_uses_no_attempt
+        claims_for_the_report_alone_are_counted
+        where_nothing_new_begins_reports_are_still_made
+        the_last_attempt_says_when_it_began
         a_retry_waits_for_its_time
         a_report_that_is_due_is_claimed_until_it_is_made
         a_conclusion_survives_its_worker
@@ -52,6 +56,7 @@ mod sqlite {
         tasks_are_found_by_id_beginning_and_issue
         tasks_are_listed_newest_first
         counts_follow_the_states
+        targets_of_queued_tasks_are_named_once
         the_next_due_time_is_known
         deliveries_are_taken_once
         pages_are_remembered
@@ -61,6 +66,9 @@ mod sqlite {
         health_is_checked
     }
 }
+
+/// The service stops.
+const RELEASED: End = End::Released { after: Duration::ZERO, reason: None };
 
 fn ended(state: State) -> End {
     End::Ended { state, reason: String::new(), pull_request: None }
@@ -279,7 +287,7 @@ async fn a_stale_claim_has_no_effect(store: &Store, clock: &Clock) {
     for end in [
         ended(State::Completed),
         End::Retry { after: Duration::ZERO, reason: String::new() },
-        End::Released,
+        RELEASED,
         End::ReportLater { state: State::Failed, reason: String::new(), pull_request: None, after: Duration::ZERO },
     ] {
         assert_stale(stale.end(end).await);
@@ -318,7 +326,7 @@ async fn a_released_claim_gives_its_attempt_back(store: &Store, clock: &Clock) {
     for epoch in 1..=5 {
         let claim = claim(store).await;
         assert_eq!((claim.task.attempt, claim.epoch()), (1, epoch));
-        claim.end(End::Released).await.unwrap();
+        claim.end(RELEASED).await.unwrap();
     }
     for _ in 0..3 {
         claim(store).await;
@@ -326,8 +334,87 @@ async fn a_released_claim_gives_its_attempt_back(store: &Store, clock: &Clock) {
     }
     let exhausted = claim(store).await;
     assert!(exhausted.exhausted);
-    exhausted.end(End::Released).await.unwrap();
+    exhausted.end(RELEASED).await.unwrap();
     assert!(claim(store).await.exhausted, "what counted nothing gives nothing back");
+}
+
+async fn what_waits_says_why_and_uses_no_attempt(store: &Store, clock: &Clock) {
+    store.admit(&task(1)).await.unwrap();
+    let waits = |reason: &str| End::Released { after: Duration::from_secs(30), reason: Some(reason.into()) };
+    let first = claim(store).await;
+    assert_eq!(first.waited_for, "");
+    first.end(waits("the model is down")).await.unwrap();
+    let row = store.task_of(&issue(1)).await.unwrap().unwrap();
+    assert_eq!((row.state, row.attempt, row.not_before), (State::Queued, 0, NOON + 30_000));
+    assert_eq!(row.reason, "the model is down");
+    nothing_to_claim(store).await;
+    clock.pass(Duration::from_secs(30));
+    let second = claim(store).await;
+    assert_eq!((second.waited_for.as_str(), second.task.reason.as_str()), ("the model is down", ""));
+    // Who was stopped meanwhile does not wait to be told.
+    store.cancel(second.task.key, "/stop").await.unwrap();
+    second.end(waits("the model is down")).await.unwrap();
+    let reporter = claim(store).await;
+    assert_eq!((reporter.task.state, reporter.task.reason.as_str()), (State::Cancelled, "/stop"));
+}
+
+async fn claims_for_the_report_alone_are_counted(store: &Store, clock: &Clock) {
+    store.admit(&task(1)).await.unwrap();
+    let worker = claim(store).await;
+    worker.write(&Entry::Concluded { outcome: "{}".into() }).await.unwrap();
+    assert_eq!(worker.task.reports, 0);
+    for reports in 1..=3 {
+        clock.pass(Duration::from_secs(61));
+        assert_eq!(claim(store).await.task.reports, reports);
+    }
+    clock.pass(Duration::from_secs(61));
+    let last = claim(store).await;
+    last.end(ended(State::Failed)).await.unwrap();
+    assert!(store.retry(last.task.key, "again").await.unwrap());
+    assert_eq!(claim(store).await.task.reports, 0, "a new round");
+}
+
+async fn where_nothing_new_begins_reports_are_still_made(store: &Store, clock: &Clock) {
+    for number in 1..=3 {
+        store.admit(&task(number)).await.unwrap();
+    }
+    claim(store).await.write(&Entry::Concluded { outcome: "{}".into() }).await.unwrap();
+    store.cancel(store.task_of(&issue(2)).await.unwrap().unwrap().key, "stop").await.unwrap();
+    clock.pass(Duration::from_secs(61));
+    let reports_only =
+        ClaimRules { reports_only: true, closed: vec![(repository("a/b"), "spent".into())], ..rules("r") };
+    for number in [1, 2] {
+        let reporter = store.claim(&reports_only).await.unwrap().unwrap();
+        assert_eq!((reporter.task.issue.number, reporter.task.report_due), (number, true));
+    }
+    assert!(store.claim(&reports_only).await.unwrap().is_none());
+    assert_eq!(claim(store).await.task.issue.number, 3);
+}
+
+async fn the_last_attempt_says_when_it_began(store: &Store, clock: &Clock) {
+    store.admit(&task(1)).await.unwrap();
+    for attempt in 0..2 {
+        let worker = claim(store).await;
+        assert_eq!(worker.task.started_at, Some(NOON + attempt * 61_000));
+        clock.pass(Duration::from_secs(61));
+    }
+    let worker = claim(store).await;
+    worker.write(&Entry::Concluded { outcome: "{}".into() }).await.unwrap();
+    clock.pass(Duration::from_secs(61));
+    assert_eq!(claim(store).await.task.started_at, Some(NOON + 122_000), "a report is no attempt");
+}
+
+async fn targets_of_queued_tasks_are_named_once(store: &Store, _: &Clock) {
+    for (number, target) in [(1, "acme/done"), (2, "acme/widget"), (3, "Acme/Widget"), (4, "acme/other")] {
+        let mut new = task(number);
+        new.target = repository(target);
+        store.admit(&new).await.unwrap();
+    }
+    claim(store).await.end(ended(State::Completed)).await.unwrap();
+    let mut targets: Vec<String> =
+        store.queued_targets().await.unwrap().iter().map(|name| name.to_string().to_lowercase()).collect();
+    targets.sort();
+    assert_eq!(targets, ["acme/other", "acme/widget"]);
 }
 
 async fn a_retry_waits_for_its_time(store: &Store, clock: &Clock) {
@@ -371,7 +458,7 @@ async fn a_report_that_is_due_is_claimed_until_it_is_made(store: &Store, clock: 
     assert_eq!((row.state, row.report_due, row.pull_request.as_deref()), (State::Failed, true, Some("url")));
     clock.pass(Duration::from_secs(5));
     let reporter = claim(store).await;
-    reporter.end(End::Released).await.unwrap();
+    reporter.end(RELEASED).await.unwrap();
     assert_eq!(store.task_of(&issue(1)).await.unwrap().unwrap().attempt, 1);
     claim(store).await.end(ended(State::Failed)).await.unwrap();
     nothing_to_claim(store).await;
@@ -414,7 +501,7 @@ async fn a_running_task_hears_that_it_is_cancelled(store: &Store, _: &Clock) {
     assert_eq!(worker.heartbeat().await.unwrap(), Heartbeat::Cancel("/stop".into()));
     worker.write(&Entry::StageDone { stage: Stage::Checkout }).await.unwrap();
     // The service stops before it has told anybody.
-    worker.end(End::Released).await.unwrap();
+    worker.end(RELEASED).await.unwrap();
     let row = store.task_of(&issue(1)).await.unwrap().unwrap();
     assert_eq!((row.state, row.report_due, row.reason.as_str()), (State::Cancelled, true, "/stop"));
     assert_eq!(claim(store).await.task.state, State::Cancelled);

@@ -139,8 +139,8 @@ async fn a_claim_does_not_look_at_finished_tasks() {
     }
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.completed + counts.failed, counts.queued), (FINISHED, 20));
-    for closed in [0, 2] {
-        let plan = plan(&mut raw, &statements::claimable(closed), 2 + closed).await;
+    for (closed, reports_only) in [(0, false), (2, false), (2, true)] {
+        let plan = plan(&mut raw, &statements::claimable(closed, reports_only), 2 + closed).await;
         let shown = plan.join("\n");
         assert!(shown.contains("INDEX tasks_in_line") && shown.contains("INDEX tasks_at_work"), "{shown}");
         assert!(!shown.contains("TEMP B-TREE"), "{shown}");
@@ -149,6 +149,7 @@ async fn a_claim_does_not_look_at_finished_tasks() {
     let others = [
         (statements::NEXT_DUE, 2),
         (statements::READY, 1),
+        (statements::QUEUED_TARGETS, 0),
         (statements::ACTIVE_ISSUES, 1),
         (statements::SAY_WHY_IT_WAITS, 2),
         (statements::NEWEST_IN_STATE, 2),

@@ -221,6 +221,7 @@ impl World {
             attempts: ATTEMPTS,
             per_repository: ROOM,
             closed: Vec::new(),
+            reports_only: false,
         };
         let expected = self.next();
         let claimed = self.store.claim(&rules).await.unwrap();
@@ -289,7 +290,7 @@ impl World {
                 How::Ended(state) => End::Ended { state, reason, pull_request },
                 How::ReportLater(state) => End::ReportLater { state, reason, pull_request, after },
                 How::Retry => End::Retry { after, reason },
-                How::Released => End::Released,
+                How::Released => End::Released { after: Duration::ZERO, reason: None },
             })
             .await;
         if !is_valid {

@@ -84,6 +84,7 @@ pub fn rules(owner: &str) -> ClaimRules {
         attempts: 3,
         per_repository: 100,
         closed: Vec::new(),
+        reports_only: false,
     }
 }
 

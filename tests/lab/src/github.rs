@@ -173,6 +173,12 @@ impl GitHub {
         self.shared.state().tokens.remove(token);
     }
 
+    /// A token that was revoked is one of [`BOT`] again.
+    pub fn restore_token(&self, token: &str) {
+        let restored = Token { scopes: vec!["repo".to_owned()], ..Token::new(BOT) };
+        self.shared.state().tokens.insert(token.to_owned(), restored);
+    }
+
     /// From now on, `secret` in a request's address or body is a violation.
     pub fn add_secret(&self, secret: &str) {
         self.shared.book().secrets.insert(secret.to_owned());
