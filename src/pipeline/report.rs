@@ -21,13 +21,15 @@ const CONTEXT: &str = "patchwright/verify";
 
 /// Says that the task is being worked.
 pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<(), Halt> {
-    let Some(issue) = reported_issue(services, order) else { return Ok(()) };
+    let Some(issue) = reported_issue(order) else { return Ok(()) };
     let (claim, forge) = (order.claim.as_ref(), &services.dispatch);
     let marker = Marker::Started(&order.task.id).to_string();
     let comment = render::started_comment(&order.task.id, &services.settings.agent_name, jiff::Timestamp::now());
     let told = async {
-        let post = forge.comment_once(issue, &marker, &comment);
-        effect(claim, Effect::StartedComment, "", post, |()| String::new()).await?;
+        if services.settings.publish.comments {
+            let post = forge.comment_once(issue, &marker, &comment);
+            effect(claim, Effect::StartedComment, "", post, |()| String::new()).await?;
+        }
         let label = forge.change_labels(issue, &[RUNNING], &[FAILED]);
         effect(claim, Effect::RunningLabels, "", label, |()| String::new()).await
     };
@@ -50,7 +52,7 @@ pub(super) async fn finished(
     mut outcome: Outcome,
 ) -> Result<Ending, StoreError> {
     mark_commit(services, order, &mut outcome).await?;
-    if reported_issue(services, order).is_none() && !status.is_wanted() {
+    if reported_issue(order).is_none() && !status.is_wanted() {
         return Ok(Ending::Reported(outcome));
     }
     let told = services.stage(order, Stage::Report, async {
@@ -103,10 +105,10 @@ pub async fn failed_early(
     task: &Task,
     conclusion: &Conclusion,
 ) -> Result<(), ForgeError> {
-    let Some(issue) = task.issue.as_ref().filter(|_| settings.publish.comments) else { return Ok(()) };
+    let Some(issue) = &task.issue else { return Ok(()) };
     let mut outcome = Outcome::new(task.id.clone(), None);
     outcome.conclusion = conclusion.clone();
-    if settings.publish.comment_on_failure {
+    if settings.publish.comments && settings.publish.comment_on_failure {
         let comment = render::finished_comment(&settings.agent_name, &outcome, Logs::Runner);
         forge.comment_once(issue, &Marker::Failed(&task.id).to_string(), &comment).await?;
     }
@@ -122,7 +124,7 @@ pub async fn cancelled(
     claim: Option<&Claim>,
     reason: &str,
 ) -> anyhow::Result<()> {
-    if let Some(issue) = task.issue.as_ref().filter(|_| settings.publish.comments) {
+    if let Some(issue) = &task.issue {
         let label = forge.change_labels(issue, &[], &[RUNNING]);
         effect(claim, Effect::FinishedLabels, "", label, |()| String::new()).await?;
     }
@@ -130,7 +132,7 @@ pub async fn cancelled(
 }
 
 async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::Result<()> {
-    let Some(issue) = reported_issue(services, order) else { return Ok(()) };
+    let Some(issue) = reported_issue(order) else { return Ok(()) };
     let (claim, forge, publish) = (order.claim.as_ref(), &services.dispatch, &services.settings.publish);
     let marker = Marker::of(outcome);
     let failed = match marker {
@@ -141,7 +143,7 @@ async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::
     if existed && was_reported(forge, issue, &order.task.id).await? {
         return Ok(());
     }
-    if !failed || publish.comment_on_failure {
+    if publish.comments && (!failed || publish.comment_on_failure) {
         let logs = if claim.is_some() { Logs::Store } else { Logs::Runner };
         let comment = render::finished_comment(&services.settings.agent_name, outcome, logs);
         let marker = marker.to_string();
@@ -212,10 +214,9 @@ async fn was_reported(forge: &Forge, issue: &IssueReference, task: &TaskId) -> R
     Ok(false)
 }
 
-/// The issue that is told of this task: none in a dry run, or where the operator wants no comments.
-fn reported_issue<'a>(services: &Services, order: &'a Order) -> Option<&'a IssueReference> {
-    let wanted = services.settings.publish.comments && matches!(order.delivery, Delivery::PullRequest(_));
-    order.task.issue.as_ref().filter(|_| wanted)
+/// The issue that is told of this task: none in a dry run.
+fn reported_issue(order: &Order) -> Option<&IssueReference> {
+    order.task.issue.as_ref().filter(|_| matches!(order.delivery, Delivery::PullRequest(_)))
 }
 
 fn note(services: &Services, outcome: &mut Outcome, text: String) {

@@ -211,7 +211,7 @@ async fn tell(
     if service.store.page(&memo).await?.is_some_and(|page| page.etag == name) {
         return Ok(());
     }
-    pipeline::refused(&service.forge, &service.config.pipeline, reference, &name, reason)
+    pipeline::refused(&service.forge, reference, &name, reason)
         .await
         .with_context(|| format!("{reference} could not be told that it is refused"))?;
     Ok(service.store.set_page(&memo, &Page { etag: name, memo: String::new() }).await?)

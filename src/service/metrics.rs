@@ -139,8 +139,8 @@ async fn refresh(service: &Service) -> anyhow::Result<()> {
     gauge!("patchwright_tasks_overdue").set(overdue as f64);
     let spent = service.store.spent_today(None).await?;
     gauge!("patchwright_spent_tokens_today").set(spent.tokens as f64);
-    if let Some(micros) = spent.micros {
-        gauge!("patchwright_spent_cost_today").set(micros as f64 / 1e6);
+    if service.config.budget.price.is_some() {
+        gauge!("patchwright_spent_cost_today").set(spent.micros as f64 / 1e6);
     }
     gauge!("patchwright_paused").set(if policy::paused(&service.config.budget, &spent).is_some() { 1.0 } else { 0.0 });
     let limits = service.forge.limits();
@@ -161,7 +161,10 @@ fn describe() {
     describe_gauge!("patchwright_tasks_overdue", "Tasks that run longer than their limit");
     describe_gauge!("patchwright_paused", "1 while a budget of the day is spent");
     describe_gauge!("patchwright_spent_tokens_today", "Tokens since midnight UTC");
-    describe_gauge!("patchwright_spent_cost_today", "Cost since midnight UTC, where prices are configured");
+    describe_gauge!(
+        "patchwright_spent_cost_today",
+        "Cost since midnight UTC of the answers whose tokens are known, where prices are configured"
+    );
     describe_gauge!("patchwright_github_remaining", "Requests left of GitHub's primary limit");
     describe_counter!("patchwright_github_requests_total", "Requests to GitHub");
     describe_counter!("patchwright_github_not_modified_total", "Requests that GitHub answered with 304, uncounted");

@@ -2,8 +2,11 @@
 
 mod config;
 mod control;
+mod credentials;
 mod http;
 mod intake;
+mod limits;
 mod policy;
+mod switches;
 mod trust;
 mod world;
