@@ -381,11 +381,12 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
     let task_seconds = environment.number("TASK_TIMEOUT_SECONDS")?.or(section.task_seconds).unwrap_or(1800);
     let limits = Limits {
         task: work.timeout.unwrap_or(Duration::from_secs(task_seconds)),
-        stage: None,
+        stage: section.stage_seconds.map(Duration::from_secs),
         tests: Duration::from_secs(section.test_seconds.unwrap_or(600)),
         command: Duration::from_secs(section.command_seconds.unwrap_or(120)),
         steps: work.max_steps.or(section.steps).unwrap_or(50),
         tokens: work.max_tokens.or(section.tokens).unwrap_or(1_000_000),
+        cost: serve::resolve_cost_limit(&file.budget)?,
         verify_rounds: section.verify_rounds.unwrap_or(3),
     };
     if limits.task.is_zero()
@@ -396,14 +397,22 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
     {
         bail!("a limit is zero; limits are at least 1");
     }
+    if limits.stage.is_some_and(|stage| stage <= limits.tests) {
+        bail!(
+            "limits.stage_seconds must be more than limits.test_seconds ({}), for one stage is a run of the tests",
+            limits.tests.as_secs()
+        );
+    }
     Ok(limits)
 }
 
 fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
     let section = &file.model;
-    let provider = serve::endpoint_of_provider(environment.get("LLM_PROVIDER"))?;
     let endpoint = work.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
-    let endpoint = endpoint.or(provider);
+    let endpoint = match endpoint {
+        Some(endpoint) => Some(endpoint),
+        None => serve::endpoint_of_provider(environment.get("LLM_PROVIDER"))?,
+    };
     let endpoint =
         endpoint.map(|text| parse_http_url(text).context("the model endpoint cannot be used")).transpose()?;
     let key = match environment.secret("LLM_API_KEY") {

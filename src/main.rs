@@ -268,10 +268,18 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
     let model = model.transpose()?;
     let (dispatch, settings) = (forge.clone(), config.pipeline.clone());
     let forge = match &order.repository {
-        Some(name) => forge.for_repository(name).await?,
+        Some(name) => client_of(config, &forge, name).await?,
         None => forge,
     };
     Ok(Services { workspace, backend: Arc::new(backend), model, forge, dispatch, events, settings })
+}
+
+/// The client for the target. What is only read may be somebody else's.
+async fn client_of(config: &RunConfig, forge: &Forge, target: &RepositoryName) -> Result<Forge, ForgeError> {
+    match config.destination {
+        Destination::Diff => forge.for_reading(target).await,
+        Destination::LocalBranch(_) | Destination::PullRequest => forge.for_repository(target).await,
+    }
 }
 
 /// Tells the issue of a task that will not begin; what cannot be posted is logged.
@@ -285,7 +293,7 @@ async fn tell_early(config: &RunConfig, forge: &Forge, task: &Task, conclusion: 
 async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyhow::Result<Result<Order, Conclusion>> {
     let started = Instant::now();
     let deadline = started + config.pipeline.limits.task;
-    let tell = config.destination == Destination::PullRequest && config.pipeline.publish.comments;
+    let tell = config.destination == Destination::PullRequest;
     let (task, target) = match &config.source {
         Source::CommandLine { text, id } => {
             let instruction = match text {
@@ -314,7 +322,7 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         }
         RepositoryArgument::Url(url) => (Remote::Url { url, token: None }, None),
         RepositoryArgument::Forge(name) => {
-            let token = forge.for_repository(&name).await?.git_token().await?;
+            let token = client_of(config, forge, &name).await?.git_token().await?;
             (Remote::Url { url: forge.clone_url(&name), token }, Some(name))
         }
     };

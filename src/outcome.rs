@@ -190,6 +190,40 @@ impl Usage {
     }
 }
 
+/// Of a million tokens, in millionths of the operator's currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    pub input: u64,
+    pub output: u64,
+}
+
+impl Price {
+    /// What so many tokens cost, in millionths, rounded up.
+    pub fn of(self, prompt_tokens: u64, completion_tokens: u64) -> u64 {
+        let millionths = u128::from(prompt_tokens) * u128::from(self.input)
+            + u128::from(completion_tokens) * u128::from(self.output);
+        u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the tokens of one attempt at a task may cost, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CostLimit {
+    pub micros: u64,
+    pub price: Price,
+}
+
+impl CostLimit {
+    /// How many tokens of answers can still be paid, with so many read and written.
+    pub fn answer_tokens_left(self, prompt_tokens: u64, completion_tokens: u64) -> u64 {
+        let left = self.micros.saturating_sub(self.price.of(prompt_tokens, completion_tokens));
+        let tokens = (u128::from(left) * 1_000_000).checked_div(u128::from(self.price.output));
+        // An answer that costs nothing can be paid as long as the prompts can.
+        let tokens = tokens.unwrap_or(if left > 0 { u128::MAX } else { 0 });
+        u64::try_from(tokens).unwrap_or(u64::MAX)
+    }
+}
+
 /// A budget of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -198,6 +232,8 @@ pub enum Budget {
     Steps,
     /// Prompt and completion tokens together.
     Tokens,
+    /// What the tokens cost.
+    Cost,
     /// Wall time of the whole task.
     Time,
 }
@@ -208,6 +244,7 @@ impl Budget {
         match self {
             Budget::Steps => "budget of steps",
             Budget::Tokens => "budget of tokens",
+            Budget::Cost => "budget of money",
             Budget::Time => "time of the task",
         }
     }

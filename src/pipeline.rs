@@ -35,7 +35,7 @@ use crate::agent::AgentError;
 use crate::event::{Event, Events};
 use crate::forge::{Forge, ForgeError};
 use crate::model::{Model, ModelError};
-use crate::outcome::{Conclusion, Outcome, Stage, TestCommand};
+use crate::outcome::{Conclusion, CostLimit, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
 use crate::store::{Claim, Entry, StoreError};
 use crate::task::{RepositoryName, Task};
@@ -142,6 +142,8 @@ pub struct Limits {
     pub command: Duration,
     pub steps: u32,
     pub tokens: u64,
+    /// What the tokens may cost; `None`: no limit.
+    pub cost: Option<CostLimit>,
     /// How often failing tests go back to the model.
     pub verify_rounds: u32,
 }
@@ -150,7 +152,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy)]
 pub struct Publish {
     pub unverified: UnverifiedPolicy,
-    /// The comments at the start and at the end, and the labels.
+    /// The comments at the start and at the end; labels are set and refusals told in any case.
     pub comments: bool,
     /// One comment that is edited as the task goes on.
     pub status_comment: bool,

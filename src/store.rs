@@ -282,11 +282,14 @@ pub struct Page {
     pub memo: String,
 }
 
-/// Money in millionths of the operator's currency; `None`: unknown, which is not zero.
+/// What a day has cost so far, as far as it is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Spent {
     pub tokens: u64,
-    pub micros: Option<u64>,
+    /// Millionths of the operator's currency.
+    pub micros: u64,
+    /// Some of the tokens have no price, so that it cost more.
+    pub unpriced: bool,
 }
 
 /// Proof that no other service works on the database; it ends when it is dropped, or with the process.

@@ -112,6 +112,17 @@ impl Workspace {
         Checkout::create_at(self.clone(), remote, commit, branch).await
     }
 
+    /// Bytes of mirrors and of the folders of tasks, as the disk counts them.
+    pub fn size(&self) -> u64 {
+        folder::size_of(&self.0.cache) + folder::size_of_ours(&self.0.temporary)
+    }
+
+    /// Removes mirrors that no task holds, the least recently used first, until `bytes` are free; answers how many were
+    /// freed.
+    pub fn evict(&self, bytes: u64) -> u64 {
+        mirror::evict(&self.0.cache, bytes)
+    }
+
     /// Removes what dead processes left in the temporary folder; answers how many folders.
     pub fn sweep(&self) -> usize {
         folder::sweep(&self.0.temporary)

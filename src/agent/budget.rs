@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::outcome::{Budget, StopReason, Usage};
+use crate::outcome::{Budget, CostLimit, StopReason, Usage};
 
 /// The limits of one run.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Budgets {
     pub steps: u32,
     /// Prompt and completion tokens of all requests together.
     pub tokens: u64,
+    /// What they may cost; `None`: no limit.
+    pub cost: Option<CostLimit>,
     /// When the run ends, whatever it does; a request under way is dropped.
     pub deadline: Instant,
     /// The longest that one command of the model may take.
@@ -32,8 +34,10 @@ pub(super) struct Spent {
     pub(super) steps: u32,
     /// As the server reported it; unknown is not zero.
     pub(super) usage: Usage,
-    /// As reported, or estimated where the server does not tell: what the budget is measured by.
-    tokens: u64,
+    /// Tokens of prompts and of answers as reported, or estimated where the server does not tell: what the budgets are
+    /// measured by.
+    read: u64,
+    written: u64,
     /// The last request whose prompt the server counted: bytes and tokens.
     measured: Option<(usize, u64)>,
     truncation_told: bool,
@@ -61,9 +65,13 @@ impl Spent {
             return Err(out_of(Budget::Steps));
         }
         let prompt = self.estimate(bytes);
-        let left = budgets.tokens.saturating_sub(self.tokens).saturating_sub(prompt);
+        let left = budgets.tokens.saturating_sub(self.read + self.written).saturating_sub(prompt);
         if left < SHORTEST_ANSWER {
             return Err(out_of(Budget::Tokens));
+        }
+        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(self.read + prompt, self.written));
+        if paid < SHORTEST_ANSWER {
+            return Err(out_of(Budget::Cost));
         }
         let room = match window {
             Some(window) => window.saturating_sub(prompt + prompt / 20),
@@ -72,7 +80,7 @@ impl Spent {
         if room < SHORTEST_ANSWER {
             return Err(context_full(window));
         }
-        let answer = u64::from(budgets.answer_tokens).min(left).min(room);
+        let answer = u64::from(budgets.answer_tokens).min(left).min(paid).min(room);
         Ok(u32::try_from(answer).unwrap_or(u32::MAX))
     }
 
@@ -81,8 +89,8 @@ impl Spent {
         let estimate = self.estimate(prompt_bytes);
         let usage = usage.unwrap_or_default();
         self.usage.add(usage);
-        self.tokens += usage.prompt_tokens.unwrap_or(estimate);
-        self.tokens += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
+        self.read += usage.prompt_tokens.unwrap_or(estimate);
+        self.written += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
         let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
         let was_cut = self.looks_cut(read, prompt_bytes);
         if !was_cut {

@@ -95,6 +95,8 @@ pub struct SandboxSection {
 pub struct LimitsSection {
     /// The whole task. Default: 1800.
     pub task_seconds: Option<u64>,
+    /// One stage but solving, which has the task's time; more than `test_seconds`. Default: no limit of its own.
+    pub stage_seconds: Option<u64>,
     /// One run of the tests. Default: 600.
     pub test_seconds: Option<u64>,
     /// One command of the model. Default: 120.
@@ -123,7 +125,8 @@ pub struct PublishSection {
     pub patch_mode: Option<PatchMode>,
     /// What becomes of a change that is not verified: `draft` or `none`. Default: `draft`.
     pub unverified: Option<UnverifiedPolicy>,
-    /// Comments and labels on the dispatch issue. Default: true.
+    /// Comments on the dispatch issue when a task begins and ends. Default: true. Labels are set and refusals are told
+    /// in any case.
     pub comments: Option<bool>,
     /// One comment on the dispatch issue that is edited as the task goes on. Default: true in the service, else false.
     pub status_comment: Option<bool>,
@@ -190,7 +193,7 @@ pub struct ServiceSection {
     pub free_mib: Option<u64>,
 }
 
-/// What may be spent from midnight to midnight (UTC); past it, nothing new begins.
+/// What may be spent, for one attempt at a task, and from midnight to midnight (UTC); past that, nothing new begins.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetSection {
@@ -198,7 +201,10 @@ pub struct BudgetSection {
     pub tokens_a_day: Option<u64>,
     /// Of the tasks for one target repository. Default: no limit.
     pub repository_tokens_a_day: Option<u64>,
-    /// In the currency of the prices. Default: no limit.
+    /// Of one attempt at a task, which then ends with what it has; in the currency of the prices. Tokens that the
+    /// model's server does not count are estimated. Default: no limit.
+    pub cost_a_task: Option<f64>,
+    /// Answers without a count of tokens are left out. Default: no limit.
     pub cost_a_day: Option<f64>,
     pub repository_cost_a_day: Option<f64>,
     /// The price of a million tokens of prompts. Default: unknown.

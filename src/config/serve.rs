@@ -12,10 +12,12 @@ use super::environment::Environment;
 use super::file::{BudgetSection, RepositorySection, ServiceSection};
 use super::flags::{Flags, ServeFlags};
 use super::{MIB, ModelConfig};
+use crate::outcome::{CostLimit, Price};
 use crate::task::RepositoryName;
 use crate::{forge, pipeline, sandbox, store, workspace};
 
 const LABEL: &str = "copilot-agent";
+const WITHOUT_PRICES: &str = "a budget of money needs the prices of tokens. Set budget.price_in and budget.price_out";
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Everything that the service needs, checked.
@@ -87,13 +89,6 @@ pub struct Budget {
     pub price: Option<Price>,
 }
 
-/// Of a million tokens, in millionths of the currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Price {
-    pub input: u64,
-    pub output: u64,
-}
-
 /// Resolves `patchwright serve`.
 pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environment) -> anyhow::Result<ServeConfig> {
     let mut file = super::read_config_file(flags.config.as_deref(), environment)?;
@@ -112,9 +107,9 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
         );
     }
     if environment.boolean("CLEANUP_WORKSPACE")? == Some(false) {
-        bail!(
-            "CLEANUP_WORKSPACE=false is not supported: the folders of tasks are always removed, and only mirrors are \
-             kept. Remove the variable; `patchwright tasks logs` shows what a task did"
+        tracing::warn!(
+            "CLEANUP_WORKSPACE=false has no effect: the folders of tasks are always removed, and only mirrors are kept. \
+             `patchwright tasks logs` shows what a task did"
         );
     }
     Ok(ServeConfig {
@@ -147,7 +142,7 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
     })
 }
 
-/// The address that a provider's name stands for, where no endpoint is given.
+/// The address that a provider's name stands for.
 pub(super) fn endpoint_of_provider(provider: Option<&str>) -> anyhow::Result<Option<&'static str>> {
     let Some(provider) = provider else { return Ok(None) };
     match provider.to_ascii_lowercase().as_str() {
@@ -260,26 +255,43 @@ fn resolve_http(section: &ServiceSection, serve: &ServeFlags, environment: &Envi
 }
 
 fn resolve_budget(section: &BudgetSection) -> anyhow::Result<Budget> {
-    let micros = |name: &str, amount: Option<f64>| match amount {
-        // Far below where a float of millionths loses whole numbers.
-        Some(amount) if (0.0..=1e9).contains(&amount) => Ok(Some((amount * 1e6).round() as u64)),
-        Some(amount) => bail!("budget.{name} = {amount} is no amount of money"),
-        None => Ok(None),
-    };
-    let (input, output) = (micros("price_in", section.price_in)?, micros("price_out", section.price_out)?);
     let budget = Budget {
         tokens: section.tokens_a_day,
         repository_tokens: section.repository_tokens_a_day,
         micros: micros("cost_a_day", section.cost_a_day)?,
         repository_micros: micros("repository_cost_a_day", section.repository_cost_a_day)?,
-        price: match (input, output) {
-            (Some(input), Some(output)) => Some(Price { input, output }),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => bail!("budget.price_in and budget.price_out go together. Set both"),
-        },
+        price: resolve_price(section)?,
     };
     if budget.price.is_none() && (budget.micros.is_some() || budget.repository_micros.is_some()) {
-        bail!("a budget of money needs the prices of tokens. Set budget.price_in and budget.price_out");
+        bail!("{WITHOUT_PRICES}");
     }
     Ok(budget)
+}
+
+/// What one attempt at a task may cost.
+pub(super) fn resolve_cost_limit(section: &BudgetSection) -> anyhow::Result<Option<CostLimit>> {
+    match (micros("cost_a_task", section.cost_a_task)?, resolve_price(section)?) {
+        (None, _) => Ok(None),
+        (Some(0), _) => bail!("budget.cost_a_task is zero, so no model could be asked. Leave it out for no limit"),
+        (Some(_), None) => bail!("{WITHOUT_PRICES}"),
+        (Some(micros), Some(price)) => Ok(Some(CostLimit { micros, price })),
+    }
+}
+
+fn resolve_price(section: &BudgetSection) -> anyhow::Result<Option<Price>> {
+    match (micros("price_in", section.price_in)?, micros("price_out", section.price_out)?) {
+        (Some(input), Some(output)) => Ok(Some(Price { input, output })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => bail!("budget.price_in and budget.price_out go together. Set both"),
+    }
+}
+
+/// An amount of money in millionths.
+fn micros(name: &str, amount: Option<f64>) -> anyhow::Result<Option<u64>> {
+    match amount {
+        // Far below where a float of millionths loses whole numbers.
+        Some(amount) if (0.0..=1e9).contains(&amount) => Ok(Some((amount * 1e6).round() as u64)),
+        Some(amount) => bail!("budget.{name} = {amount} is no amount of money"),
+        None => Ok(None),
+    }
 }

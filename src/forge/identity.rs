@@ -4,6 +4,7 @@
 //! access token for a GitHub App".
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ pub(super) struct App {
     own: Option<(RepositoryName, Slot)>,
     /// By `owner/name` in lower case; of all clients together.
     others: Arc<Mutex<BTreeMap<String, Slot>>>,
+    /// Changes of workflows need a permission that most installations do not grant; as long as it is not known, tokens
+    /// are asked for with it first.
+    pub(super) may_have_workflows: Arc<AtomicBool>,
 }
 
 /// A token, or room for one; whoever holds the lock mints.
@@ -135,7 +139,14 @@ impl Identity {
 impl App {
     fn new(id: u64, key: &SecretString, installation: u64) -> anyhow::Result<Self> {
         let key = EncodingKey::from_rsa_pem(key.expose_secret().as_bytes())?;
-        Ok(Self { id, installation, key, own: None, others: Arc::default() })
+        Ok(Self {
+            id,
+            installation,
+            key,
+            own: None,
+            others: Arc::default(),
+            may_have_workflows: Arc::new(AtomicBool::new(true)),
+        })
     }
 
     /// The App's own proof, good for nine minutes.

@@ -11,7 +11,7 @@ use crate::outcome::{
 };
 use crate::task::{Task, TaskId};
 
-use harmless::{code, line, quoted, shortened};
+use harmless::{code, fenced_within, line, quoted};
 pub use harmless::{fenced, neutralise};
 pub use status::{Standing, status_comment, verdict_description};
 
@@ -278,7 +278,7 @@ fn evidence(outcome: &Outcome) -> String {
 }
 
 fn excerpt(run: &TestRun) -> String {
-    fenced(&shortened(run.excerpt.clone(), LONGEST_EXCERPT), "text")
+    fenced_within(&run.excerpt, LONGEST_EXCERPT, "text")
 }
 
 fn ended(ending: &TestEnding) -> String {
@@ -325,6 +325,7 @@ fn budget_name(budget: Budget) -> &'static str {
     match budget {
         Budget::Steps => "budget of steps",
         Budget::Tokens => "budget of tokens",
+        Budget::Cost => "budget of money",
         Budget::Time => "time",
     }
 }

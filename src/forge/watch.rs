@@ -196,6 +196,19 @@ impl Forge {
         Ok(Self::over(wire, self.server_url.clone(), Arc::clone(&self.author)))
     }
 
+    /// The client for a repository that is only read: where the App is not installed, as anybody may.
+    pub async fn for_reading(&self, repository: &RepositoryName) -> Result<Forge, ForgeError> {
+        match self.for_repository(repository).await {
+            Err(
+                error @ (ForgeError::NotFound { .. } | ForgeError::Unprocessable { .. } | ForgeError::Forbidden { .. }),
+            ) => {
+                tracing::info!("{repository} is read without credentials: {error}");
+                Ok(Self::over(self.wire.as_nobody(), self.server_url.clone(), Arc::default()))
+            }
+            found => found,
+        }
+    }
+
     /// The token that git uses now; an App's is renewed before it ends.
     ///
     /// An App's client must come from [`Forge::for_repository`], whose repository the token is good for.

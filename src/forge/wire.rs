@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,11 @@ impl Wire {
     /// The same connection for a task on `repository`.
     pub(super) fn for_repository(&self, repository: &RepositoryName) -> Self {
         Self { identity: self.identity.for_repository(repository), ..self.clone() }
+    }
+
+    /// The same connection without credentials.
+    pub(super) fn as_nobody(&self) -> Self {
+        Self { identity: Identity::Nobody, ..self.clone() }
     }
 
     /// The credential for requests about `repository`; an App's is minted if need be.
@@ -213,15 +219,31 @@ impl Wire {
         Ok(token)
     }
 
+    /// A token with what a task needs, and with the permission for workflows where the installation grants it.
     async fn mint(&self, app: &App, repository: &RepositoryName) -> Result<Minted, ForgeError> {
+        if app.may_have_workflows.load(Ordering::Relaxed) {
+            match self.mint_with(app, repository, true).await {
+                Err(ForgeError::Unprocessable { .. }) => {}
+                minted => return minted,
+            }
+        }
+        let minted = self.mint_with(app, repository, false).await?;
+        app.may_have_workflows.store(false, Ordering::Relaxed);
+        Ok(minted)
+    }
+
+    async fn mint_with(&self, app: &App, repository: &RepositoryName, workflows: bool) -> Result<Minted, ForgeError> {
         let what = format!("a token of the GitHub App for {repository} (is the App installed there?)");
-        let wanted = serde_json::json!({
+        let mut wanted = serde_json::json!({
             "repositories": [repository.name],
             "permissions": {
                 "contents": "write", "issues": "write", "pull_requests": "write", "statuses": "write",
                 "metadata": "read",
             },
         });
+        if workflows {
+            wanted["permissions"]["workflows"] = "write".into();
+        }
         let request = Request::post(format!("/app/installations/{}/access_tokens", app.installation))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(OctoBody::from(wanted.to_string()));

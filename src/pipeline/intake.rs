@@ -4,7 +4,6 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Settings;
 use crate::forge::{Forge, ForgeError, render};
 use crate::task::{self, IssueReference, Rejection, RepositoryName, Task, TaskId};
 
@@ -24,7 +23,7 @@ pub async fn from_issue(forge: &Forge, reference: &IssueReference, tell: bool) -
             if tell && rejection != Rejection::Empty {
                 let revision = revision(&issue.title, issue.body.as_deref().unwrap_or_default());
                 // A rejection that cannot be posted is still the rejection that the user must read.
-                if let Err(error) = self::tell(forge, reference, &revision, &rejection.to_string()).await {
+                if let Err(error) = refused(forge, reference, &revision, &rejection.to_string()).await {
                     tracing::warn!("the issue could not be told: {error}");
                 }
             }
@@ -43,20 +42,7 @@ pub fn revision(title: &str, body: &str) -> String {
 }
 
 /// Tells an issue once, for this text of it, why it is not worked.
-pub async fn refused(
-    forge: &Forge,
-    settings: &Settings,
-    issue: &IssueReference,
-    revision: &str,
-    reason: &str,
-) -> Result<(), ForgeError> {
-    match settings.publish.comments {
-        true => tell(forge, issue, revision, reason).await,
-        false => Ok(()),
-    }
-}
-
-async fn tell(forge: &Forge, issue: &IssueReference, revision: &str, reason: &str) -> Result<(), ForgeError> {
+pub async fn refused(forge: &Forge, issue: &IssueReference, revision: &str, reason: &str) -> Result<(), ForgeError> {
     let marker = render::Marker::Rejected { issue: issue.number, revision }.to_string();
     forge.comment_once(issue, &marker, &render::rejection_comment(issue.number, revision, reason)).await?;
     forge.change_labels(issue, &[FAILED], &[]).await

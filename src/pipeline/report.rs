@@ -21,13 +21,15 @@ const CONTEXT: &str = "patchwright/verify";
 
 /// Says that the task is being worked.
 pub(super) async fn started(services: &Services, order: &Order, outcome: &mut Outcome) -> Result<(), Halt> {
-    let Some(issue) = reported_issue(services, order) else { return Ok(()) };
+    let Some(issue) = reported_issue(order) else { return Ok(()) };
     let (claim, forge) = (order.claim.as_ref(), &services.dispatch);
     let marker = Marker::Started(&order.task.id).to_string();
     let comment = render::started_comment(&order.task.id, &services.settings.agent_name, jiff::Timestamp::now());
     let told = async {
-        let post = forge.comment_once(issue, &marker, &comment);
-        effect(claim, Effect::StartedComment, "", post, |()| String::new()).await?;
+        if services.settings.publish.comments {
+            let post = forge.comment_once(issue, &marker, &comment);
+            effect(claim, Effect::StartedComment, "", post, |()| String::new()).await?;
+        }
         let label = forge.change_labels(issue, &[RUNNING], &[FAILED]);
         effect(claim, Effect::RunningLabels, "", label, |()| String::new()).await
     };
@@ -50,7 +52,7 @@ pub(super) async fn finished(
     mut outcome: Outcome,
 ) -> Result<Ending, StoreError> {
     mark_commit(services, order, &mut outcome).await?;
-    if reported_issue(services, order).is_none() && !status.is_wanted() {
+    if reported_issue(order).is_none() && !status.is_wanted() {
         return Ok(Ending::Reported(outcome));
     }
     let told = services.stage(order, Stage::Report, async {
@@ -106,10 +108,10 @@ pub async fn failed_early(
     task: &Task,
     conclusion: &Conclusion,
 ) -> Result<(), ForgeError> {
-    let Some(issue) = told_issue(settings, task) else { return Ok(()) };
+    let Some(issue) = &task.issue else { return Ok(()) };
     let mut outcome = Outcome::new(task.id.clone(), None);
     outcome.conclusion = conclusion.clone();
-    if settings.publish.comment_on_failure {
+    if settings.publish.comments && settings.publish.comment_on_failure {
         let comment = render::finished_comment(&settings.agent_name, &outcome, Logs::Runner);
         forge.comment_once(issue, &Marker::Failed(&task.id).to_string(), &comment).await?;
     }
@@ -125,7 +127,7 @@ pub async fn cancelled(
     claim: Option<&Claim>,
     reason: &str,
 ) -> anyhow::Result<()> {
-    if let Some(issue) = told_issue(settings, task) {
+    if let Some(issue) = &task.issue {
         let label = forge.change_labels(issue, &[], &[RUNNING]);
         effect(claim, Effect::FinishedLabels, "", label, |()| String::new()).await?;
     }
@@ -144,7 +146,7 @@ pub async fn waiting(
 }
 
 async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::Result<()> {
-    let Some(issue) = reported_issue(services, order) else { return Ok(()) };
+    let Some(issue) = reported_issue(order) else { return Ok(()) };
     let (claim, forge, publish) = (order.claim.as_ref(), &services.dispatch, &services.settings.publish);
     let marker = Marker::of(outcome);
     let failed = match marker {
@@ -157,7 +159,7 @@ async fn tell(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::
     if existed && forge.has_comment(issue, &marker).await? {
         return Ok(());
     }
-    if !failed || publish.comment_on_failure {
+    if publish.comments && (!failed || publish.comment_on_failure) {
         let logs = if claim.is_some() { Logs::Store } else { Logs::Runner };
         let comment = render::finished_comment(&services.settings.agent_name, outcome, logs);
         let post = async {
@@ -218,13 +220,8 @@ fn state_of(verdict: &Verdict) -> Option<CommitState> {
 }
 
 /// The issue that is told of an order: none in a dry run.
-fn reported_issue<'a>(services: &Services, order: &'a Order) -> Option<&'a IssueReference> {
-    told_issue(&services.settings, &order.task).filter(|_| order.is_published())
-}
-
-/// The issue that is told of a task; none where the operator wants no comments.
-fn told_issue<'a>(settings: &Settings, task: &'a Task) -> Option<&'a IssueReference> {
-    task.issue.as_ref().filter(|_| settings.publish.comments)
+fn reported_issue(order: &Order) -> Option<&IssueReference> {
+    order.task.issue.as_ref().filter(|_| order.is_published())
 }
 
 fn note(services: &Services, outcome: &mut Outcome, text: String) {

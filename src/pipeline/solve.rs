@@ -143,6 +143,7 @@ fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budg
     let budgets = Budgets {
         steps: limits.steps,
         tokens: limits.tokens,
+        cost: limits.cost,
         deadline: order.deadline.into(),
         command: limits.command,
         answer_tokens: services.settings.max_output_tokens,
@@ -238,6 +239,8 @@ async fn write_trace(services: &Services, order: &Order, checkout: &Checkout) ->
     let Some(path) = trace_path(services, order) else { return Ok(checkout.base_tree().clone()) };
     let issue = order.task.issue.as_ref().map(|issue| format!("Dispatch issue: {issue}\n")).unwrap_or_default();
     let text = format!("# Agent task\n\nTask ID: {}\n{issue}\n{}\n", order.task.id, order.task.instruction.trim());
+    // It is published as it stands.
+    let text = crate::logging::redacted(&text);
     checkout.files().write(&path, text.as_bytes()).context("cannot write the trace file")?;
     Ok(checkout.snapshot(&Artefacts::default()).await?.tree().clone())
 }

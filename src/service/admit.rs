@@ -398,7 +398,7 @@ async fn tell(service: &Service, reference: &IssueReference, name: &str, reason:
     if service.store.page(&memo).await?.is_some_and(|page| page.etag == name) {
         return Ok(());
     }
-    match pipeline::refused(&service.forge, &service.config.pipeline, reference, name, reason).await {
+    match pipeline::refused(&service.forge, reference, name, reason).await {
         Ok(()) => {}
         Err(error) if is_lasting(&error) => {
             tracing::warn!(issue = %reference, "it is refused, and cannot be told: {error}");

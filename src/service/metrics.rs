@@ -142,8 +142,8 @@ async fn refresh(service: &Service) -> anyhow::Result<()> {
     gauge!("patchwright_tasks_overdue").set(overdue as f64);
     let spent = service.store.spent_today(None).await?;
     gauge!("patchwright_spent_tokens_today").set(spent.tokens as f64);
-    if let Some(micros) = spent.micros {
-        gauge!("patchwright_spent_cost_today").set(micros as f64 / 1e6);
+    if service.config.budget.price.is_some() {
+        gauge!("patchwright_spent_cost_today").set(spent.micros as f64 / 1e6);
     }
     gauge!("patchwright_paused").set(if service.health.is_paused() { 1.0 } else { 0.0 });
     let limits = service.forge.limits();
@@ -167,7 +167,10 @@ fn describe() {
         "1 while nothing new is begun: budgets, disk, or credentials that are refused"
     );
     describe_gauge!("patchwright_spent_tokens_today", "Tokens since midnight UTC");
-    describe_gauge!("patchwright_spent_cost_today", "Cost since midnight UTC, where prices are configured");
+    describe_gauge!(
+        "patchwright_spent_cost_today",
+        "Cost since midnight UTC of the answers whose tokens are known, where prices are configured"
+    );
     describe_gauge!("patchwright_github_remaining", "Requests left of GitHub's primary limit");
     describe_counter!("patchwright_github_requests_total", "Requests to GitHub");
     describe_counter!("patchwright_github_not_modified_total", "Requests that GitHub answered with 304, uncounted");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::serve::{Budget, Price, QueueConfig};
-use crate::outcome::Usage;
+use crate::config::serve::{Budget, QueueConfig};
+use crate::outcome::{Price, Usage};
 use crate::store::Spent;
 use crate::task::RepositoryName;
 
@@ -33,10 +33,7 @@ pub fn poll_delay(interval: Duration, failures: u32, limit: Option<Duration>, di
 
 /// What tokens cost, in millionths; `None`: the price is unknown, or the server did not tell the tokens.
 pub fn cost(price: Option<Price>, usage: &Usage) -> Option<u64> {
-    let price = price?;
-    let (input, output) = (usage.prompt_tokens?, usage.completion_tokens?);
-    let millionths = u128::from(input) * u128::from(price.input) + u128::from(output) * u128::from(price.output);
-    Some(u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    Some(price?.of(usage.prompt_tokens?, usage.completion_tokens?))
 }
 
 /// Why nothing new begins today; `None`: it may.
@@ -61,8 +58,8 @@ fn over(what: &str, (tokens, micros): (Option<u64>, Option<u64>), spent: &Spent)
             "the budget of {what} is spent: {spent} of {limit} tokens. It is renewed at midnight UTC"
         ));
     }
-    let spent = spent.micros?;
-    let limit = micros.filter(|limit| spent >= *limit)?;
-    let (spent, limit) = (spent as f64 / 1e6, limit as f64 / 1e6);
-    Some(format!("the budget of {what} is spent: {spent:.2} of {limit:.2}. It is renewed at midnight UTC"))
+    let limit = micros.filter(|limit| spent.micros >= *limit)?;
+    let least = if spent.unpriced { "at least " } else { "" };
+    let (spent, limit) = (spent.micros as f64 / 1e6, limit as f64 / 1e6);
+    Some(format!("the budget of {what} is spent: {least}{spent:.2} of {limit:.2}. It is renewed at midnight UTC"))
 }

@@ -160,16 +160,22 @@ impl Gate {
         let size = match self.measured.filter(|(at, _)| at.elapsed() < MEASURE) {
             Some((_, size)) => size,
             None => {
-                let folders = [service.config.workspace.cache.clone(), service.config.workspace.temporary.clone()];
-                let size = tokio::task::spawn_blocking(move || folders.iter().map(|folder| size_of(folder)).sum());
-                let size = size.await.unwrap_or(0);
+                let workspace = service.workspace.clone();
+                let measure = move || {
+                    let size = workspace.size();
+                    let excess = size.saturating_sub(limit);
+                    size - if excess > 0 { workspace.evict(excess).min(size) } else { 0 }
+                };
+                let size = tokio::task::spawn_blocking(measure).await.unwrap_or(0);
                 self.measured = Some((Instant::now(), size));
                 size
             }
         };
         (size > limit).then(|| {
             let (size, limit) = (size >> 20, limit >> 20);
-            format!("the workspace holds {size} of {limit} MiB. Remove mirrors that are not needed, or raise the limit")
+            format!(
+                "the workspace holds {size} of {limit} MiB, all of it in use. Raise the limit, or wait for tasks to end"
+            )
         })
     }
 }
@@ -187,21 +193,4 @@ async fn closed_targets(service: &Service) -> anyhow::Result<Vec<(RepositoryName
         }
     }
     Ok(closed)
-}
-
-/// Bytes below a folder, as the disk counts them; links are not followed.
-fn size_of(folder: &std::path::Path) -> u64 {
-    let mut size = 0_u64;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                size = size.saturating_add(std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512));
-            }
-        }
-    }
-    size
 }

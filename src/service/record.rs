@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::{Service, policy};
 use crate::config::serve::ServeConfig;
 use crate::event::{Event, Events};
+use crate::logging;
 use crate::outcome::{Stage, Usage};
 use crate::store::Claim;
 
@@ -136,28 +137,33 @@ fn log(event: &Event) {
     }
 }
 
-/// The event as one line of JSON, with long texts cut.
+/// The event as one line of JSON, without secrets, and with long texts cut.
 fn line_of(event: &Event) -> String {
-    let line = serde_json::to_string(event).unwrap_or_default();
+    let Ok(mut value) = serde_json::to_value(event) else { return String::new() };
+    change_texts(&mut value, &|text| *text = logging::redacted(text));
+    let line = value.to_string();
     if line.len() <= LONGEST_EVENT {
         return line;
     }
-    let Ok(mut value) = serde_json::from_str(&line) else { return String::new() };
-    cut(&mut value);
+    change_texts(&mut value, &cut);
     value.to_string()
 }
 
-fn cut(value: &mut Value) {
+fn change_texts(value: &mut Value, change: &impl Fn(&mut String)) {
     match value {
-        Value::String(text) if text.len() > LONGEST_TEXT => {
-            let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            let omitted = text.len() - end;
-            text.truncate(end);
-            text.push_str(&format!(" ... ({omitted} bytes left out)"));
-        }
-        Value::Array(values) => values.iter_mut().for_each(cut),
-        Value::Object(fields) => fields.values_mut().for_each(cut),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::String(text) => change(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| change_texts(value, change)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| change_texts(value, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > LONGEST_TEXT {
+        let end = (0..=LONGEST_TEXT).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let omitted = text.len() - end;
+        text.truncate(end);
+        text.push_str(&format!(" ... ({omitted} bytes left out)"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One task's working tree, from its checkout to its push.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +32,8 @@ pub struct Checkout {
     files: Files,
     exports: AtomicUsize,
     folder: Arc<Folder>,
+    /// Its mirror stays.
+    _hold: Option<File>,
 }
 
 /// A fresh folder that holds exactly one tree. It is removed on drop.
@@ -68,7 +71,7 @@ impl Checkout {
             Remote::Local(path) => {
                 let (place, base) = (path.clone(), base.map(str::to_owned));
                 let found = blocking("read the repository", move || local::find(&place, base.as_deref())).await?;
-                let task = Task::create(&workspace, &found.objects)?;
+                let task = Task::create(&workspace, &found.objects, None)?;
                 let fill = task.fill("fill the working tree", task.repository.path(), found.base.commit, None);
                 let user = path.clone();
                 let look = move || Ok(local::has_uncommitted_changes(&user));
@@ -128,7 +131,7 @@ impl Checkout {
             None => mirror::advertise(git, access, base).await?,
         };
         let ready = Box::pin(mirror::prepare(git, cache, access, base, &advertised, remake)).await?;
-        let task = Task::create(workspace, &ready.git_dir.join("objects"))?;
+        let task = Task::of_mirror(workspace, &ready.git_dir)?;
         // In the mirror itself: blobs that it lacks are fetched into it.
         task.fill("fill the working tree", &ready.git_dir, ready.base.commit, Some(access)).await?;
         task.finish(remote, ready.base, false)
@@ -143,7 +146,7 @@ impl Checkout {
         base: Option<&str>,
         guess: Guess,
     ) -> Result<Guessed, WorkspaceError> {
-        let task = Task::create(workspace, &guess.git_dir.join("objects"))?;
+        let task = Task::of_mirror(workspace, &guess.git_dir)?;
         let mut filling = Box::pin(task.fill("fill the working tree", &guess.git_dir, Some(guess.commit), None));
         let mut asking = Box::pin(mirror::advertise(&workspace.0.git, access, base));
         let (advertised, filled) = tokio::select! {
@@ -440,15 +443,21 @@ struct Task {
     workspace: Workspace,
     repository: TaskRepository,
     folder: Folder,
+    hold: Option<File>,
 }
 
 impl Task {
-    fn create(workspace: &Workspace, objects: &Path) -> Result<Self, WorkspaceError> {
+    /// Over the objects of a mirror whose lock is held.
+    fn of_mirror(workspace: &Workspace, git_dir: &Path) -> Result<Self, WorkspaceError> {
+        Self::create(workspace, &git_dir.join("objects"), Some(mirror::hold(git_dir)?))
+    }
+
+    fn create(workspace: &Workspace, objects: &Path, hold: Option<File>) -> Result<Self, WorkspaceError> {
         let folder = Folder::create(&workspace.0.temporary)?;
         let tree = folder.path().join("tree");
         std::fs::create_dir(&tree).map_err(WorkspaceError::io("create the folder", &tree))?;
         let repository = TaskRepository::create(folder.path().join("git"), objects)?;
-        Ok(Self { workspace: workspace.clone(), repository, folder })
+        Ok(Self { workspace: workspace.clone(), repository, folder, hold })
     }
 
     async fn fill(
@@ -485,6 +494,7 @@ impl Task {
             exports: AtomicUsize::new(0),
             folder: Arc::new(self.folder),
             workspace: self.workspace,
+            _hold: self.hold,
         })
     }
 }

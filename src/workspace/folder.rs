@@ -127,6 +127,30 @@ pub(super) fn sweep(temporary: &Path) -> usize {
     swept
 }
 
+/// Bytes below a folder, as the disk counts them; links are not followed.
+pub(super) fn size_of(folder: &Path) -> u64 {
+    let mut size = 0_u64;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                size = size.saturating_add(metadata.blocks().saturating_mul(512));
+            }
+        }
+    }
+    size
+}
+
+/// Bytes of the folders of tasks below `temporary`, which others may use too.
+pub(super) fn size_of_ours(temporary: &Path) -> u64 {
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    ours.map(|entry| size_of(&entry.path())).sum()
+}
+
 /// Ends what a killed process has left running: those of this user whose home or temporary folder lies in `folder`.
 fn end_orphans(folder: &Path) {
     let Ok(folder) = folder.canonicalize() else { return };

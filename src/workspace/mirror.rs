@@ -2,23 +2,28 @@
 //!
 //! It is a blobless partial clone where the server can make one, else a full one. A warm checkout costs one `ls-remote`
 //! and one `read-tree`, at the same time if the remote says what it said before; a fetch comes in between only when the wanted commit is not there yet. Beside each mirror lies
-//! its lock: exclusive for what changes the mirror, shared for reading it.
+//! its lock: exclusive for what changes the mirror, shared for reading it; and its use: shared by the tasks whose objects
+//! lie in it, and touched by each, so that only what nobody needs is removed, the longest unused first.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use git2::{ObjectType, Odb, Oid};
 use rustix::fs::FlockOperation;
 
 use super::error::{WorkspaceError, blocking, make_private_folder, shown};
-use super::folder::remove_tree;
+use super::folder::{remove_tree, size_of};
 use super::git::{Access, Call, Git};
 use super::object::RAW_ATTRIBUTES;
 
 /// How often a held lock is asked for again.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// `HOST/OWNER/NAME-HASH.git`.
+const DEPTH: u32 = 3;
+/// What the file of a mirror's use ends with.
+const USE: &str = "use";
 /// After so many fetches the packs are joined.
 const MOST_PACKS: usize = 40;
 
@@ -128,6 +133,74 @@ pub(super) async fn prepare(
     rustix::fs::flock(&exclusive, FlockOperation::LockShared)
         .map_err(|errno| WorkspaceError::io("lock", &git_dir)(errno.into()))?;
     Ok(Ready { git_dir, base: found, _lock: exclusive })
+}
+
+/// Keeps the mirror where it is until the file is closed. Its lock must be held meanwhile.
+pub(super) fn hold(git_dir: &Path) -> Result<File, WorkspaceError> {
+    let path = git_dir.with_extension(USE);
+    let file = open_lock(&path)?;
+    rustix::fs::flock(&file, FlockOperation::LockShared)
+        .map_err(|errno| WorkspaceError::io("lock", &path)(errno.into()))?;
+    file.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", &path))?;
+    Ok(file)
+}
+
+/// Removes mirrors that nobody holds, the one that was not used for the longest time first, until `bytes` are free or
+/// none is left. Answers how many bytes were freed. Locks stay: who waits for one must not wait for another file.
+pub(super) fn evict(cache: &Path, bytes: u64) -> u64 {
+    let mut mirrors: Vec<(SystemTime, PathBuf)> =
+        mirrors_below(cache, DEPTH).into_iter().map(|mirror| (last_used(&mirror), mirror)).collect();
+    mirrors.sort();
+    let mut freed = 0;
+    for (_, git_dir) in mirrors {
+        if freed >= bytes {
+            break;
+        }
+        // In this order: who wants to use a mirror has its lock first.
+        let locks = ["lock", USE].map(|name| open_lock(&git_dir.with_extension(name)));
+        let is_free = |lock: &Result<File, WorkspaceError>| {
+            lock.as_ref().is_ok_and(|lock| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+        };
+        if !locks.iter().all(is_free) {
+            continue;
+        }
+        let size = size_of(&git_dir);
+        // Moved away first: half a mirror is never met.
+        let old = Discarded(git_dir.with_extension(format!("old-{}", uuid::Uuid::new_v4().simple())));
+        match fs::rename(&git_dir, &old.0) {
+            Ok(()) => drop(old),
+            Err(error) => {
+                tracing::warn!(mirror = %git_dir.display(), "the mirror cannot be removed: {error}");
+                continue;
+            }
+        }
+        tracing::info!(mirror = %git_dir.display(), "removed the mirror, for the workspace is full; it is made again when it is needed");
+        freed = freed.saturating_add(size);
+    }
+    freed
+}
+
+/// Folders as [`mirror_path`] names them, at most `depth` levels down.
+fn mirrors_below(folder: &Path, depth: u32) -> Vec<PathBuf> {
+    let mut mirrors = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if path.with_extension("lock").is_file() && path.extension().is_some_and(|extension| extension == "git") {
+            mirrors.push(path);
+        } else if depth > 1 {
+            mirrors.extend(mirrors_below(&path, depth - 1));
+        }
+    }
+    mirrors
+}
+
+/// When a task last began to use the mirror.
+fn last_used(git_dir: &Path) -> SystemTime {
+    let metadata = fs::metadata(git_dir.with_extension(USE));
+    metadata.and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Where a branch of the remote stands.
@@ -311,8 +384,7 @@ async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
 /// Waits for the lock beside the mirror, at most as long as git itself may take.
 async fn lock(git_dir: &Path, exclusive: bool, limit: Duration) -> Result<File, WorkspaceError> {
     let path = git_dir.with_extension("lock");
-    let options = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = options.map_err(WorkspaceError::io("open the lock", &path))?;
+    let file = open_lock(&path)?;
     let operation =
         if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
     let start = Instant::now();
@@ -332,6 +404,11 @@ async fn lock(git_dir: &Path, exclusive: bool, limit: Duration) -> Result<File, 
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }
+}
+
+fn open_lock(path: &Path) -> Result<File, WorkspaceError> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    opened.map_err(WorkspaceError::io("open the lock", path))
 }
 
 /// Removed on drop, if it exists.

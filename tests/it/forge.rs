@@ -3,5 +3,5 @@
 mod apps;
 mod manners;
 mod network;
-mod support;
+pub mod support;
 mod watch;

@@ -423,6 +423,50 @@ fn hostile_text() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
 }
 
+/// Without a form of its own: it is known only because it was configured.
+const OWN_SECRET: &str = "correct.horse-battery_staple";
+/// The part of each secret that must not show.
+const CORE: &str = "Zq3vK8mXw2Lp9RtY5sBn";
+
+/// Text with secrets in it: ours, and such as nobody told us of.
+fn text_with_secrets() -> impl Strategy<Value = String> {
+    let secret = prop_oneof![
+        Just(OWN_SECRET.to_owned()),
+        prop::sample::select(vec![
+            "ghp_",
+            "ghs_",
+            "github_pat_",
+            "sk-",
+            "Bearer ",
+            "x-access-token:",
+            "authorization: "
+        ])
+        .prop_map(|before| format!("{before}{CORE}")),
+        Just(format!("https://bob:{CORE}@host.example/path")),
+        Just(format!("-----BEGIN RSA PRIVATE KEY-----\n{CORE}\n-----END RSA PRIVATE KEY-----")),
+        // What does not show hides nothing.
+        Just(format!("ghp_{}\u{200b}{}", &CORE[..3], &CORE[3..])),
+        Just(format!("{}\u{1b}[0m{}", &OWN_SECRET[..9], &OWN_SECRET[9..])),
+    ];
+    let space = prop::sample::select(vec![" ", "\n", "'", "(", "\t", "\n\n"]);
+    let filler = prop_oneof![4 => Just(String::new()), 1 => Just("word ".repeat(60)), 1 => Just("x ".repeat(600))];
+    prop::collection::vec((hostile_text(), filler, space.clone(), secret, space), 1..4).prop_map(|parts| {
+        let joined = parts
+            .into_iter()
+            .map(|(text, filler, before, secret, after)| format!("{text}{filler}{before}{secret}{after}"));
+        joined.collect()
+    })
+}
+
+/// No secret shows in `text`, nor the beginning of one that was cut.
+fn check_secret_free(text: &str) -> Result<(), TestCaseError> {
+    let plain = text.replace('\u{200b}', "");
+    for part in [&OWN_SECRET[..12], &CORE[..8]] {
+        prop_assert!(!plain.contains(part), "{}", text);
+    }
+    Ok(())
+}
+
 /// Nothing acts in `text`, its own first or last line and its address apart.
 fn check_harmless(text: &str, own: &str) -> Result<(), TestCaseError> {
     prop_assert_eq!(text.matches(own).count(), 1);
@@ -456,6 +500,28 @@ proptest! {
         for (comment, marker) in comments(&text) {
             check_harmless(&comment, &marker)?;
             prop_assert!(!METADATA.is_match(&comment) && !CLOSES.is_match(&comment));
+        }
+    }
+
+    #[test]
+    fn no_secret_is_published(text in text_with_secrets()) {
+        patchwright::logging::keep_secret(OWN_SECRET);
+        let outcome = outcome(&text);
+        let from_command_line = Task { issue: None, ..task(&text) };
+        let mut published = vec![
+            pull_request_title(&task(&text)),
+            pull_request_body(&task(&text), &outcome),
+            commit_message(&from_command_line, outcome.verdict.as_ref()),
+            verdict_description(&Verdict::Inconclusive { reason: text.clone() }),
+            verdict_description(&Verdict::Untested { reason: text.clone() }),
+            neutralise(&text),
+            fenced(&text, "text"),
+        ];
+        // Marked with a text of their own only in the test: a revision is a name that we make.
+        published.extend(comments(&text).into_iter().filter(|(_, marker)| !marker.contains("rejected")).map(|(comment, _)| comment));
+        published.push(rejection_comment(7, "0af3", &text));
+        for text in &published {
+            check_secret_free(text)?;
         }
     }
 

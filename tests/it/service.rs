@@ -2,11 +2,14 @@
 
 mod config;
 mod control;
+mod credentials;
 mod http;
 mod intake;
+mod limits;
 mod orders;
 mod outage;
 mod policy;
 mod strangers;
+mod switches;
 mod trust;
 mod world;

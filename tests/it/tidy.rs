@@ -38,7 +38,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("operator", &["store", "outcome", "task"]),
     ("health", &[]),
     ("logging", &[]),
-    ("config", &["logging", "pipeline", "forge", "model", "sandbox", "workspace", "store", "task"]),
+    ("config", &["logging", "pipeline", "forge", "model", "sandbox", "workspace", "store", "outcome", "task"]),
     (
         "service",
         &[
@@ -58,7 +58,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ),
     ("pipeline", &["logging", "agent", "forge", "model", "sandbox", "workspace", "store", "event", "outcome", "task"]),
     ("agent", &["model", "sandbox", "workspace", "event", "outcome", "task"]),
-    ("forge", &["event", "outcome", "task"]),
+    ("forge", &["logging", "event", "outcome", "task"]),
     ("model", &["event", "outcome", "task"]),
     ("sandbox", &["event", "outcome", "task"]),
     ("workspace", &["event", "outcome", "task"]),

@@ -1,6 +1,7 @@
 //! The workspace on real folders and real git repositories.
 
 mod checkout;
+mod evict;
 mod files;
 mod hostile;
 mod http;

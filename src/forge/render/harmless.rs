@@ -1,8 +1,10 @@
 //! Text of users, models and programs, made harmless for issues, pull requests and commit messages.
 //!
+//! All of it passes [`neutralise`], so nothing is published that looks like a secret, or is one of ours.
 //! Nothing in it acts: no reference, mention, link, image, tag or comment. It still reads as it was written, since what
 //! breaks a sequence apart has no width.
 
+use crate::logging;
 use crate::outcome::printable;
 
 /// Breaks sequences apart and does not show: the zero-width space.
@@ -14,9 +16,10 @@ const AT: char = '\u{ff20}';
 ///
 /// Broken apart are: tags and comments (`<x`, `<!--`, `-->`), references (`#7`, `owner/name#7`, `GH-7`, addresses of
 /// issues), links, images and their definitions (`](`, `][`, `]:`, `://`, `www.`), and character references (`&#35;`).
-/// `@` becomes its full-width twin. What does not print is removed first, so that nothing hides between two characters.
+/// `@` becomes its full-width twin. What does not print is removed first, so that nothing hides between two characters;
+/// then secrets are taken out, while they still read as such.
 pub fn neutralise(text: &str) -> String {
-    let characters: Vec<char> = printable(text).chars().collect();
+    let characters: Vec<char> = logging::redacted(&printable(text)).chars().collect();
     let mut harmless = String::with_capacity(characters.len() + 16);
     for (index, character) in characters.iter().copied().enumerate() {
         let before = |distance: usize| index.checked_sub(distance).and_then(|at| characters.get(at)).copied();
@@ -48,7 +51,12 @@ pub fn neutralise(text: &str) -> String {
 
 /// A fenced block that nothing in the text can end. `info` is the language, ours and not the text's.
 pub fn fenced(text: &str, info: &str) -> String {
-    let text = neutralise(text);
+    fenced_within(text, usize::MAX, info)
+}
+
+/// The same, of at most `limit` characters of the text.
+pub(super) fn fenced_within(text: &str, limit: usize, info: &str) -> String {
+    let text = shortened(neutralise(text), limit);
     let fence = "`".repeat(longest_run(&text).max(2) + 1);
     format!("{fence}{info}\n{}\n{fence}", text.trim_end_matches('\n'))
 }
@@ -79,7 +87,7 @@ pub(super) fn code(text: &str, limit: usize) -> String {
 }
 
 /// At most `limit` characters, the last of them an ellipsis if some were cut.
-pub(super) fn shortened(text: String, limit: usize) -> String {
+fn shortened(text: String, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         None => text,
         Some(_) => text.chars().take(limit.saturating_sub(1)).chain(['…']).collect(),

@@ -58,7 +58,7 @@ impl Sqlite {
     pub(in crate::store) async fn spent_today(&self, target: Option<&RepositoryName>) -> Result<Spent, StoreError> {
         let (tokens, micros, unpriced): (i64, i64, i64) =
             sqlx::query_as(sql::SPENT).bind(day(self.now())).bind(target.map(key_of)).fetch_one(&self.readers).await?;
-        Ok(Spent { tokens: tokens.unsigned_abs(), micros: (unpriced == 0).then_some(micros.unsigned_abs()) })
+        Ok(Spent { tokens: tokens.unsigned_abs(), micros: micros.unsigned_abs(), unpriced: unpriced > 0 })
     }
 
     pub(in crate::store) async fn check(&self) -> Result<(), StoreError> {

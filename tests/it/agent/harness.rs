@@ -237,6 +237,7 @@ pub fn budgets() -> Budgets {
     Budgets {
         steps: 20,
         tokens: 100_000,
+        cost: None,
         deadline: Instant::now() + Duration::from_secs(60),
         command: Duration::from_secs(120),
         answer_tokens: 2_000,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use patchwright::agent::{AgentError, Pause};
 use patchwright::event::Event;
 use patchwright::model::{Message, ModelError, Reply};
-use patchwright::outcome::{Budget, StopReason, TestCommand, TestEnding, TestRun, Usage};
+use patchwright::outcome::{Budget, CostLimit, Price, StopReason, TestCommand, TestEnding, TestRun, Usage};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -324,6 +324,13 @@ async fn each_budget_ends_the_run() {
     assert_eq!(ran_out(setup.run().await.0), Budget::Tokens);
     let clipped = setup.model.requests.lock().unwrap()[0].1;
     assert!((128..2_000).contains(&clipped), "{clipped}");
+
+    // A price of one millionth a token: the same in money.
+    let mut setup = Setup::new([plan()]);
+    let price = Price { input: 1_000_000, output: 1_000_000 };
+    setup.budgets.cost = Some(CostLimit { micros: 2_000, price });
+    assert_eq!(ran_out(setup.run().await.0), Budget::Cost);
+    assert_eq!(setup.model.requests.lock().unwrap()[0].1, clipped);
 
     let mut setup = Setup::new([plan(), Turn::Hang]);
     setup.budgets.deadline = Instant::now() + Duration::from_millis(200);

@@ -9,10 +9,16 @@ use patchwright::task::TaskId;
 use secrecy::ExposeSecret;
 
 use super::support::{
-    KEY, OTHER_KEY, SLUG, WIDGETS, add_app, app, asked, client_of, issue, name, nothing_wrong, settings, token, widgets,
+    KEY, OTHER_KEY, SLUG, WIDGETS, add_app, add_app_with, app, asked, client_of, issue, name, nothing_wrong, settings,
+    token, widgets,
 };
 
 const MINTS: &str = "/access_tokens";
+
+/// How many tokens were made.
+fn minted(lab: &lab::Lab) -> usize {
+    lab.github.exchanges().iter().filter(|asked| asked.path.ends_with(MINTS) && asked.status == Some(201)).count()
+}
 
 async fn git_token(forge: &Forge) -> String {
     forge.git_token().await.unwrap().unwrap().expose_secret().to_owned()
@@ -42,11 +48,28 @@ async fn an_app_has_a_token_for_each_repository_and_no_more() {
     for client in [&base, &task, &second] {
         client.comment_once(&reference, "<!-- m -->", "<!-- m -->").await.unwrap();
     }
-    assert_eq!(asked(&lab, "POST", MINTS), 3);
+    assert_eq!(minted(&lab), 3);
     let comments = lab.github.comments("acme/dispatch", number);
     assert_eq!(comments.iter().map(|comment| comment.author.as_str()).collect::<Vec<_>>(), [format!("{SLUG}[bot]")]);
     assert_eq!(asked(&lab, "GET", "/app"), 1);
     nothing_wrong(&lab);
+}
+
+/// What an installation does not grant is asked for once, and what it does grant is had.
+#[tokio::test]
+async fn an_apps_tokens_may_change_workflows_where_that_is_granted() {
+    for granted in [false, true] {
+        let lab = widgets().await;
+        add_app_with(&lab, 3_600, if granted { &["workflows"] } else { &[] });
+        let base = client_of(&lab, app(KEY));
+        for _ in 0..2 {
+            let task = base.for_repository(&name(WIDGETS)).await.unwrap();
+            let grant = lab.github.token_state(&git_token(&task).await).unwrap().grant.unwrap();
+            assert_eq!(grant.permissions.contains_key("workflows"), granted, "{grant:?}");
+        }
+        assert_eq!(asked(&lab, "POST", MINTS), if granted { 2 } else { 3 });
+        nothing_wrong(&lab);
+    }
 }
 
 #[tokio::test]
@@ -57,7 +80,7 @@ async fn an_apps_token_is_renewed_while_its_task_runs() {
     let forge = client_of(&lab, app(KEY)).for_repository(&name(WIDGETS)).await.unwrap();
     let first = git_token(&forge).await;
     let renewed = async {
-        while asked(&lab, "POST", MINTS) < 3 {
+        while minted(&lab) < 3 {
             forge.issue(&issue(1)).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -75,7 +98,7 @@ async fn an_apps_token_that_ended_early_is_replaced_at_once() {
     let forge = client_of(&lab, app(KEY)).for_repository(&name(WIDGETS)).await.unwrap();
     lab.github.revoke_token(&git_token(&forge).await);
     forge.comment_once(&issue(1), "<!-- m -->", "<!-- m -->").await.unwrap();
-    assert_eq!((lab.github.comments(WIDGETS, 1).len(), asked(&lab, "POST", MINTS)), (1, 2));
+    assert_eq!((lab.github.comments(WIDGETS, 1).len(), minted(&lab)), (1, 2));
     nothing_wrong(&lab);
 }
 

@@ -62,7 +62,12 @@ pub fn impatient(lab: &Lab) -> Forge {
 
 /// Registers the App, installed for `acme`, with what a task needs.
 pub fn add_app(lab: &Lab, lifetime: u64) {
-    let permissions = ["contents", "issues", "pull_requests", "statuses"];
+    add_app_with(lab, lifetime, &[]);
+}
+
+/// The same, with more permissions.
+pub fn add_app_with(lab: &Lab, lifetime: u64, more: &[&str]) {
+    let permissions = ["contents", "issues", "pull_requests", "statuses"].iter().chain(more);
     lab.github.add_app(App {
         id: 7,
         slug: SLUG.into(),
@@ -70,10 +75,7 @@ pub fn add_app(lab: &Lab, lifetime: u64) {
         installation: 70,
         account: "acme".into(),
         repositories: Vec::new(),
-        permissions: permissions
-            .map(|name| (name.to_owned(), "write".to_owned()))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
+        permissions: permissions.map(|name| ((*name).to_owned(), "write".to_owned())).collect::<BTreeMap<_, _>>(),
         lifetime,
     });
 }

@@ -298,6 +298,7 @@ fn settings() -> Settings {
             command: LIMIT,
             steps: 10,
             tokens: 100_000,
+            cost: None,
             verify_rounds: 1,
         },
         patch_mode: PatchMode::Only,

@@ -299,8 +299,8 @@ async fn a_refusal_is_said_once_for_each_text() {
     let Some(place) = Place::new().await else { return };
     let revisions = [intake::revision("One", "body"), intake::revision("One", "another body")];
     for revision in [&revisions[0], &revisions[0], &revisions[1]] {
-        let (forge, settings) = (&place.services.dispatch, &place.services.settings);
-        pipeline::refused(forge, settings, &place.issue, revision, "the author @eve is not allowed").await.unwrap();
+        let forge = &place.services.dispatch;
+        pipeline::refused(forge, &place.issue, revision, "the author @eve is not allowed").await.unwrap();
     }
     let comments = place.comments();
     assert_eq!(comments.len(), 2);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Parser;
 use patchwright::config::environment::Environment;
 use patchwright::config::flags::{Command, Flags};
-use patchwright::config::serve::{Price, ServeConfig, resolve_serve};
+use patchwright::config::serve::{ServeConfig, resolve_serve};
+use patchwright::outcome::{CostLimit, Price};
 
 fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: &str) -> anyhow::Result<ServeConfig> {
     let folder = tempfile::tempdir()?;
@@ -109,7 +110,7 @@ fn what_cannot_be_used_is_refused_with_its_name() {
     for (variables, file, part) in [
         (vec![], "", "DISPATCH_REPO"),
         (vec![("DISPATCH_REPO", "nonsense")], "", "`nonsense` is not OWNER/REPO"),
-        (vec![dispatch, ("CLEANUP_WORKSPACE", "false")], "", "CLEANUP_WORKSPACE"),
+        (vec![dispatch, ("CLEANUP_WORKSPACE", "maybe")], "", "CLEANUP_WORKSPACE"),
         (vec![dispatch, ("MAX_WORKSPACE_SIZE_MB", "much")], "", "MAX_WORKSPACE_SIZE_MB"),
         (vec![dispatch, ("MAX_CONCURRENT_TASKS", "0")], "", "workers"),
         (vec![dispatch, ("MAX_TASK_RETRIES", "-1")], "", "MAX_TASK_RETRIES"),
@@ -120,7 +121,11 @@ fn what_cannot_be_used_is_refused_with_its_name() {
         (vec![dispatch], "[service]\npolling = false\n", "GITHUB_WEBHOOK_SECRET"),
         (vec![dispatch], "[service]\npoll_second = 3\n", "poll_second"),
         (vec![dispatch], "[budget]\ncost_a_day = 5.0\n", "price_in"),
+        (vec![dispatch], "[budget]\ncost_a_task = 5.0\n", "price_in"),
+        (vec![dispatch], "[budget]\ncost_a_task = 0.0\nprice_in = 1.0\nprice_out = 1.0\n", "cost_a_task is zero"),
         (vec![dispatch], "[budget]\nprice_in = 5.0\n", "go together"),
+        (vec![dispatch], "[limits]\nstage_seconds = 600\n", "more than limits.test_seconds (600)"),
+        (vec![dispatch], "[limits]\nstage_seconds = 30\ntest_seconds = 40\n", "more than limits.test_seconds (40)"),
         (vec![dispatch], "[budget]\nprice_in = -1.0\nprice_out = 1.0\n", "no amount of money"),
         (vec![dispatch], "[service]\nstall_seconds = 0\n", "stall_seconds"),
     ] {
@@ -130,12 +135,36 @@ fn what_cannot_be_used_is_refused_with_its_name() {
 }
 
 #[test]
+fn what_the_reference_runner_bears_stops_no_start() {
+    let variables = [
+        ("DISPATCH_REPO", "acme/dispatch"),
+        ("CLEANUP_WORKSPACE", "false"),
+        ("LLM_PROVIDER", "psychic"),
+        ("LLM_API_ENDPOINT", "http://127.0.0.1:1/v1"),
+    ];
+    let config = resolve(&[], &variables, "").unwrap();
+    assert_eq!(config.model.endpoint.unwrap().as_str(), "http://127.0.0.1:1/v1");
+    let config = resolve(&[], &variables[..3], "[model]\nendpoint = \"http://127.0.0.1:2/v1\"\n").unwrap();
+    assert_eq!(config.model.endpoint.unwrap().as_str(), "http://127.0.0.1:2/v1");
+}
+
+#[test]
+fn a_stage_has_the_limit_that_is_asked_for() {
+    let dispatch = [("DISPATCH_REPO", "acme/dispatch")];
+    let stage = |file: &str| resolve(&[], &dispatch, file).unwrap().pipeline.limits.stage;
+    assert_eq!(stage(""), None);
+    assert_eq!(stage("[limits]\nstage_seconds = 601\n"), Some(Duration::from_secs(601)));
+}
+
+#[test]
 fn budgets_are_in_millionths() {
-    let file = "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\nprice_in = 0.15\nprice_out = 0.6\n";
+    let file = "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\ncost_a_task = 0.5\nprice_in = 0.15\nprice_out = 0.6\n";
     let config = resolve(&[], &[("DISPATCH_REPO", "acme/dispatch")], file).unwrap();
     assert_eq!(config.budget.tokens, Some(7));
     assert_eq!(config.budget.micros, Some(2_500_000));
-    assert_eq!(config.budget.price, Some(Price { input: 150_000, output: 600_000 }));
+    let price = Price { input: 150_000, output: 600_000 };
+    assert_eq!(config.budget.price, Some(price));
+    assert_eq!(config.pipeline.limits.cost, Some(CostLimit { micros: 500_000, price }));
 }
 
 #[test]

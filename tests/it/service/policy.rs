@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use patchwright::config::serve::{Budget, Price, QueueConfig};
-use patchwright::outcome::Usage;
+use patchwright::config::serve::{Budget, QueueConfig};
+use patchwright::outcome::{Price, Usage};
 use patchwright::service::command::{Request, parse};
 use patchwright::service::policy::{closed, cost, paused, poll_delay, retry_delay, spread};
 use patchwright::store::Spent;
@@ -57,8 +57,9 @@ fn a_poller_backs_off_and_waits_for_a_limit() {
 #[test]
 fn budgets_close_what_they_are_for() {
     let target = RepositoryName::parse("acme/widgets").unwrap();
-    let tokens = |tokens| Spent { tokens, micros: None };
-    let money = |micros| Spent { tokens: 1, micros: Some(micros) };
+    let tokens = |tokens| Spent { tokens, micros: 0, unpriced: true };
+    let money = |micros| Spent { tokens: 1, micros, unpriced: false };
+    let at_least = |micros| Spent { unpriced: true, ..money(micros) };
     let day = Budget { tokens: Some(1000), ..Budget::default() };
     let repository = Budget { repository_tokens: Some(10), ..Budget::default() };
     let coins = Budget { micros: Some(2_500_000), repository_micros: Some(1_000_000), ..Budget::default() };
@@ -71,8 +72,11 @@ fn budgets_close_what_they_are_for() {
         (coins, money(999_999), false, false),
         (coins, money(1_000_000), false, true),
         (coins, money(2_500_000), true, true),
-        // An unknown cost is not zero, and not a reason either.
+        // An unknown cost is no reason; what is known besides it still is one.
         (coins, tokens(1_000_000), false, false),
+        (coins, at_least(999_999), false, false),
+        (coins, at_least(1_000_000), false, true),
+        (coins, at_least(2_500_000), true, true),
     ] {
         assert_eq!(paused(&budget, &spent).is_some(), is_paused, "{budget:?} {spent:?}");
         assert_eq!(closed(&budget, &target, &spent).is_some(), is_closed, "{budget:?} {spent:?}");
@@ -81,6 +85,7 @@ fn budgets_close_what_they_are_for() {
         closed(&coins, &target, &money(1_200_000)).unwrap(),
         "the budget of the day for acme/widgets is spent: 1.20 of 1.00. It is renewed at midnight UTC"
     );
+    assert!(closed(&coins, &target, &at_least(1_200_000)).unwrap().contains("spent: at least 1.20 of 1.00"));
 }
 
 #[test]

@@ -714,7 +714,7 @@ async fn pages_are_remembered(store: &Store, _: &Clock) {
 }
 
 async fn spending_is_by_day_and_target(store: &Store, clock: &Clock) {
-    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 0, micros: Some(0) });
+    assert_eq!(store.spent_today(None).await.unwrap(), Spent::default());
     let mut other = task(2);
     other.target = repository("acme/other");
     store.admit(&task(1)).await.unwrap();
@@ -735,13 +735,13 @@ async fn spending_is_by_day_and_target(store: &Store, clock: &Clock) {
     spend(&second, Usage::default(), None).await;
     spend(&second, usage(5, 0), Some(2)).await;
     let widget = repository("Acme/Widget");
-    assert_eq!(store.spent_today(Some(&widget)).await.unwrap(), Spent { tokens: 112, micros: Some(8) });
-    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 117, micros: Some(10) });
+    assert_eq!(store.spent_today(Some(&widget)).await.unwrap(), Spent { tokens: 112, micros: 8, unpriced: false });
+    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 117, micros: 10, unpriced: false });
     spend(&second, usage(5, 5), None).await;
-    assert_eq!(store.spent_today(Some(&widget)).await.unwrap(), Spent { tokens: 112, micros: Some(8) });
-    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 127, micros: None });
+    assert_eq!(store.spent_today(Some(&widget)).await.unwrap(), Spent { tokens: 112, micros: 8, unpriced: false });
+    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 127, micros: 10, unpriced: true });
     clock.pass(Duration::from_secs(12 * 3600));
-    assert_eq!(store.spent_today(None).await.unwrap(), Spent { tokens: 0, micros: Some(0) }, "a new day");
+    assert_eq!(store.spent_today(None).await.unwrap(), Spent::default(), "a new day");
 }
 
 async fn what_is_pruned_is_not_taken_for_new(store: &Store, clock: &Clock) {
