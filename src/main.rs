@@ -159,6 +159,7 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
                     Ending::Stopped(error) => return Err(error.into()),
                     // Only with a claim.
                     Ending::Unauthorized => return Err(ForgeError::Unauthorized.into()),
+                    Ending::Limited { reason, .. } => anyhow::bail!(reason),
                 },
                 () = &mut interrupted => {
                     // The task's future is dropped by now: its processes are killed, its folders removed.

@@ -24,7 +24,7 @@ use tracing::Instrument;
 pub use crate::agent::ProtocolChoice;
 pub use intake::refused;
 pub use report::{cancelled, failed_early, waiting};
-pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, transience};
+pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, limit_of, transience};
 
 use resume::Memory;
 use solve::Solution;
@@ -93,6 +93,8 @@ pub enum Ending {
     Again { outcome: Outcome, after: Duration },
     /// The forge refuses our credentials: the task goes on where it stands when they are good again. Only with a claim.
     Unauthorized,
+    /// The forge wants to be left alone for so long: as above.
+    Limited { reason: String, after: Duration },
     /// The journal refused: the lease is lost, or the store broke. Nothing was done outside since.
     Stopped(StoreError),
 }
@@ -233,11 +235,10 @@ fn attempt<'a>(services: &'a Services, order: &'a Order) -> Boxed<'a, Result<End
             None => status.beside(work(services, order, &memory, &mut outcome)).await,
         };
         if let Err(Halt::Failed(failure)) = &worked
-            && order.claim.is_some()
-            && failure.is_of_credentials(services, order).await
+            && let Some(ending) = failure.without_end(services, order).await
         {
             services.events.note(format!("{:#}", failure.error));
-            return Ok(Ending::Unauthorized);
+            return Ok(ending);
         }
         let (conclusion, transience) = match worked {
             Ok(conclusion) => (conclusion, None),
@@ -346,6 +347,15 @@ impl Halt {
 }
 
 impl Failure {
+    /// How a claim's attempt ends that failed by what is no matter of its task: it counts for nothing, and nobody is told.
+    async fn without_end(&self, services: &Services, order: &Order) -> Option<Ending> {
+        order.claim.as_ref()?;
+        if let Some(after) = limit_of(&self.error) {
+            return Some(Ending::Limited { reason: format!("{:#}", self.error), after });
+        }
+        self.is_of_credentials(services, order).await.then_some(Ending::Unauthorized)
+    }
+
     /// Whether our credentials are to blame. Git says no more than that it may not, so the forge is asked then.
     async fn is_of_credentials(&self, services: &Services, order: &Order) -> bool {
         let Some(repository) = order.repository.as_ref().filter(|_| is_denied(&self.error)) else {

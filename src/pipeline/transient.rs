@@ -26,6 +26,14 @@ pub fn transience(error: &anyhow::Error) -> Option<Duration> {
     error.chain().find_map(of_cause).unwrap_or_default()
 }
 
+/// How long the forge wants to be left alone.
+pub fn limit_of(error: &anyhow::Error) -> Option<Duration> {
+    error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(ForgeError::RateLimited { wait }) => Some(*wait),
+        Some(_) | None => None,
+    })
+}
+
 /// Whether the forge refused our own credentials: no matter of the task, and nobody can be told of it until they are
 /// good again.
 pub fn is_unauthorized(error: &anyhow::Error) -> bool {

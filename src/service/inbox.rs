@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use super::Service;
 use super::admit::{self, Considered, Seen};
 use super::command::{self, Said};
-use super::poll;
 use super::webhook::Payload;
 use crate::forge::ForgeError;
+use crate::pipeline;
 use crate::store::{Delivery, StoreError};
 use crate::task::IssueReference;
 
@@ -187,7 +187,7 @@ fn again_after(item: &Item, worked: anyhow::Result<Considered>) -> Option<Durati
         }
         Err(error) => {
             tracing::debug!("delivery {} is tried again: {error:#}", item.id);
-            Some(poll::limit_of(&error).unwrap_or_default().max(pause))
+            Some(pipeline::limit_of(&error).unwrap_or_default().max(pause))
         }
     }
 }

@@ -21,6 +21,7 @@ use super::admit::{self, Considered, Seen};
 use super::command::{self, Said};
 use super::policy;
 use crate::forge::{ForgeError, Fresh, Issue, IssueComment};
+use crate::pipeline;
 use crate::store::Page;
 use crate::task::{IssueReference, RepositoryName};
 
@@ -56,7 +57,7 @@ pub(super) async fn run(service: Arc<Service>, dispatch: RepositoryName) {
             passed = pass(&service, &dispatch) => passed,
             () = service.stop.cancelled() => return,
         };
-        let limit = passed.as_ref().err().and_then(limit_of);
+        let limit = passed.as_ref().err().and_then(pipeline::limit_of);
         match passed {
             Ok(()) => failures = 0,
             Err(error) => {
@@ -94,7 +95,7 @@ pub(super) async fn pass(service: &Service, dispatch: &RepositoryName) -> anyhow
 
 /// All errors in one, which is a limit's if one of them is.
 fn joined(mut errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
-    errors.sort_by_key(|error| limit_of(error).is_none());
+    errors.sort_by_key(|error| pipeline::limit_of(error).is_none());
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     Err(errors.fold(first, |joined, other| joined.context(format!("{other:#}; and"))))
@@ -153,7 +154,7 @@ async fn consider_all(service: &Service, dispatch: &RepositoryName, issues: &[Is
             Ok(Considered::Done) => {}
             Ok(again) => considered = again,
             Err(error) => {
-                let limited = limit_of(&error).is_some();
+                let limited = pipeline::limit_of(&error).is_some();
                 undecided = Some(error.context(format!("issue {dispatch}#{} is looked at again", issue.number)));
                 if limited {
                     break;
@@ -233,14 +234,6 @@ async fn read_back(
     }
     tracing::warn!("there are more new comments in {dispatch} than are read; the oldest of them are passed over");
     Ok(())
-}
-
-/// How long the forge wants to be left alone.
-pub(super) fn limit_of(error: &anyhow::Error) -> Option<std::time::Duration> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<ForgeError>() {
-        Some(ForgeError::RateLimited { wait }) => Some(*wait),
-        Some(_) | None => None,
-    })
 }
 
 /// Names the operator's choices that decide what is taken in.

@@ -326,6 +326,10 @@ async fn end_of(service: &Service, claim: &Claim, ending: Ending) -> Option<End>
             }
         }
         Ending::Unauthorized => Some(unauthorized(service)),
+        Ending::Limited { reason, after } => {
+            tracing::warn!("given back for {} s: {reason}", after.as_secs());
+            Some(End::Released { after, reason: Some(reason) })
+        }
         Ending::Stopped(StoreError::Stale) => None,
         Ending::Stopped(error) => Some(End::Retry { after: service.config.queue.retry, reason: error.to_string() }),
     }

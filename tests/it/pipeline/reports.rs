@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lab::{Fault, FaultRule, Permission};
 use patchwright::outcome::{Conclusion, Outcome, Stage};
-use patchwright::pipeline::{self, Ending, intake};
+use patchwright::pipeline::{self, Ending, Order, intake};
 use patchwright::store::{End, State};
 use secrecy::ExposeSecret;
 
@@ -204,6 +204,18 @@ async fn an_older_failure_does_not_silence_a_success() {
     let outcome = reported(place.run(&place.order(Some(place.claim().await))).await);
     assert!(outcome.pull_request.is_some_and(|pull_request| pull_request.existed));
     assert_eq!([place.count("failed"), place.count("completed")], [1, 1]);
+}
+
+#[tokio::test]
+async fn a_limit_of_the_forge_is_no_attempt_even_where_none_is_left() {
+    let Some(place) = Place::new().await else { return };
+    place.admit(&place.store).await;
+    let claim = place.claim().await;
+    place.lab.github.set_limit(place.lab.github.token(), 0, 3_600);
+    let ending = place.run(&Order { again_after: None, ..place.order(Some(claim)) }).await;
+    let Ending::Limited { reason, after } = ending else { panic!("{ending:?}") };
+    assert!(reason.contains("rate limit") && after.as_secs() > 3_000, "{reason}, {after:?}");
+    assert_eq!([place.count("failed"), place.count("status")], [0, 0]);
 }
 
 #[tokio::test]
