@@ -10,7 +10,7 @@ use patchwright::store::{Claim, ClaimRules, Entry, NewTask, Priority, Settings, 
 use patchwright::task::{IssueReference, RepositoryName, TaskId};
 use serde_json::Value;
 
-use super::world::{MAINTAINER, World, model_task, patch_task};
+use super::world::{MAINTAINER, Running, World, model_task, patch_task};
 
 const WIDGETS: &str = "acme/widgets";
 /// The model's part of a task.
@@ -24,6 +24,14 @@ fn row(world: &World, id: &str) -> Value {
     let ran = world.place.run(&["tasks", "show", id, "--json"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     ran.json()
+}
+
+/// The same, as soon as the task has ended.
+#[track_caller]
+fn ended(world: &World, running: &Running, id: &str) -> Value {
+    let has_ended = |world: &World| !matches!(row(world, id)["state"].as_str(), Some("queued" | "running"));
+    world.until(running, "it has ended", has_ended);
+    row(world, id)
 }
 
 /// A world whose database the test can reach.
@@ -138,7 +146,7 @@ async fn a_model_that_refuses_the_key_is_told_at_once() {
     let issue = world.dispatch(MAINTAINER, &model_task("down-0003"));
     let running = world.poll();
     world.until(&running, "it failed", |world| world.has_label(issue, "agent-failed"));
-    let row = row(&world, "down-0003");
+    let row = ended(&world, &running, "down-0003");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(issue).join("\n");
@@ -172,7 +180,7 @@ async fn a_target_that_the_app_may_not_see_is_told_at_once() {
     let running = world.poll();
     world.until(&running, "the one elsewhere failed", |world| world.has_label(there, "agent-failed"));
     world.until(&running, "the one here is processed", |world| world.has_label(here, "processed"));
-    let row = row(&world, "down-0005");
+    let row = ended(&world, &running, "down-0005");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(there).join("\n");
@@ -251,7 +259,7 @@ async fn a_token_that_expires_loses_no_task() {
     let mut world = World::new("").await;
     world.place.set("MAX_CONCURRENT_TASKS", "2");
     let slow = Fault::Slow(Duration::from_secs(1));
-    world.lab.github.add_fault(FaultRule::new("*", "/acme/widgets.git/git-upload-pack", slow).times(9));
+    world.lab.github.add_fault(FaultRule::new("*", "/acme/widgets.git/git-upload-pack", slow).times(2));
     let ids = ["late-0001", "late-0002", "late-0003", "late-0004"];
     let issues = ids.map(|id| world.dispatch(MAINTAINER, &patch_task(id)));
     let running = world.poll();
@@ -354,7 +362,7 @@ async fn a_task_beyond_its_time_that_does_not_notice_is_ended() {
     let issue = world.dispatch(MAINTAINER, &patch_task("over-0001"));
     let running = world.poll();
     world.until(&running, "it failed", |world| world.has_label(issue, "agent-failed"));
-    let row = row(&world, "over-0001");
+    let row = ended(&world, &running, "over-0001");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(issue).join("\n");
