@@ -61,6 +61,12 @@ pub(super) enum NotBegun {
     Failed(anyhow::Error),
 }
 
+impl From<(String, Duration)> for NotBegun {
+    fn from((reason, after): (String, Duration)) -> Self {
+        Self::Waits { reason, after }
+    }
+}
+
 /// Something that is missed, and is asked for again after a pause: the operator's delay, doubled each time.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -71,20 +77,20 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// Why it is not to be asked for now.
-    pub(super) fn holds(&self) -> Option<NotBegun> {
+    /// Why, and for how long, it is not to be asked for.
+    pub(super) fn holds(&self) -> Option<(String, Duration)> {
         let after = self.asked_again?.saturating_duration_since(Instant::now());
-        (!after.is_zero()).then(|| NotBegun::Waits { reason: self.reason.clone(), after })
+        (!after.is_zero()).then(|| (self.reason.clone(), after))
     }
 
-    /// It is missed, once more.
-    pub(super) fn miss(&mut self, queue: &QueueConfig, reason: String) -> NotBegun {
+    /// It is missed, once more: why, and how long it is not to be asked for.
+    pub(super) fn miss(&mut self, queue: &QueueConfig, reason: String) -> (String, Duration) {
         self.missed = self.missed.saturating_add(1);
         let pause = policy::retry_delay(queue, self.missed, rand::rng().random());
         let after = pause.clamp(SHORTEST_OUTAGE, LONGEST_OUTAGE);
         self.asked_again = Some(Instant::now() + after);
-        self.reason = reason.clone();
-        NotBegun::Waits { reason, after }
+        self.reason.clone_from(&reason);
+        (reason, after)
     }
 
     /// It is there.
@@ -123,7 +129,7 @@ impl ModelLink {
             return Ok(model.clone());
         }
         if let Some(waits) = current.outage.holds() {
-            return Err(waits);
+            return Err(waits.into());
         }
         let error = match connect_model(&self.config).await {
             Ok((model, notes)) => {
@@ -140,7 +146,7 @@ impl ModelLink {
         metrics::model_failed();
         let is_transient = pipeline::is_transient_model(&error);
         match (is_transient, self.is_configured()) {
-            (true, true) => Err(current.outage.miss(queue, format!("{error}. {}", error.remedy()))),
+            (true, true) => Err(current.outage.miss(queue, format!("{error}. {}", error.remedy())).into()),
             (true, false) => Err(NotBegun::Failed(error.into())),
             (false, _) => Ok(Arc::new(Absent::new(error))),
         }

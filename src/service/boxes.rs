@@ -48,11 +48,11 @@ impl Boxes {
         let mut doubt = self.doubt.lock().await;
         let Some(outage) = doubt.as_mut() else { return Ok(()) };
         if let Some(waits) = outage.holds() {
-            return Err(waits);
+            return Err(waits.into());
         }
         match self.check().await {
             Ok(()) => *doubt = None,
-            Err(error) => return Err(outage.miss(queue, error.to_string())),
+            Err(error) => return Err(outage.miss(queue, error.to_string()).into()),
         }
         Ok(())
     }

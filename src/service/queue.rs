@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::assemble::{NotBegun, Outage};
+use super::assemble::Outage;
 use super::{Service, health, policy, work};
 use crate::forge::ForgeError;
 use crate::store::{Claim, ClaimRules};
@@ -61,12 +61,9 @@ pub(super) async fn run(service: Arc<Service>, once: bool) {
 }
 
 async fn claim(service: &Service, gate: &mut Gate, number: u64) -> anyhow::Result<Option<Claim>> {
-    // A look costs no write; what is ready counts as due in a moment.
-    if service.store.next_due().await?.is_none_or(|due| due > LOOK) {
-        return Ok(None);
-    }
     let way = gate.way(service).await?;
-    if way == Way::Shut {
+    // A look costs no write; what is ready counts as due in a moment.
+    if way == Way::Shut || service.store.next_due().await?.is_none_or(|due| due > LOOK) {
         return Ok(None);
     }
     let queue = &service.config.queue;
@@ -135,18 +132,24 @@ impl Gate {
         Ok(way)
     }
 
-    /// Whether the forge still refuses our credentials, and the words for it. Any other answer is none of their business.
+    /// Whether the forge still refuses our credentials, and the words for it.
     async fn refused(&mut self, service: &Service) -> Option<String> {
-        let mut waits = self.refusal.holds();
-        if waits.is_none()
-            && let Some(dispatch) = service.config.dispatch.first()
-            && let Err(error @ ForgeError::Unauthorized) = service.forge.repository(dispatch).await
-        {
-            waits = Some(self.refusal.miss(&service.config.queue, error.to_string()));
+        if let Some((reason, _)) = self.refusal.holds() {
+            return Some(reason);
         }
-        match waits {
-            Some(NotBegun::Waits { reason, .. }) => Some(reason),
-            Some(NotBegun::Failed(_)) | None => {
+        let dispatch = service.config.dispatch.first()?;
+        match service.forge.repository(dispatch).await {
+            Err(error @ (ForgeError::Unauthorized | ForgeError::Transient { .. } | ForgeError::RateLimited { .. })) => {
+                Some(self.refusal.miss(&service.config.queue, error.to_string()).0)
+            }
+            // It knows us: any other answer is none of the credentials' business.
+            Ok(_)
+            | Err(
+                ForgeError::NotFound { .. }
+                | ForgeError::Forbidden { .. }
+                | ForgeError::Unprocessable { .. }
+                | ForgeError::Unexpected { .. },
+            ) => {
                 self.refusal.end();
                 service.refused.store(false, Ordering::Relaxed);
                 None

@@ -1,6 +1,7 @@
 //! One claimed task: it is worked beside its heartbeat, and given up when it is cancelled, taken over, too slow, silent,
 //! or when the service ends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -31,8 +32,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(120);
 const ENDINGS: u32 = 10;
 /// An issue that could not be told by then is not told any more; with the delays between, that takes most of a day.
 const MOST_REPORTS: u32 = 20;
-/// Between two tries to tell an issue at least.
-const SHORTEST_REPORT_DELAY: Duration = Duration::from_secs(1);
+/// Before whatever is tried again at least.
+const SHORTEST_DELAY: Duration = Duration::from_secs(1);
 /// Telling an issue that its task waits takes at most this long.
 const LONGEST_WORD: Duration = Duration::from_secs(15);
 
@@ -340,7 +341,7 @@ fn unauthorized(service: &Service) -> End {
     let reason = ForgeError::Unauthorized.to_string();
     tracing::warn!("given back: {reason}");
     service.refused.store(true, Ordering::Relaxed);
-    End::Released { after: service.config.queue.retry.max(SHORTEST_REPORT_DELAY), reason: Some(reason) }
+    End::Released { after: service.config.queue.retry.max(SHORTEST_DELAY), reason: Some(reason) }
 }
 
 async fn not_begun_end(
@@ -352,7 +353,10 @@ async fn not_begun_end(
 ) -> Option<End> {
     let error = match not_begun {
         NotBegun::Waits { reason, after } => {
-            tracing::warn!("waits: {reason}");
+            match claim.waited_for == reason {
+                true => tracing::debug!("still waits: {reason}"),
+                false => tracing::warn!("waits: {reason}"),
+            }
             return Some(End::Released { after, reason: Some(reason) });
         }
         NotBegun::Failed(error) if pipeline::is_unauthorized(&error) => return Some(unauthorized(service)),
@@ -445,7 +449,7 @@ fn report_later(claim: &Claim, outcome: &Outcome, after: Duration) -> End {
 /// How long to wait before the issue is told once more: longer each time.
 fn report_delay(service: &Service, claim: &Claim) -> Duration {
     let tries = claim.task.reports.saturating_add(1);
-    policy::retry_delay(&service.config.queue, tries, rand::rng().random()).max(SHORTEST_REPORT_DELAY)
+    policy::retry_delay(&service.config.queue, tries, rand::rng().random()).max(SHORTEST_DELAY)
 }
 
 async fn unreadable(claim: &Claim, task: &Task, reason: &str) -> Option<End> {
@@ -459,7 +463,12 @@ async fn unreadable(claim: &Claim, task: &Task, reason: &str) -> Option<End> {
 /// Tells the issue of a task that was stopped; told later, where the reason that it could not be may pass.
 async fn cancelled(service: &Service, claim: &Claim, task: &Task, reason: &str) -> Option<End> {
     tracing::info!("cancelled: {reason}");
-    let told = pipeline::cancelled(&service.forge, &service.config.pipeline, task, Some(claim), reason).await;
+    let tell = pipeline::cancelled(&service.forge, &service.config.pipeline, task, Some(claim), reason);
+    let told = tokio::select! {
+        told = tell => told,
+        () = service.halt.cancelled() => return Some(End::Released { after: Duration::ZERO, reason: None }),
+        never = keep(claim) => match never {},
+    };
     let (state, reason, pull_request) = (State::Cancelled, reason.to_owned(), claim.task.pull_request.clone());
     let error = match told {
         Ok(()) => return Some(End::Ended { state, reason, pull_request }),
@@ -481,6 +490,16 @@ async fn cancelled(service: &Service, claim: &Claim, task: &Task, reason: &str) 
             tracing::warn!("the issue is told later that its task was stopped: {error:#}");
             let after = report_delay(service, claim).max(wait.unwrap_or_default());
             Some(End::ReportLater { state, reason, pull_request, after })
+        }
+    }
+}
+
+/// Keeps the lease for as long as it is polled.
+async fn keep(claim: &Claim) -> Infallible {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        if let Err(error) = claim.heartbeat().await {
+            tracing::warn!("no heartbeat: {error}");
         }
     }
 }

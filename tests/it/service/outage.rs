@@ -10,7 +10,9 @@ use patchwright::store::{Claim, ClaimRules, Entry, NewTask, Priority, Settings, 
 use patchwright::task::{IssueReference, RepositoryName, TaskId};
 use serde_json::Value;
 
-use super::world::{MAINTAINER, World, model_task, patch_task};
+use crate::cli::harness::BINARY;
+
+use super::world::{MAINTAINER, Running, World, model_task, patch_task};
 
 const WIDGETS: &str = "acme/widgets";
 /// The model's part of a task.
@@ -24,6 +26,14 @@ fn row(world: &World, id: &str) -> Value {
     let ran = world.place.run(&["tasks", "show", id, "--json"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     ran.json()
+}
+
+/// The same, as soon as the task has ended.
+#[track_caller]
+fn ended(world: &World, running: &Running, id: &str) -> Value {
+    let has_ended = |world: &World| !matches!(row(world, id)["state"].as_str(), Some("queued" | "running"));
+    world.until(running, "it has ended", has_ended);
+    row(world, id)
 }
 
 /// A world whose database the test can reach.
@@ -103,11 +113,12 @@ async fn a_model_that_is_down_costs_no_attempt() {
     let mut world = World::new("").await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     world.place.set("LLM_API_ENDPOINT", format!("http://127.0.0.1:{port}/v1"));
+    world.place.set("LOG_LEVEL", "debug");
     let issue = world.dispatch(MAINTAINER, &model_task("down-0001"));
     let running = world.poll();
     let waits = |world: &World| world.comments(issue).iter().any(|text| text.contains("waiting: no model answers"));
     world.until(&running, "the issue is told that its task waits", waits);
-    world.until(&running, "it is tried again", |_| running.log().matches("waits: no model answers").count() > 2);
+    world.until(&running, "it is tried again", |_| running.log().matches("still waits: no model").count() > 1);
     let waiting = row(&world, "down-0001");
     assert!(waiting["attempt"].as_u64() < Some(2), "{waiting}");
     // Another task, which needs no model, does not wait.
@@ -138,7 +149,7 @@ async fn a_model_that_refuses_the_key_is_told_at_once() {
     let issue = world.dispatch(MAINTAINER, &model_task("down-0003"));
     let running = world.poll();
     world.until(&running, "it failed", |world| world.has_label(issue, "agent-failed"));
-    let row = row(&world, "down-0003");
+    let row = ended(&world, &running, "down-0003");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(issue).join("\n");
@@ -172,7 +183,7 @@ async fn a_target_that_the_app_may_not_see_is_told_at_once() {
     let running = world.poll();
     world.until(&running, "the one elsewhere failed", |world| world.has_label(there, "agent-failed"));
     world.until(&running, "the one here is processed", |world| world.has_label(here, "processed"));
-    let row = row(&world, "down-0005");
+    let row = ended(&world, &running, "down-0005");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(there).join("\n");
@@ -251,7 +262,7 @@ async fn a_token_that_expires_loses_no_task() {
     let mut world = World::new("").await;
     world.place.set("MAX_CONCURRENT_TASKS", "2");
     let slow = Fault::Slow(Duration::from_secs(1));
-    world.lab.github.add_fault(FaultRule::new("*", "/acme/widgets.git/git-upload-pack", slow).times(9));
+    world.lab.github.add_fault(FaultRule::new("*", "/acme/widgets.git/git-upload-pack", slow).times(2));
     let ids = ["late-0001", "late-0002", "late-0003", "late-0004"];
     let issues = ids.map(|id| world.dispatch(MAINTAINER, &patch_task(id)));
     let running = world.poll();
@@ -354,7 +365,7 @@ async fn a_task_beyond_its_time_that_does_not_notice_is_ended() {
     let issue = world.dispatch(MAINTAINER, &patch_task("over-0001"));
     let running = world.poll();
     world.until(&running, "it failed", |world| world.has_label(issue, "agent-failed"));
-    let row = row(&world, "over-0001");
+    let row = ended(&world, &running, "over-0001");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("failed"), Some(1)), "{row}");
     let log = running.stop();
     let told = world.comments(issue).join("\n");
@@ -397,6 +408,29 @@ async fn a_second_signal_gives_back_what_runs() {
     let row = row(&world, "stop-0001");
     assert_eq!((row["state"].as_str(), row["attempt"].as_u64()), (Some("queued"), Some(0)), "{row}");
     assert_fine(&world, &[issue], log);
+}
+
+/// The sandbox is the binary itself, so it is gone with its file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_that_is_gone_is_waited_for() {
+    let mut world = World::new("[sandbox]\nbackend = \"namespace\"\n").await;
+    world.place.set("LOG_LEVEL", "debug");
+    let (program, hidden) = (world.place.path("patchwright"), world.place.path("hidden"));
+    if std::fs::hard_link(BINARY, &program).is_err() {
+        std::fs::copy(BINARY, &program).unwrap();
+    }
+    let running = world.serve_as(&program, &["--poll-interval", "1s"]);
+    running.address();
+    std::fs::rename(&program, &hidden).unwrap();
+    let issue = world.dispatch(MAINTAINER, &patch_task("gone-0002"));
+    running.until_logged("waits: ");
+    world.until(&running, "it is tried again", |_| running.log().contains("still waits: "));
+    let waits = |world: &World| world.comments(issue).iter().any(|text| text.contains("waiting: "));
+    assert!(waits(&world), "{:#?}", world.comments(issue));
+    std::fs::rename(&hidden, &program).unwrap();
+    world.until(&running, "it is processed", |world| world.has_label(issue, "processed"));
+    assert_eq!(row(&world, "gone-0002")["attempt"], 2, "the one that it broke, and the last");
+    assert_fine(&world, &[issue], running.stop());
 }
 
 /// The issue was deleted: nobody can be told, and nothing goes on for ever.

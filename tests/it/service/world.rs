@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lab::{Lab, Permission};
 
-use crate::cli::harness::{Place, kill};
+use crate::cli::harness::{BINARY, Place, kill};
 
 /// Whatever is waited for comes within this time.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -66,9 +67,15 @@ impl World {
 
     /// Starts `patchwright serve` on a free port.
     pub fn serve(&self, arguments: &[&str]) -> Running {
+        self.serve_as(Path::new(BINARY), arguments)
+    }
+
+    /// The same, with the binary at another path.
+    pub fn serve_as(&self, program: &Path, arguments: &[&str]) -> Running {
         let mut line = vec!["serve", "--listen", "127.0.0.1:0"];
         line.extend(arguments);
-        let mut child = self.place.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.place.command_of(program, &line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (errors, kept) = (child.stderr.take().unwrap(), log.clone());
         std::thread::spawn(move || {
