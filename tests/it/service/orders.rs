@@ -33,7 +33,7 @@ fn the(world: &World, issue: u64, action: &str) -> Delivery {
         let payload = delivery.payload();
         payload["action"] == action && payload["issue"]["number"] == issue
     };
-    let found = world.lab.github.deliveries().into_iter().filter(of).next_back();
+    let found = world.lab.github.deliveries().into_iter().rfind(of);
     found.unwrap_or_else(|| panic!("nothing was {action}"))
 }
 
