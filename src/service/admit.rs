@@ -24,6 +24,10 @@ use crate::task::{self, IssueReference, Rejection, RepositoryName};
 /// Why tasks of issues that are no longer tasks are cancelled. An issue that is one again is queued again.
 const CLOSED: &str = "the issue was closed";
 const UNLABELLED: &str = "the label was removed";
+/// So often the forge is given time to know itself what it has told.
+pub(super) const PATIENCE: u32 = 4;
+/// Why an answer is not acted on.
+const BEHIND: &str = "the forge answers with what was before";
 /// The forge's times are in seconds. What was changed longer ago than this, in milliseconds, was not changed again
 /// within its second.
 const SETTLED: i64 = 10_000;
@@ -34,8 +38,19 @@ pub(super) struct Seen<'a> {
     pub issue: &'a Issue,
     /// Who sets the dispatch label at this moment, if the forge tells so.
     pub labeller: Option<&'a str>,
-    /// It was seen a while ago.
-    pub late: bool,
+    /// How often this was looked at before; later than the first time it may be old.
+    pub attempt: u32,
+}
+
+/// How it is known that an issue is no task any more.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Departure<'a> {
+    /// It stands on no page.
+    Unlisted,
+    /// A payload says so, which shows the issue as of this time.
+    Told(&'a str),
+    /// It is not there any more, so that there is nobody to ask.
+    Deleted,
 }
 
 /// What came of a look at an issue.
@@ -78,9 +93,12 @@ pub(super) async fn consider(
         return Ok(Considered::Done);
     }
     let fresh;
-    let issue = match seen.late || record.is_some() || service.store.page(&gone(&reference)).await?.is_some() {
+    let issue = match seen.attempt > 0 || record.is_some() || service.store.page(&gone(&reference)).await?.is_some() {
         true => {
             fresh = service.forge.issue(&reference).await?;
+            if seen.attempt < PATIENCE && is_behind(&fresh, &seen.issue.updated_at) {
+                return Ok(Considered::LookAgain(BEHIND));
+            }
             &fresh
         }
         false => seen.issue,
@@ -99,29 +117,40 @@ pub(super) async fn consider(
     }
 }
 
-/// An issue is said to be no task any more: its task is stopped, if the forge says the same. `is_final`: there is nothing
-/// left to ask about.
-pub(super) async fn withdraw(service: &Service, reference: &IssueReference, is_final: bool) -> anyhow::Result<()> {
+/// An issue is said to be no task any more: its task is stopped, if the forge says the same.
+pub(super) async fn withdraw(
+    service: &Service,
+    reference: &IssueReference,
+    departure: Departure<'_>,
+) -> anyhow::Result<Considered> {
     let _turn = service.turns.take(reference).await;
     let Some(record) = service.store.task_of(reference).await? else {
         // What was seen before may still be on its way.
         let empty = Page { etag: String::new(), memo: String::new() };
-        return Ok(service.store.set_page(&gone(reference), &empty).await?);
+        service.store.set_page(&gone(reference), &empty).await?;
+        return Ok(Considered::Done);
     };
     match record.state {
         State::Queued | State::Running => {}
-        State::Completed | State::Failed | State::Dead | State::Cancelled | State::Refused => return Ok(()),
+        State::Completed | State::Failed | State::Dead | State::Cancelled | State::Refused => {
+            return Ok(Considered::Done);
+        }
     }
-    let reason = match is_final {
-        true => CLOSED,
-        false => {
+    let reason = match departure {
+        Departure::Deleted => CLOSED,
+        Departure::Unlisted | Departure::Told(_) => {
             let now = service.forge.issue(reference).await?;
+            if let Departure::Told(at) = departure
+                && is_behind(&now, at)
+            {
+                return Ok(Considered::LookAgain(BEHIND));
+            }
             if now.state != "open" {
                 CLOSED
             } else if !has_label(&now, &service.config.label) {
                 UNLABELLED
             } else {
-                return Ok(());
+                return Ok(Considered::Done);
             }
         }
     };
@@ -129,7 +158,7 @@ pub(super) async fn withdraw(service: &Service, reference: &IssueReference, is_f
     tracing::info!(issue = %reference, ?state, "cancelled: {reason}");
     service.beat.notify_waiters();
     service.queued.notify_one();
-    Ok(())
+    Ok(Considered::Done)
 }
 
 /// Whether an error of the forge's stays however often the same is tried.
@@ -160,7 +189,7 @@ async fn decide(
         return Ok(Considered::LookAgain("its text has just been changed"));
     };
     let judgement = trust::judge(&Sighting { edited, ..sighting });
-    if let Some(labeller) = seen.labeller
+    if let Some(labeller) = seen.labeller.filter(|_| seen.attempt < PATIENCE)
         && judgement != Judgement::Admit
         && is_trusted(service, &reference.repository, labeller).await?
     {
@@ -281,6 +310,11 @@ fn is_same_text(issue: &Issue, record: &TaskRecord) -> bool {
     let body = issue.body.as_deref().unwrap_or_default();
     record.state != State::Refused
         && intake::revision(&record.title, &record.body) == intake::revision(&issue.title, body)
+}
+
+/// Whether an answer of the forge's is older than what was seen: its copies do not learn of a change all at once.
+fn is_behind(fresh: &Issue, seen_at: &str) -> bool {
+    milliseconds(&fresh.updated_at).zip(milliseconds(seen_at)).is_some_and(|(fresh, seen)| fresh < seen)
 }
 
 /// Whether a task was stopped since its issue was none any more.

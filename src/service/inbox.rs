@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::Service;
-use super::admit::{self, Considered, Seen};
+use super::admit::{self, Considered, Departure, Seen};
 use super::command::{self, Said};
 use super::webhook::Payload;
 use crate::forge::ForgeError;
@@ -25,11 +25,9 @@ const BATCH: u32 = 100;
 /// No more are held in memory; the others wait in the store.
 const MOST_HELD: usize = 1_000;
 /// Deliveries that are worked at a time.
-const MOST_AT_WORK: usize = 16;
+const MOST_AT_WORK: usize = 8;
 /// How often a delivery is tried that the forge refuses for good.
 const ATTEMPTS: u32 = 5;
-/// So often a label that a delivery tells of is waited for in the issue's history.
-const LABEL_ATTEMPTS: u32 = 3;
 /// Before the second attempt; doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -207,19 +205,23 @@ async fn work(service: &Service, item: &Item) -> anyhow::Result<Considered> {
     let label = &service.config.label;
     let is_ours = payload.label.as_ref().is_some_and(|named| named.name.eq_ignore_ascii_case(label));
     let was_task = admit::has_label(&payload.issue, label);
-    let seen = Seen { issue: &payload.issue, labeller: None, late: item.attempt > 0 };
+    let seen = Seen { issue: &payload.issue, labeller: None, attempt: item.attempt };
+    let told = match item.attempt < admit::PATIENCE {
+        true => Departure::Told(&payload.issue.updated_at),
+        false => Departure::Unlisted,
+    };
     match (item.event.as_str(), payload.action.as_str()) {
         ("issues", "labeled") if is_ours => {
-            let sender = payload.sender.as_ref().filter(|_| item.attempt < LABEL_ATTEMPTS);
-            let labeller = sender.map(|sender| sender.login.as_str());
+            let labeller = payload.sender.as_ref().map(|sender| sender.login.as_str());
             admit::consider(service, dispatch, Seen { labeller, ..seen }).await
         }
         // Another label may be one of priority.
         ("issues", "opened" | "edited" | "reopened" | "labeled") => admit::consider(service, dispatch, seen).await,
         ("issues", "unlabeled") if !is_ours => admit::consider(service, dispatch, seen).await,
-        ("issues", "unlabeled") => admit::withdraw(service, &item.issue, false).await.map(|()| Considered::Done),
-        ("issues", action @ ("closed" | "deleted" | "transferred")) if was_task => {
-            admit::withdraw(service, &item.issue, action != "closed").await.map(|()| Considered::Done)
+        ("issues", "unlabeled") => admit::withdraw(service, &item.issue, told).await,
+        ("issues", "closed") if was_task => admit::withdraw(service, &item.issue, told).await,
+        ("issues", "deleted" | "transferred") if was_task => {
+            admit::withdraw(service, &item.issue, Departure::Deleted).await
         }
         ("issue_comment", "created") => {
             let Some(comment) = &payload.comment else { return Ok(Considered::Done) };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Service;
-use super::admit::{self, Considered, Seen};
+use super::admit::{self, Considered, Departure, Seen};
 use super::command::{self, Said};
 use super::policy;
 use crate::forge::{ForgeError, Fresh, Issue, IssueComment};
@@ -150,7 +150,7 @@ async fn consider_all(service: &Service, dispatch: &RepositoryName, issues: &[Is
     let mut considered = Considered::Done;
     let mut undecided = None;
     for issue in issues {
-        match admit::consider(service, dispatch, Seen { issue, labeller: None, late: false }).await {
+        match admit::consider(service, dispatch, Seen { issue, labeller: None, attempt: 0 }).await {
             Ok(Considered::Done) => {}
             Ok(again) => considered = again,
             Err(error) => {
@@ -174,11 +174,11 @@ async fn look_for_the_vanished(
 ) -> anyhow::Result<()> {
     for number in service.store.active_issues(dispatch).await?.into_iter().filter(|number| !listed.contains(number)) {
         let reference = IssueReference { repository: dispatch.clone(), number };
-        match admit::withdraw(service, &reference, false).await {
+        match admit::withdraw(service, &reference, Departure::Unlisted).await {
             Err(error) if error.is::<ForgeError>() => {
                 tracing::debug!("{reference} is on no page, and cannot be read: {error}");
             }
-            withdrawn => withdrawn?,
+            withdrawn => drop(withdrawn?),
         }
     }
     Ok(())

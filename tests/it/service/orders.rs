@@ -33,7 +33,7 @@ fn the(world: &World, issue: u64, action: &str) -> Delivery {
         let payload = delivery.payload();
         payload["action"] == action && payload["issue"]["number"] == issue
     };
-    let found = world.lab.github.deliveries().into_iter().filter(of).next_back();
+    let found = world.lab.github.deliveries().into_iter().rfind(of);
     found.unwrap_or_else(|| panic!("nothing was {action}"))
 }
 
@@ -140,6 +140,35 @@ async fn an_issue_that_loses_its_label_and_gets_it_back_is_queued_again() {
     hand_over(&world, &running, &the(&world, issue, "unlabeled")).await;
     world.until(&running, "it goes as it comes", |world| rows(world)[0]["priority"] == "normal");
     assert_eq!(rows(&world)[0]["state"], "queued");
+    let log = running.stop();
+    world.comments(issue);
+    world.assert_well(&[log]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_older_than_its_webhook_is_not_taken_for_the_truth() {
+    let (world, running) = world(IDLE).await;
+    let issue = world.dispatch(MAINTAINER, &patch_task("lags-0001"));
+    let opened = the(&world, issue, "opened");
+    hand_over(&world, &running, &opened).await;
+    world.until(&running, "it is queued", |world| rows(world)[0]["state"] == "queued");
+    // The webhook comes before the forge's own copies know.
+    let asked = |world: &World| {
+        let path = format!("/repos/acme/widgets/issues/{issue}");
+        world.lab.github.exchanges().iter().filter(|one| one.path == path && one.status.is_some()).count()
+    };
+    let mut payload = opened.payload();
+    let later = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 3600).unwrap();
+    (payload["action"], payload["issue"]["state"]) = ("closed".into(), "closed".into());
+    payload["issue"]["updated_at"] = later.to_string().into();
+    hand_over(&world, &running, &Delivery { id: "early".into(), body: payload.to_string(), ..opened }).await;
+    world.until(&running, "the forge was asked", |world| asked(world) == 1);
+    assert_eq!(rows(&world)[0]["state"], "queued");
+    world.lab.github.close_issue("acme/widgets", issue, MAINTAINER);
+    world.lab.github.change("acme/widgets", |repository| {
+        repository.issues.get_mut(&issue).unwrap().updated = u64::try_from(later.as_second()).unwrap();
+    });
+    world.until(&running, "it is cancelled", |world| rows(world)[0]["state"] == "cancelled");
     let log = running.stop();
     world.comments(issue);
     world.assert_well(&[log]);
