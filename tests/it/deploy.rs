@@ -128,7 +128,8 @@ fn lint_workflow(workflow: &Value) -> Vec<String> {
         only(name, job, &keys);
         let steps = job["steps"].as_array().cloned().unwrap_or_default();
         for step in &steps {
-            let keys = ["id", "name", "if", "env", "run", "uses", "with", "shell", "working-directory", "timeout-minutes"];
+            let keys =
+                ["id", "name", "if", "env", "run", "uses", "with", "shell", "working-directory", "timeout-minutes"];
             only(name, step, &keys);
             if step.get("run").is_some() == step.get("uses").is_some() {
                 more.push(format!("{name}: a step has one of `run` and `uses`"));
@@ -148,7 +149,8 @@ fn lint_workflow(workflow: &Value) -> Vec<String> {
         more.push("there is no job".into());
     }
     if let Some(levels) = workflow["permissions"].as_object() {
-        let wrong = levels.iter().filter(|(_, level)| !["read", "write", "none"].contains(&level.as_str().unwrap_or("")));
+        let wrong =
+            levels.iter().filter(|(_, level)| !["read", "write", "none"].contains(&level.as_str().unwrap_or("")));
         more.extend(wrong.map(|(scope, level)| format!("permissions: {scope} cannot be {level}")));
     }
     let issues = ["opened", "edited", "labeled", "unlabeled", "closed", "reopened", "deleted", "assigned"];
@@ -188,7 +190,9 @@ fn workflows_are_such_as_github_takes() {
         ("no `runs-on`", |workflow| drop(workflow["jobs"]["run"].as_object_mut().unwrap().remove("runs-on"))),
         ("one of `run` and `uses`", |workflow| workflow["jobs"]["run"]["steps"][0]["uses"] = json!("a/b@c")),
         ("no secrets in a job's `if`", |workflow| workflow["jobs"]["run"]["if"] = json!("secrets.A != ''")),
-        ("`secret` is no context", |workflow| workflow["jobs"]["run"]["steps"][0]["env"]["A"] = json!("${{ secret.A }}")),
+        ("`secret` is no context", |workflow| {
+            workflow["jobs"]["run"]["steps"][0]["env"]["A"] = json!("${{ secret.A }}")
+        }),
     ];
     for (complaint, change) in spoil {
         let mut bad = good.clone();
@@ -214,7 +218,8 @@ fn compose_understands_the_file_with_the_references_env() {
     let mut file = read("deploy/docker-compose.yml");
     if !plugin {
         // The predecessor has no such form.
-        file = file.replace("${GITHUB_APP_PRIVATE_KEY_PATH:+/run/secrets/github-app.pem}", "/run/secrets/github-app.pem");
+        file =
+            file.replace("${GITHUB_APP_PRIVATE_KEY_PATH:+/run/secrets/github-app.pem}", "/run/secrets/github-app.pem");
     }
     let env: String = REFERENCE.iter().map(|name| format!("{name}={}\n", sample(name))).collect();
     std::fs::create_dir(folder.path().join("deploy")).unwrap();
