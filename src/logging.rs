@@ -77,10 +77,12 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps a secret out of every line from now on; of one with several lines, each.
+/// Keeps a secret out of every line from now on; of one with several lines, each but a key's first and last, by which
+/// other keys are known.
 pub fn keep_secret(secret: &str) {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    for line in secret.lines().map(str::trim).filter(|line| line.len() >= redact::SHORTEST_SECRET) {
+    let is_secret = |line: &&str| line.len() >= redact::SHORTEST_SECRET && !line.starts_with("-----");
+    for line in secret.lines().map(str::trim).filter(is_secret) {
         if !known.iter().any(|other| other == line) {
             known.push(line.to_owned());
         }

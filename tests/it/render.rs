@@ -450,10 +450,11 @@ fn text_with_secrets() -> impl Strategy<Value = String> {
     ];
     let space = prop::sample::select(vec![" ", "\n", "'", "(", "\t", "\n\n"]);
     let filler = prop_oneof![4 => Just(String::new()), 1 => Just("word ".repeat(60)), 1 => Just("x ".repeat(600))];
+    // An escape at the end of a text takes what follows it: not a part of the secret here.
     prop::collection::vec((hostile_text(), filler, space.clone(), secret, space), 1..4).prop_map(|parts| {
         let joined = parts
             .into_iter()
-            .map(|(text, filler, before, secret, after)| format!("{text}{filler}{before}{secret}{after}"));
+            .map(|(text, filler, before, secret, after)| format!("{text} is {filler}{before}{secret}{after}"));
         joined.collect()
     })
 }
@@ -506,6 +507,8 @@ proptest! {
     #[test]
     fn no_secret_is_published(text in text_with_secrets()) {
         patchwright::logging::keep_secret(OWN_SECRET);
+        // A key of ours must not hide another one.
+        patchwright::logging::keep_secret("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----");
         let outcome = outcome(&text);
         let from_command_line = Task { issue: None, ..task(&text) };
         let mut published = vec![

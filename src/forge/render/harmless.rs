@@ -16,10 +16,10 @@ const AT: char = '\u{ff20}';
 ///
 /// Broken apart are: tags and comments (`<x`, `<!--`, `-->`), references (`#7`, `owner/name#7`, `GH-7`, addresses of
 /// issues), links, images and their definitions (`](`, `][`, `]:`, `://`, `www.`), and character references (`&#35;`).
-/// `@` becomes its full-width twin. What does not print is removed first, so that nothing hides between two characters;
-/// then secrets are taken out, while they still read as such.
+/// `@` becomes its full-width twin. Secrets and what does not print are removed first, so that nothing hides between two
+/// characters.
 pub fn neutralise(text: &str) -> String {
-    let characters: Vec<char> = logging::redacted(&printable(text)).chars().collect();
+    let characters: Vec<char> = shown(text).chars().collect();
     let mut harmless = String::with_capacity(characters.len() + 16);
     for (index, character) in characters.iter().copied().enumerate() {
         let before = |distance: usize| index.checked_sub(distance).and_then(|at| characters.get(at)).copied();
@@ -69,7 +69,7 @@ pub(super) fn quoted(text: &str, limit: usize) -> String {
 
 /// One line of at most `limit` characters.
 pub(super) fn line(text: &str, limit: usize) -> String {
-    let spaced = printable(&beginning(text, limit).replace(['\n', '\r', '\t'], " "));
+    let spaced = shown(&beginning(text, limit).replace(['\n', '\r', '\t'], " "));
     let single = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
     shortened(neutralise(&single), limit)
 }
@@ -84,6 +84,12 @@ pub(super) fn code(text: &str, limit: usize) -> String {
     let ticks = "`".repeat(longest_run(&text) + 1);
     let space = if text.contains('`') { " " } else { "" };
     format!("{ticks}{space}{text}{space}{ticks}")
+}
+
+/// What prints of a text, without secrets: those that it holds as it is, for an escape sequence may swallow what they are
+/// known by, and those that show only when what does not print is gone.
+fn shown(text: &str) -> String {
+    logging::redacted(&printable(&logging::redacted(text)))
 }
 
 /// At most `limit` characters, the last of them an ellipsis if some were cut.

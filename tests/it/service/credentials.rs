@@ -13,7 +13,7 @@ const TARGET: &str = "acme/gadgets";
 
 /// Two private repositories; the number.
 async fn private_world() -> (World, u64) {
-    let mut world = World::new("").await;
+    let mut world = World::new("[repositories.\"acme/gadgets\"]\ntest_command = \"true\"\n").await;
     for name in [DISPATCH, TARGET] {
         let repository = world.lab.github.repository(name).private().bot(lab::Permission::Write);
         repository.commit("One", &[("README", "Hello\n")]).create().await.unwrap();
@@ -95,6 +95,6 @@ async fn an_app_can_try_a_public_repository_of_others() {
     assert!(String::from_utf8_lossy(&open.stdout).contains("+Hello, world"), "{open:#?}");
     // Its own stay readable, and what is closed stays closed.
     assert_eq!(dry(TARGET).code, Some(0));
-    dry("else/closed").refuses(1, &["failed in stage `checkout`", "Check the name"]);
+    dry("else/closed").refuses(1, &["failed in stage `checkout`", "else/closed"]);
     world.assert_well(&[]);
 }

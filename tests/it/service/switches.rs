@@ -84,7 +84,7 @@ async fn without_comments_labels_are_set_and_refusals_told() {
 async fn the_trace_file_is_part_of_the_pull_request_and_holds_no_secret() {
     let token = "ghp_Zq3vK8mXw2Lp9RtY5sBnZq3vK8mXw2Lp9RtY";
     let world = World::new("[publish]\ntrace_file = true\n").await;
-    let text = patch_task("trace-0001").replace("## Instruction\n", &format!("## Instruction\n\nWith {token}.\n"));
+    let text = patch_task("trace-0001").replace("## Instruction\n", &format!("## Instruction\n\nWith {token}\n"));
     let issue = world.dispatch(MAINTAINER, &text);
     let running = world.poll();
     world.until(&running, "it is processed", |world| world.has_label(issue, "processed"));
@@ -92,10 +92,10 @@ async fn the_trace_file_is_part_of_the_pull_request_and_holds_no_secret() {
     let path = world.lab.github.repository_state("acme/widgets").unwrap().path;
     let show = |what: &str| format!("agent-task-trace-00:{what}");
     let file = lab::git::text(&path, &["show", &show("agent-tasks/trace-00.md")]).await.unwrap();
-    for part in ["Task ID: trace-0001", "With ghp_***.", "+Hello, world"] {
+    for part in ["Task ID: trace-0001", "With ghp_***\n", "+Hello, world"] {
         assert!(file.contains(part), "{part} is not in {file}");
     }
-    assert_eq!(lab::git::text(&path, &["show", &show("README")]).await.unwrap(), "Hello, world\n");
+    assert_eq!(lab::git::text(&path, &["show", &show("README")]).await.unwrap().trim(), "Hello, world");
     world.comments(issue);
     world.assert_well(&[log]);
 }
@@ -109,7 +109,7 @@ async fn no_secret_is_published_or_stored_and_the_metrics_count() {
 {"calls": [{"name": "run", "arguments": {"command": "echo TOKEN OWN"}}]}
 {"calls": [{"name": "read", "arguments": {"path": "README"}}]}
 {"calls": [{"name": "write", "arguments": {"path": "README", "content": "Hello, world\n"}}]}
-{"calls": [{"name": "finish", "arguments": {"summary": "Greets with OWN, and TOKEN."}}], "usage": {"prompt_tokens": 7000, "completion_tokens": 70}}"#;
+{"calls": [{"name": "finish", "arguments": {"summary": "Greets with OWN, and TOKEN too."}}], "usage": {"prompt_tokens": 7000, "completion_tokens": 70}}"#;
     let script = script.replace("OWN", own).replace("TOKEN", token);
     let model = world.lab.model(Script::parse(&script).unwrap()).await.unwrap();
     world.place.set("LLM_API_ENDPOINT", model.endpoint());
@@ -142,8 +142,8 @@ async fn no_secret_is_published_or_stored_and_the_metrics_count() {
     let stored = world.place.run(&["tasks", "--json", "logs", "leaky-001"]);
     let stored = String::from_utf8(stored.stdout).unwrap();
     let body = pull.body.clone().unwrap();
-    assert!(body.contains("Greets with ***, and sk-***."), "{body}");
-    assert!(stored.contains("Greets with ***, and sk-***.") && stored.contains("echo sk-*** ***"), "{stored}");
+    assert!(body.contains("Greets with ***, and sk-*** too."), "{body}");
+    assert!(stored.contains("Greets with ***, and sk-*** too.") && stored.contains("echo sk-*** ***"), "{stored}");
     let published = world.comments(issue).into_iter().chain([body, pull.title, stored, log.clone()]);
     for text in published {
         assert!(!text.contains(own) && !text.contains(&token[3..]), "{text}");

@@ -1,7 +1,7 @@
 //! Mirrors that make room.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::support::{Ground, Repository};
@@ -30,7 +30,7 @@ async fn mirror_of(ground: &Ground, source: &Repository) -> PathBuf {
     mirrors(ground).into_iter().find(|mirror| !before.contains(mirror)).unwrap()
 }
 
-fn last_used(mirror: &PathBuf, seconds_ago: u64) {
+fn last_used(mirror: &Path, seconds_ago: u64) {
     let file = File::options().write(true).open(mirror.with_extension("use")).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds_ago)).unwrap();
 }
@@ -60,7 +60,7 @@ async fn the_longest_unused_mirror_that_nobody_holds_goes_first() {
     let freed = ground.workspace.evict(1);
     assert!(freed > 0 && !second.exists() && first.exists() && third.exists(), "{:?}", mirrors(&ground));
     assert!(ground.workspace.evict(u64::MAX) > 0);
-    assert_eq!(mirrors(&ground), [first.clone()]);
+    assert_eq!(mirrors(&ground), std::slice::from_ref(&first));
     // What is held still works, to the push and beyond.
     held.export(held.base_tree()).await.unwrap();
     drop(held);
