@@ -128,7 +128,7 @@ impl WholeFile {
         let before = self.known.get(path).filter(|_| !self.may_remove)?;
         let lines = left_out(content, before)?;
         self.doubted.insert(path.to_owned()).then(|| {
-            let lines = clip(&lines, MOST_PROBLEM_BYTES);
+            let lines = clip(&lines.join("\n"), MOST_PROBLEM_BYTES);
             let fence = fence_for(&lines);
             format!(
                 "{path} was not written: it leaves out these lines, and the task does not say that they are to go:\n\

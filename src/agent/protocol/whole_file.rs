@@ -19,7 +19,7 @@
 //! Line ends are read as LF. The last block of a reply may lack its close, unless the reply was cut: then it is no file.
 //! Of several blocks with the same path the last one counts. Blocks without a path are counted, not taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::without_thinking;
 
@@ -27,6 +27,8 @@ use super::without_thinking;
 const MOST_BLOCKS: usize = 200;
 /// The longest line that is looked at for a path.
 const LONGEST_NAMING_LINE: usize = 400;
+/// Two lines that are more alike, from 0 to 1, are one line and its change.
+const MOST_ALIKE: f32 = 0.6;
 
 /// What a reply holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,16 +144,26 @@ pub fn elision<'a>(content: &'a str, before: &str) -> Option<&'a str> {
     })
 }
 
-/// The first run of lines that `content` leaves out of `before` and puts nothing in the place of, if it has at least two
-/// that are not blank: small models forget what their task does not speak of.
-pub fn left_out(content: &str, before: &str) -> Option<String> {
-    let diff = similar::TextDiff::from_lines(before, content);
-    diff.ops().iter().find_map(|op| {
-        let similar::DiffOp::Delete { old_index, old_len, .. } = *op else { return None };
-        let lines = before.lines().skip(old_index).take(old_len).filter(|line| !line.trim().is_empty());
-        let lines: Vec<&str> = lines.collect();
-        (lines.len() >= 2).then(|| lines.join("\n"))
-    })
+/// The first part of `before` of which `content` keeps no line and has none like its first: small models forget what
+/// their task does not speak of. A part begins at the margin after a blank line, and has two lines at least.
+pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
+    let kept: HashSet<&str> = content.lines().map(str::trim).collect();
+    let is_like = |line: &str| kept.iter().any(|kept| similar::TextDiff::from_chars(*kept, line).ratio() > MOST_ALIKE);
+    let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
+    let mut after_blank = false;
+    for line in before.lines() {
+        if line.trim().is_empty() {
+            after_blank = true;
+            continue;
+        }
+        if after_blank && !line.starts_with([' ', '\t', '}', ')']) {
+            parts.push(Vec::new());
+        }
+        after_blank = false;
+        parts.last_mut()?.push(line);
+    }
+    let is_lost = |part: &Vec<&str>| part.len() >= 2 && !part.iter().any(|line| kept.contains(line.trim()));
+    parts.into_iter().find(|part| is_lost(part) && !is_like(part[0].trim()))
 }
 
 impl Written {

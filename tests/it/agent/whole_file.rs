@@ -107,15 +107,17 @@ fn lines_that_stand_for_others_are_seen() {
 fn lines_that_are_left_out_are_seen_and_lines_that_are_replaced_are_not() {
     let before = "def greet():\n    return 1\n\n\nif main:\n    greet()\n";
     for (after, lines) in [
-        ("def greet():\n    return 2\n", Some("if main:\n    greet()")),
-        ("if main:\n    greet()\n", Some("def greet():\n    return 1")),
+        ("def greet():\n    return 2\n", Some(vec!["if main:", "    greet()"])),
+        ("if main:\n    greet()\n", Some(vec!["def greet():", "    return 1"])),
         ("def greet():\n    return 2\n\n\nif main:\n    greet()\n", None),
-        ("def greet():\n    return 1\nif main:\n    greet()\n", None),
-        ("def greet():\n    return 1\n\n\nif other:\n    other()\n", None),
+        ("def greet(name):\n    return 2\nif main:\n    greet()\n", None),
+        ("def greet():\n    return 1\n\n\nif other_main:\n    other()\n", None),
         ("def greet():\n    return 1\n\n\nif main:\n", None),
     ] {
-        assert_eq!(left_out(after, before).as_deref(), lines, "{after}");
+        assert_eq!(left_out(after, before), lines, "{after}");
     }
+    let body = "fn a() {\n    one();\n\n    two();\n    three();\n}\n";
+    assert_eq!(left_out("fn a() {\n    one();\n}\n", body), None, "what is within a part may be rewritten");
 }
 
 #[test]
@@ -285,11 +287,11 @@ async fn lines_left_out_and_empty_blocks_change_nothing() {
 
 #[tokio::test]
 async fn a_file_that_leaves_out_lines_is_asked_about_once() {
-    const LONG: &str = "one\ntwo\nthree\nfour\n";
-    let whole = "b.txt\n```\nOne\ntwo\nthree\nfour\n```";
+    const LONG: &str = "one\ntwo\n\nthree\nfour\n";
+    let whole = "b.txt\n```\nOne\ntwo\n\nthree\nfour\n```";
     let short = "b.txt\n```\nOne\ntwo\n```";
     for (task, replies, asked, content) in [
-        ("Change one to One in b.txt", vec![says(short), says(whole)], true, "One\ntwo\nthree\nfour\n"),
+        ("Change one to One in b.txt", vec![says(short), says(whole)], true, "One\ntwo\n\nthree\nfour\n"),
         ("Change one to One in b.txt", vec![says(short), says(short)], true, "One\ntwo\n"),
         ("Change one to One in b.txt and delete the rest", vec![says(short)], false, "One\ntwo\n"),
     ] {

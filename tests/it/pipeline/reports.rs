@@ -106,13 +106,13 @@ async fn a_transient_failure_with_attempts_left_is_no_end() {
     assert!(!place.labels().contains(&"agent-failed".to_owned()));
     let waiting = place.comments().remove(0).body;
     assert!(waiting.starts_with("🔁 will be tried again at 20") && waiting.contains("in `intake`, "), "{waiting}");
-    // A limit that asks for more is given more.
+    // A limit is given what it asks for, and counts for nothing.
     let limit = Fault::SecondaryLimit { retry_after: 1800 };
     place.lab.github.add_fault(FaultRule::new("GET", &format!("/repos/{TARGET}"), limit));
     let mut order = place.order(Some(place.claim().await));
     order.again_after = Some(Duration::from_secs(1));
     match place.run(&order).await {
-        Ending::Again { after, .. } => assert!(after >= Duration::from_secs(1700), "{after:?}"),
+        Ending::Limited { after, .. } => assert!(after >= Duration::from_secs(1700), "{after:?}"),
         other => panic!("{other:?}"),
     }
 }
