@@ -108,6 +108,7 @@ fn comments(text: &str) -> Vec<(String, String)> {
         Standing::Claimed,
         Standing::Working { stage: Stage::Verify, request: 3, most_requests: 50 },
         Standing::Again { at: jiff::Timestamp::UNIX_EPOCH, cause: text },
+        Standing::Waiting { reason: text },
         Standing::Stopped { reason: text },
     ] {
         all.push((status_comment(text, &id, 1, &standing), Marker::Status(&id).to_string()));
