@@ -144,11 +144,16 @@ pub fn elision<'a>(content: &'a str, before: &str) -> Option<&'a str> {
     })
 }
 
-/// The first part of `before` of which `content` keeps no line and has none like its first: small models forget what
-/// their task does not speak of. A part begins at the margin after a blank line, and has two lines at least.
+/// The first part of `before` of which `content` keeps no line, while it keeps others, and has none like its first: small
+/// models forget what their task does not speak of. A part begins at the margin after a blank line, and has two lines at
+/// least.
 pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
     let kept: HashSet<&str> = content.lines().map(str::trim).collect();
-    let is_like = |line: &str| kept.iter().any(|kept| similar::TextDiff::from_chars(*kept, line).ratio() > MOST_ALIKE);
+    let is_like = |line: &str| {
+        let mut margin =
+            content.lines().filter(|kept| !kept.starts_with([' ', '\t']) && kept.len() <= LONGEST_NAMING_LINE);
+        margin.any(|kept| similar::TextDiff::from_chars(kept.trim(), line.trim()).ratio() > MOST_ALIKE)
+    };
     let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
     let mut after_blank = false;
     for line in before.lines() {
@@ -162,8 +167,11 @@ pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
         after_blank = false;
         parts.last_mut()?.push(line);
     }
-    let is_lost = |part: &Vec<&str>| part.len() >= 2 && !part.iter().any(|line| kept.contains(line.trim()));
-    parts.into_iter().find(|part| is_lost(part) && !is_like(part[0].trim()))
+    let is_kept = |part: &Vec<&str>| part.iter().any(|line| kept.contains(line.trim()));
+    if !parts.iter().any(is_kept) {
+        return None;
+    }
+    parts.into_iter().find(|part| part.len() >= 2 && !is_kept(part) && !is_like(part[0]))
 }
 
 impl Written {
