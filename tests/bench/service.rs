@@ -217,6 +217,8 @@ struct Place {
     root: PathBuf,
     /// Tasks dispatched so far.
     count: u32,
+    /// Of those, the ones whose issues were closed when they were done.
+    closed: u32,
     /// Dispatch repositories, the first one with the tasks.
     watched: Vec<String>,
     more_config: String,
@@ -258,7 +260,7 @@ impl Place {
             std::fs::create_dir_all(root.join(folder))?;
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { lab, root, count: 0, watched: vec![DISPATCH.into()], more_config: String::new(), port })
+        Ok(Self { lab, root, count: 0, closed: 0, watched: vec![DISPATCH.into()], more_config: String::new(), port })
     }
 
     fn write_config(&self) -> anyhow::Result<()> {
@@ -340,20 +342,19 @@ impl Place {
     /// closed when they are done, as people do. Waits for the last one.
     async fn work(&mut self, tasks: u32, time: Duration) -> anyhow::Result<()> {
         let (begun, last) = (Instant::now(), self.count.saturating_add(tasks));
-        let mut closed = self.close_done();
         while self.count < last && begun.elapsed() < time {
-            let waiting = self.count - closed;
+            self.close_done();
+            let waiting = self.count - self.closed;
             self.dispatch(40_u32.saturating_sub(waiting).min(last - self.count));
             tokio::time::sleep(Duration::from_millis(200)).await;
-            closed += self.close_done();
         }
         self.until_done(self.count).await?;
         self.close_done();
         Ok(())
     }
 
-    /// Closes the open issues that are told of; how many.
-    fn close_done(&self) -> u32 {
+    /// Closes the open issues that are told of.
+    fn close_done(&mut self) {
         let github = &self.lab.github;
         let done = |repository: &lab::github::Repository| -> Vec<u64> {
             let issues = repository.issues.values().filter(|issue| issue.open && is_told(issue));
@@ -363,7 +364,7 @@ impl Place {
         for number in &done {
             github.close_issue(DISPATCH, *number, lab::github::BOT);
         }
-        u32::try_from(done.len()).unwrap_or(u32::MAX)
+        self.closed += u32::try_from(done.len()).unwrap_or(u32::MAX);
     }
 
     /// Waits until so many pull requests are open and told of.
