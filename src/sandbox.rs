@@ -59,6 +59,45 @@ pub struct Limits {
     pub output_bytes: usize,
 }
 
+/// What a box is put around, and what it may reach.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Read-write at `/workspace`.
+    pub tree: PathBuf,
+    /// Folders whose files are seen in `/workspace` where `tree` has none, the first before the next. Never written.
+    pub layers: Vec<PathBuf>,
+    pub home: Home,
+    /// Read-write at `/workspace/.git`; `None`: there is none.
+    pub repository: Option<PathBuf>,
+    pub network: Network,
+}
+
+/// The home folder of a box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// Empty for each command.
+    Empty,
+    /// This folder of the host: what is written stays.
+    Kept(PathBuf),
+    /// The contents of this folder, for each command (`namespace`) or box (`container`) anew.
+    Frozen(PathBuf),
+}
+
+/// What a box reaches besides itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    Off,
+    /// The proxy that listens on this Unix socket, and nothing else.
+    Proxy(PathBuf),
+}
+
+impl Surroundings {
+    /// A tree, and nothing else.
+    pub fn of(tree: &Path) -> Self {
+        Self { tree: tree.to_owned(), layers: Vec::new(), home: Home::Empty, repository: None, network: Network::Off }
+    }
+}
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -143,11 +182,11 @@ impl Backend {
         }
     }
 
-    /// Puts a box around `tree`, which appears read-write at `/workspace`.
-    pub async fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+    /// Puts a box around what the surroundings name.
+    pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         match self {
-            Self::Container(engine) => engine.open(tree).await,
-            Self::Namespace(launcher) => launcher.open(tree),
+            Self::Container(engine) => engine.open(surroundings).await,
+            Self::Namespace(launcher) => launcher.open(surroundings),
         }
     }
 

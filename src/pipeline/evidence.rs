@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::{Services, verify};
 use crate::outcome::{Outcome, TestCommand, TestEnding, TestRun, Verdict};
+use crate::sandbox::Surroundings;
 use crate::workspace::{Export, Files, Kind, RelativePath};
 
 /// Files that are looked at to find the test command.
@@ -68,7 +69,7 @@ pub(super) async fn run_tests_on(
     outcome: &mut Outcome,
 ) -> anyhow::Result<TestRun> {
     let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
-    let sandbox = services.backend.open(&export.tree_path()).await?;
+    let sandbox = services.backend.open(&Surroundings::of(&export.tree_path())).await?;
     outcome.sandbox = Some(sandbox.description().to_owned());
     let run = verify::run_tests(sandbox.as_ref(), command, left.min(services.settings.limits.tests)).await;
     sandbox.close().await?;

@@ -12,6 +12,7 @@ use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::model::ModelError;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
+use crate::sandbox::Surroundings;
 use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
 
 /// How the solving ended.
@@ -76,7 +77,7 @@ async fn work_with_agent(
 ) -> anyhow::Result<Option<Judged>> {
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
-    let sandbox = services.backend.open(&checkout.tree_path()).await?;
+    let sandbox = services.backend.open(&Surroundings::of(&checkout.tree_path())).await?;
     let (brief, budgets) = assignment(services, order, tests);
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;

@@ -23,7 +23,7 @@ use super::ownership::{self, User};
 use super::plan::WORKSPACE;
 use super::registry::{Registered, Registry};
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable};
 
 /// Processes of the keeper.
 const KEEPERS: usize = 2;
@@ -125,7 +125,7 @@ impl Engine {
     async fn try_command(&self) -> Result<(), SandboxError> {
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(folder.path()).await?;
+        let sandbox = self.open(&Surroundings::of(folder.path())).await?;
         let command = Command {
             line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
             directory: PathBuf::new(),
@@ -154,9 +154,10 @@ impl Engine {
         })
     }
 
-    /// Starts a container around `tree`.
-    pub async fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+    /// Starts a container.
+    pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
+        let tree = &surroundings.tree;
         let tree = tree
             .canonicalize()
             .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;

@@ -17,7 +17,7 @@ use super::cgroup::{Controllers, Group};
 use super::helper::{BoxSpec, CommandSpec, Report};
 use super::open::Open;
 use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, unrunnable, watch};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -74,7 +74,7 @@ impl Launcher {
                 // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
                 let wanted = settings.clone();
                 let launcher = Self::new(settings, look(move || draw(&wanted, caches)).await?, groups.clone());
-                match launcher.open(folder.path())?.run(&probe_command()).await {
+                match launcher.open(&Surroundings::of(folder.path()))?.run(&probe_command()).await {
                     Ok(Output { ending: Ending::Exited(0), .. }) => return Ok(launcher),
                     Ok(output) => {
                         let text = String::from_utf8_lossy(&output.head).trim().to_owned();
@@ -106,8 +106,9 @@ impl Launcher {
         }
     }
 
-    /// Puts a box around `tree`.
-    pub fn open(&self, tree: &Path) -> Result<Box<dyn Sandbox>, SandboxError> {
+    /// Puts a box around what the surroundings name.
+    pub fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let tree = &surroundings.tree;
         let tree = tree
             .canonicalize()
             .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;

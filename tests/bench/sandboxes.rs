@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, SandboxError, Settings};
+use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, SandboxError, Settings, Surroundings};
 
 use crate::figures::{Figures, Unit, milliseconds};
 
@@ -45,7 +45,7 @@ async fn measure_one(
         Backend::probe(&settings(choice)).await?;
         let probe = milliseconds(started.elapsed());
         let started = Instant::now();
-        let sandbox = backend.open(tree.path()).await?;
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await?;
         let open = milliseconds(started.elapsed());
         for _ in 0..COMMANDS_PER_ROUND {
             let started = Instant::now();

@@ -187,15 +187,18 @@ pub async fn soak(figures: &mut Figures, minutes: u32) -> anyhow::Result<()> {
     let mut place = Place::new().await?;
     let mut service = place.start(8, Hearing::Polls)?;
     let begun = Instant::now();
-    let (mut looks, mut stores) = (Vec::new(), Vec::new());
+    let (mut looks, mut stores, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..minutes {
+        let (minute, before) = (Instant::now(), place.count);
         place.work(u32::MAX, Duration::from_secs(60)).await?;
+        rates.push(f64::from(place.count - before) / minute.elapsed().as_secs_f64());
         looks.push(service.look()?);
         stores.push(place.store_size()? / 1024.0 / f64::from(place.count));
     }
     let tasks = f64::from(place.count);
     figures.add(GROUP, "tasks", Unit::Count, vec![tasks], None);
     figures.add_ratio(GROUP, "tasks a second", tasks / begun.elapsed().as_secs_f64(), Aim::None);
+    figures.add(GROUP, "tasks a second, minute by minute", Unit::Count, rates, None);
     figures.add(GROUP, "memory", Unit::Mebibytes, looks.iter().map(|look| look.memory).collect(), None);
     let half = looks.len() / 2;
     let median = |part: &[Look]| crate::figures::median(&part.iter().map(|look| look.memory).collect::<Vec<_>>());
@@ -343,28 +346,33 @@ impl Place {
     async fn work(&mut self, tasks: u32, time: Duration) -> anyhow::Result<()> {
         let (begun, last) = (Instant::now(), self.count.saturating_add(tasks));
         while self.count < last && begun.elapsed() < time {
-            self.close_done();
+            self.close_done()?;
             let waiting = self.count - self.closed;
             self.dispatch(40_u32.saturating_sub(waiting).min(last - self.count));
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         self.until_done(self.count).await?;
-        self.close_done();
-        Ok(())
+        self.close_done()
     }
 
-    /// Closes the open issues that are told of.
-    fn close_done(&mut self) {
+    /// Closes the open issues that are told of, and deletes their branches, as a forge does when it merges: a push
+    /// reads all branches that there are.
+    fn close_done(&mut self) -> anyhow::Result<()> {
         let github = &self.lab.github;
-        let done = |repository: &lab::github::Repository| -> Vec<u64> {
+        let done = |repository: &lab::github::Repository| -> Vec<(u64, String)> {
             let issues = repository.issues.values().filter(|issue| issue.open && is_told(issue));
-            issues.map(|issue| issue.number).collect()
+            issues.map(|issue| (issue.number, issue.title.clone())).collect()
         };
         let done = github.look(DISPATCH, done).unwrap_or_default();
-        for number in &done {
+        let target = github.look(TARGET, |repository| repository.path.clone()).context("there is no target")?;
+        for (number, title) in &done {
             github.close_issue(DISPATCH, *number, lab::github::BOT);
+            let count: u32 = title.trim_start_matches("Note ").parse()?;
+            let branch = target.join(format!("refs/heads/agent-task-{count:08x}"));
+            std::fs::remove_file(&branch).with_context(|| format!("there is no {}", branch.display()))?;
         }
         self.closed += u32::try_from(done.len()).unwrap_or(u32::MAX);
+        Ok(())
     }
 
     /// Waits until so many pull requests are open and told of.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
-use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings};
+use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings, Surroundings};
 
 /// Tells that something was left out, or fails where nothing may be.
 fn skipped(reason: &str) {
@@ -189,7 +189,7 @@ async fn all_backends() -> Vec<(Choice, Backend)> {
 async fn a_dropped_command_leaves_nothing_alive() {
     for (choice, backend) in all_backends().await {
         let tree = tempfile::tempdir().unwrap();
-        let sandbox = backend.open(tree.path()).await.unwrap();
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
         let marker = marker();
         let line = command(&format!("setsid sleep {marker} & sleep {marker}"));
         {
@@ -210,7 +210,7 @@ async fn a_dropped_command_leaves_nothing_alive() {
 async fn all_boxes_end_when_told() {
     for (choice, backend) in all_backends().await {
         let tree = tempfile::tempdir().unwrap();
-        let sandbox = backend.open(tree.path()).await.unwrap();
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
         let marker = marker();
         let line = command(&format!("sleep {marker}"));
         let started = Instant::now();
@@ -233,7 +233,7 @@ async fn all_boxes_end_when_told_after_their_task_was_dropped() {
         let marker = marker();
         {
             let task = async {
-                let sandbox = backend.open(tree.path()).await.unwrap();
+                let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
                 sandbox.run(&command(&format!("setsid sleep {marker} & sleep {marker}"))).await
             };
             tokio::pin!(task);
@@ -264,7 +264,7 @@ async fn child() {
     };
     let backend = Backend::probe(&settings(choice)).await.unwrap();
     let tree = PathBuf::from(std::env::var_os("PATCHWRIGHT_TEST_CHILD_TREE").unwrap());
-    let sandbox = backend.open(&tree).await.unwrap();
+    let sandbox = backend.open(&Surroundings::of(&tree)).await.unwrap();
     let output = sandbox.run(&command(&line)).await.unwrap();
     println!("<output>{}</output>", text(&output));
     sandbox.close().await.unwrap();
@@ -340,7 +340,7 @@ async fn overhead() {
     for (choice, backend) in all_backends().await {
         let tree = tempfile::tempdir().unwrap();
         let started = Instant::now();
-        let sandbox = backend.open(tree.path()).await.unwrap();
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
         let open = started.elapsed();
         let mut times = Vec::new();
         for _ in 0..20 {

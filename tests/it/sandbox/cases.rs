@@ -180,7 +180,7 @@ pub async fn check(backend: &Backend, choice: Choice) {
     let _ = std::fs::write(&canary, "CANARY of the home");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let marker = marker();
-    let sandbox = backend.open(&tree).await.unwrap();
+    let sandbox = backend.open(&Surroundings::of(&tree)).await.unwrap();
     eprintln!("{}", sandbox.description());
 
     let mut failures = Vec::new();

@@ -78,7 +78,7 @@ async fn auto_takes_an_engine_with_the_image_and_never_pulls() {
 async fn a_sweep_spares_the_living() {
     let Some(backend) = backend(&settings(Choice::Container)).await else { return };
     let tree = tempfile::tempdir().unwrap();
-    let sandbox = backend.open(tree.path()).await.unwrap();
+    let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
     backend.sweep().await.unwrap();
     assert_eq!(text(&sandbox.run(&command("echo here")).await.unwrap()), "here\n");
     sandbox.close().await.unwrap();
@@ -104,7 +104,8 @@ async fn a_box_whose_opening_was_dropped_is_gone_when_all_are_closed() {
         let Some(backend) = backend(&settings).await else { return };
         let tree = tempfile::tempdir().unwrap();
         {
-            let opening = backend.open(tree.path());
+            let surroundings = Surroundings::of(tree.path());
+            let opening = backend.open(&surroundings);
             tokio::pin!(opening);
             tokio::select! {
                 biased;
@@ -117,7 +118,10 @@ async fn a_box_whose_opening_was_dropped_is_gone_when_all_are_closed() {
         }
         backend.close_all(Duration::from_secs(20)).await;
         assert_eq!(containers_of(&settings.owner).await, 0, "{moment}");
-        assert!(matches!(backend.open(tree.path()).await, Err(SandboxError::Broken(_))), "it is closed");
+        assert!(
+            matches!(backend.open(&Surroundings::of(tree.path())).await, Err(SandboxError::Broken(_))),
+            "it is closed"
+        );
         assert_eq!(backend.sweep().await.unwrap(), 0);
     }
 }

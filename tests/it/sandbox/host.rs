@@ -6,7 +6,7 @@ use super::*;
 
 async fn open(settings: &Settings, tree: &Path) -> Option<Box<dyn patchwright::sandbox::Sandbox>> {
     let backend = backend(settings).await?;
-    Some(backend.open(tree).await.unwrap())
+    Some(backend.open(&Surroundings::of(tree)).await.unwrap())
 }
 
 fn write(root: &Path, name: &str, text: &str) {
