@@ -8,12 +8,15 @@ mod cgroup;
 pub mod container;
 mod engine;
 mod helper;
+mod layers;
 pub mod namespace;
 mod open;
 mod ownership;
 mod plan;
 mod registry;
+mod room;
 mod shape;
+mod surround;
 mod toolchains;
 mod watch;
 
@@ -186,7 +189,7 @@ impl Backend {
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         match self {
             Self::Container(engine) => engine.open(surroundings).await,
-            Self::Namespace(launcher) => launcher.open(surroundings),
+            Self::Namespace(launcher) => launcher.open(surroundings).await,
         }
     }
 

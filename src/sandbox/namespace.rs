@@ -1,8 +1,9 @@
 //! Linux namespaces: a box per command, built by our own binary executed again, since forking a program with threads
 //! and then building a box in the child is unsound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,9 @@ use super::capture::Capture;
 use super::cgroup::{Controllers, Group};
 use super::helper::{BoxSpec, CommandSpec, Report};
 use super::open::Open;
-use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
+use super::plan::{self, Caches, Plan, WORKSPACE};
+use super::surround::{Ground, Overlays};
+use super::{Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -44,13 +46,15 @@ struct Inner {
     plan: Plan,
     groups: Option<Controllers>,
     description: String,
+    /// What the kernel can do on each file system that a tree was on, by the number of its device.
+    overlays: Mutex<HashMap<u64, Overlays>>,
     open: Open,
 }
 
 /// A box around one folder. Each command gets a box of its own; what lasts between them is the folder.
 struct NamespaceSandbox {
     launcher: Arc<Inner>,
-    tree: PathBuf,
+    ground: Ground,
     open: Open,
 }
 
@@ -74,7 +78,7 @@ impl Launcher {
                 // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
                 let wanted = settings.clone();
                 let launcher = Self::new(settings, look(move || draw(&wanted, caches)).await?, groups.clone());
-                match launcher.open(&Surroundings::of(folder.path()))?.run(&probe_command()).await {
+                match launcher.open(&Surroundings::of(folder.path())).await?.run(&probe_command()).await {
                     Ok(Output { ending: Ending::Exited(0), .. }) => return Ok(launcher),
                     Ok(output) => {
                         let text = String::from_utf8_lossy(&output.head).trim().to_owned();
@@ -101,18 +105,63 @@ impl Launcher {
                 plan,
                 groups,
                 description: format!("namespace (user, mount, pid, network, ipc, uts, cgroup; {limits_by})"),
+                overlays: Mutex::default(),
                 open: Open::new(),
             }),
         }
     }
 
     /// Puts a box around what the surroundings name.
-    pub fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let tree = &surroundings.tree;
-        let tree = tree
-            .canonicalize()
-            .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
-        Ok(Box::new(NamespaceSandbox { launcher: self.inner.clone(), tree, open: self.inner.open.child() }))
+    pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let is_bare = surroundings.layers.is_empty() && surroundings.home == Home::Empty;
+        let overlays =
+            if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(&surroundings.tree).await? };
+        self.open_with(surroundings, overlays).await.map(|sandbox| Box::new(sandbox) as Box<dyn Sandbox>)
+    }
+
+    async fn open_with(
+        &self,
+        surroundings: &Surroundings,
+        overlays: Overlays,
+    ) -> Result<NamespaceSandbox, SandboxError> {
+        let (launcher, surroundings) = (self.inner.clone(), surroundings.clone());
+        let ground = look(move || Ground::lay(&launcher.plan, &surroundings, overlays)).await??;
+        Ok(NamespaceSandbox { launcher: self.inner.clone(), ground, open: self.inner.open.child() })
+    }
+
+    /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
+    async fn overlays(&self, tree: &Path) -> Result<Overlays, SandboxError> {
+        let broken = |error: std::io::Error| SandboxError::Broken(format!("cannot try overlays: {error}"));
+        let known = || self.inner.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = std::fs::metadata(tree).map_err(broken)?.dev();
+        if let Some(overlays) = known().get(&device) {
+            return Ok(*overlays);
+        }
+        let folder = tempfile::tempdir_in(tree.parent().unwrap_or(tree)).map_err(broken)?;
+        let [tree, layer, home] = ["tree", "layer", "home"].map(|name| folder.path().join(name));
+        for path in [&tree, &layer, &home] {
+            std::fs::create_dir(path).map_err(broken)?;
+            std::fs::write(path.join("there"), "").map_err(broken)?;
+        }
+        let mut found = Overlays { memory: false, tree: false };
+        for (memory, of_tree) in [(true, true), (false, true), (true, false)] {
+            let surroundings = Surroundings {
+                layers: if of_tree { vec![layer.clone()] } else { Vec::new() },
+                home: if memory { Home::Frozen(home.clone()) } else { Home::Empty },
+                ..Surroundings::of(&tree)
+            };
+            let tried = Overlays { memory, tree: of_tree };
+            let line = "rm there && echo a > there && mkdir -p made/deep && echo b >> \"$HOME/new\"";
+            let command = Command { line: line.into(), ..probe_command() };
+            let ran = self.open_with(&surroundings, tried).await?.run(&command).await;
+            if matches!(ran, Ok(Output { ending: Ending::Exited(0), .. })) {
+                found = tried;
+                break;
+            }
+        }
+        tracing::debug!(?found, "overlays were tried");
+        known().insert(device, found);
+        Ok(found)
     }
 
     /// Removes the control groups of processes that are gone.
@@ -137,7 +186,7 @@ impl Sandbox for NamespaceSandbox {
             return Ok(answer);
         }
         let started = Instant::now();
-        let frames = [frame(&self.launcher.box_spec(&self.tree)?)?, frame(&self.launcher.command_spec(command)?)?];
+        let frames = [frame(&self.launcher.box_spec(&self.ground)?)?, frame(&self.launcher.command_spec(command)?)?];
         let group = match &self.launcher.groups {
             Some(groups) => Some(
                 groups
@@ -172,21 +221,15 @@ impl Drop for NamespaceSandbox {
 const OURS: u64 = 4;
 
 impl Inner {
-    fn box_spec(&self, tree: &Path) -> Result<BoxSpec, SandboxError> {
-        let source = utf8(tree)?;
-        let mut entries = self.plan.entries.clone();
-        entries.insert(WORKSPACE.to_owned(), Entry::ReadWrite { source });
-        let mut hidden = self.plan.hidden.clone();
-        let repository = tree.join(".git");
-        // Git's data of ours is not the command's business. A symlink is none of ours.
-        if std::fs::symlink_metadata(&repository).is_ok_and(|metadata| !metadata.is_symlink()) {
-            hidden.insert(utf8(&repository)?);
-        }
+    fn box_spec(&self, ground: &Ground) -> Result<BoxSpec, SandboxError> {
+        let (entries, more) = ground.entries()?;
+        let hidden = self.plan.hidden.iter().cloned().chain(more).collect();
         let watched = self.groups.is_none();
         Ok(BoxSpec {
             entries,
             hidden,
             helper: utf8(&self.helper)?,
+            overlay_bytes: self.limits.memory_bytes,
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
             data_bytes: watched
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),

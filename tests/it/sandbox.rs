@@ -4,6 +4,7 @@
 mod cases;
 mod engine;
 mod host;
+mod surroundings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
