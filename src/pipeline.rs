@@ -8,6 +8,7 @@ pub mod intake;
 mod publish;
 mod report;
 mod resume;
+pub mod setup;
 mod solve;
 mod status;
 mod transient;

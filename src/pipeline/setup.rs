@@ -1,0 +1,3 @@
+//! Setup: what makes the tests of a repository able to run, before anything else runs.
+
+pub mod recipe;
