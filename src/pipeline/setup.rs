@@ -1,5 +1,7 @@
 //! Setup: what the tests of a repository need is made ready, before anything is changed.
 
+pub mod recipe;
+
 use std::path::Path;
 
 use crate::sandbox::{Home, Network, Surroundings};
