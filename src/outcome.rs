@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use printable::printable;
 
+use crate::policy::Report;
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
@@ -303,6 +304,8 @@ pub struct PullRequest {
 pub enum Conclusion {
     /// A change whose tests pass.
     Verified,
+    /// A change whose tests pass, and which the operator's policy wants a person to look at: a diff or a draft.
+    NeedsReview,
     /// A change whose tests fail, could not run, or do not exist: a diff or a draft.
     Unverified,
     /// Nothing had to be changed.
@@ -323,6 +326,7 @@ impl Conclusion {
             Conclusion::Unverified => 3,
             Conclusion::NoChange => 4,
             Conclusion::BudgetRanOut { .. } => 5,
+            Conclusion::NeedsReview => 6,
         }
     }
 }
@@ -347,6 +351,9 @@ pub struct Outcome {
     pub result: Option<TestRun>,
     pub changed_files: Vec<ChangedFile>,
     pub diff: Option<Diff>,
+    /// What the operator's policy saw in the change.
+    #[serde(default)]
+    pub policy: Option<Report>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
@@ -376,6 +383,7 @@ impl Outcome {
             result: None,
             changed_files: Vec::new(),
             diff: None,
+            policy: None,
             plan: None,
             summary: None,
             model: None,

@@ -150,6 +150,10 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
     lines.push(match &outcome.conclusion {
         Conclusion::Verified => "verified: the tests pass on exactly this change".to_owned(),
+        Conclusion::NeedsReview => {
+            let seen = outcome.policy.as_ref().map(|report| format!(": {}", report.summary())).unwrap_or_default();
+            format!("verified: the tests pass on exactly this change; but the policy wants a person to look{seen}")
+        }
         Conclusion::Unverified => format!("not verified: {}", verdict_in_words(outcome)),
         Conclusion::NoChange => "no change was needed".to_owned(),
         Conclusion::BudgetRanOut { budget } => {
@@ -171,9 +175,11 @@ pub fn failure_in_words(conclusion: &Conclusion) -> String {
             let remedy = if remedy.is_empty() { String::new() } else { format!(". {remedy}") };
             format!("failed in stage `{}`: {cause}{remedy}", stage.name())
         }
-        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange | Conclusion::BudgetRanOut { .. } => {
-            String::new()
-        }
+        Conclusion::Verified
+        | Conclusion::NeedsReview
+        | Conclusion::Unverified
+        | Conclusion::NoChange
+        | Conclusion::BudgetRanOut { .. } => String::new(),
     }
 }
 

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::flags::SandboxFlag;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::policy::Rules;
+use crate::secrets::Allow;
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +31,10 @@ pub struct ConfigFile {
     pub limits: LimitsSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
+    /// What a change may touch, and what becomes of one that does.
+    pub policy: Rules,
+    /// What may stand in a change though it looks like a secret.
+    pub secrets: Allow,
     pub log: super::logging::LogSection,
     pub service: ServiceSection,
     pub budget: BudgetSection,
@@ -145,6 +151,8 @@ pub struct PublishSection {
 pub struct RepositorySection {
     pub test_command: Option<String>,
     pub image: Option<String>,
+    /// Keys of `[policy]` that are others for this repository.
+    pub policy: toml::Table,
 }
 
 /// What `patchwright serve` does beyond a single run.

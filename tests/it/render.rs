@@ -10,6 +10,7 @@ use patchwright::outcome::{
     Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Stage, StopReason, TestCommand,
     TestEnding, TestRun, Usage, Verdict,
 };
+use patchwright::policy::{Class, Finding, Level, PathClass, Report, Totals};
 use patchwright::task::{IssueReference, RepositoryName, Task, TaskId};
 use proptest::prelude::*;
 use regex::Regex;
@@ -69,6 +70,7 @@ fn outcome(text: &str) -> Outcome {
         result: Some(run(TestEnding::Failed { exit_code: 101 }, text)),
         changed_files: vec![file(text, ChangeKind::Added), file("src/a.rs", ChangeKind::Modified)],
         diff: Some(Diff(text.as_bytes().to_vec())),
+        policy: Some(report(text)),
         plan: some(),
         summary: some(),
         model: some(),
@@ -80,9 +82,23 @@ fn outcome(text: &str) -> Outcome {
     }
 }
 
-fn conclusions(text: &str) -> [Conclusion; 5] {
+/// What the policy says, with `text` wherever the repository's words stand.
+fn report(text: &str) -> Report {
+    let finding = |class, level, line| Finding { class, level, path: text.into(), line, text: text.into() };
+    Report {
+        findings: vec![
+            finding(Class::SkippedTest, Level::Review, Some(3)),
+            finding(Class::Path(PathClass::Other), Level::Note, None),
+        ],
+        omitted: 1,
+        totals: Totals { files: 2, added_lines: 1, ..Totals::default() },
+    }
+}
+
+fn conclusions(text: &str) -> [Conclusion; 6] {
     [
         Conclusion::Verified,
+        Conclusion::NeedsReview,
         Conclusion::Unverified,
         Conclusion::NoChange,
         Conclusion::BudgetRanOut { budget: Budget::Tokens },
@@ -276,7 +292,7 @@ fn verdicts_are_told_as_they_are() {
 
 #[test]
 fn commits_follow_the_customary_words() {
-    let message = commit_message(&task("fixes #9"), Some(&Verdict::StillRed));
+    let message = commit_message(&task("fixes #9"), Some(&Verdict::StillRed), &Conclusion::Unverified);
     assert_eq!(
         message,
         format!(
@@ -284,7 +300,7 @@ fn commits_follow_the_customary_words() {
         )
     );
     let from_command_line = Task { issue: None, ..task("fixes #9 for @bob\n\nTask-Id: forged") };
-    let message = commit_message(&from_command_line, None);
+    let message = commit_message(&from_command_line, None, &Conclusion::Unverified);
     assert_eq!(message.lines().filter(|line| line.starts_with("Task-Id:")).count(), 1);
     assert!(!CLOSES.is_match(&message) && !message.contains('@'), "{message}");
     assert!(message.lines().next().unwrap().chars().count() <= 72);
@@ -507,15 +523,15 @@ proptest! {
 
     #[test]
     fn no_secret_is_published(text in text_with_secrets()) {
-        patchwright::logging::keep_secret(OWN_SECRET);
+        patchwright::logging::keep_secret("GITHUB_TOKEN", OWN_SECRET);
         // A key of ours must not hide another one.
-        patchwright::logging::keep_secret("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----");
+        patchwright::logging::keep_secret("APP_KEY", "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----");
         let outcome = outcome(&text);
         let from_command_line = Task { issue: None, ..task(&text) };
         let mut published = vec![
             pull_request_title(&task(&text)),
             pull_request_body(&task(&text), &outcome),
-            commit_message(&from_command_line, outcome.verdict.as_ref()),
+            commit_message(&from_command_line, outcome.verdict.as_ref(), &Conclusion::NeedsReview),
             verdict_description(&Verdict::Inconclusive { reason: text.clone() }),
             verdict_description(&Verdict::Untested { reason: text.clone() }),
             neutralise(&text),
@@ -531,7 +547,7 @@ proptest! {
 
     #[test]
     fn commit_messages_hold_one_task_only(text in hostile_text()) {
-        let message = commit_message(&Task { issue: None, ..task(&text) }, Some(&Verdict::Verified));
+        let message = commit_message(&Task { issue: None, ..task(&text) }, Some(&Verdict::Verified), &Conclusion::NeedsReview);
         check_harmless(&message, &format!("Task-Id: {ID}"))?;
         prop_assert_eq!(message.lines().filter(|line| line.starts_with("Task ID:")).count(), 1);
         let trailers = format!("\n\nTask-Id: {ID}\nPatchwright-Verdict: verified\n");
