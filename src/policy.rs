@@ -161,7 +161,8 @@ impl Policy {
     }
 
     fn judge_path(&self, file: &FileChange, findings: &mut Vec<Finding>) {
-        if file.new.is_some() {
+        // A name that the base has already misleads nobody anew.
+        if file.new.is_some() && (file.old.is_none() || file.renamed_from.is_some()) {
             names::judge(&file.path, &self.rules, findings);
         }
         let mut paths = vec![file.path.as_slice()];

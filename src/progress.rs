@@ -11,6 +11,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::{Event, Events};
+use crate::logging;
 use crate::outcome::{self, Conclusion, Outcome, Verdict};
 
 /// The longest text of one progress line, in characters.
@@ -49,7 +50,7 @@ impl Progress {
 
     /// Prints one line above the spinner, without the control characters of whoever wrote it.
     pub fn print(&self, line: &str) {
-        let line = outcome::printable(line).replace('\n', " ");
+        let line = outcome::printable(&logging::redacted(line)).replace('\n', " ");
         match &self.spinner {
             Some(spinner) => spinner.println(line),
             // Standard error may be closed; progress is not worth failing for.

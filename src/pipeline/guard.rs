@@ -99,7 +99,7 @@ pub(super) enum Examined {
 
 /// A text that may not leave, though nothing of the change is to blame.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing was published, since {}", named(&self.0))]
+#[error("{}, so nothing was published", named(&self.0))]
 pub(super) struct Leak(Vec<Hit>);
 
 impl Leak {
@@ -121,7 +121,7 @@ pub(super) async fn examine(
     let (report, hits) = judged.await.context("judging the change broke off")??;
     if report.level() == Level::Block || !hits.is_empty() {
         let refusal = Refusal { report, hits };
-        services.events.note(format!("the change may not leave: {}", refusal.cause()));
+        services.events.note(format!("the change may not leave: {}", refusal.what()));
         return Ok(Examined::Refused(refusal));
     }
     if report.level() == Level::Review {
@@ -200,6 +200,7 @@ impl Refusal {
         for finding in self.blocking().take(MOST_NAMED) {
             text.push_str(&format!("- {}: {}. It is not allowed: undo it.\n", shown(&finding.path), finding.text));
         }
+        text.push_str("Then finish again.");
         text
     }
 
@@ -209,18 +210,22 @@ impl Refusal {
     }
 
     fn cause(&self) -> String {
+        match self.hits.is_empty() {
+            true => format!("the policy blocks this change: {}", self.what()),
+            false => format!("{}, so nothing was published", self.what()),
+        }
+    }
+
+    fn what(&self) -> String {
         if !self.hits.is_empty() {
-            return format!("nothing was published, since {}", named(&self.hits));
+            return named(&self.hits);
         }
         let findings: Vec<String> = self
             .blocking()
             .take(MOST_NAMED)
             .map(|finding| format!("{} ({})", shown(&finding.path), finding.text))
             .collect();
-        format!(
-            "the policy blocks this change, so nothing was published: {}",
-            and_more(findings, self.blocking().count())
-        )
+        and_more(findings, self.blocking().count())
     }
 
     fn remedy(&self) -> String {

@@ -306,7 +306,7 @@ fn hostile_sources_come_to_an_end() {
     ];
     let policy = Policy::new(Rules::default()).unwrap();
     for (path, piece) in pieces {
-        let text = piece.repeat(500_000 / piece.len());
+        let text = piece.repeat(100_000 / piece.len());
         let entry = |text: String| Some(Entry { mode: 0o100644, bytes: text.into_bytes() });
         for (old, new) in [
             (entry(text.clone()), entry(format!("{text}\n"))),

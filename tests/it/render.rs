@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use patchwright::forge::render::{
-    Logs, Marker, Standing, commit_message, fenced, finished_comment, metadata_line, neutralise, pull_request_body,
-    pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
+    Logs, Marker, REVIEW_TRAILER, Standing, commit_message, fenced, finished_comment, metadata_line, neutralise,
+    pull_request_body, pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
 };
 use patchwright::outcome::{
     Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Stage, StopReason, TestCommand,
@@ -135,7 +135,7 @@ fn comments(text: &str) -> Vec<(String, String)> {
 #[test]
 fn the_body_of_a_verified_change_reads_well() {
     let outcome = Outcome {
-        conclusion: Conclusion::Verified,
+        conclusion: Conclusion::NeedsReview,
         stop: Some(StopReason::Finished),
         verdict: Some(Verdict::Verified),
         test_command: Some(TestCommand { command: "cargo test".into(), reason: "`Cargo.toml` stands there".into() }),
@@ -152,6 +152,17 @@ fn the_body_of_a_verified_change_reads_well() {
         model: Some("qwen3:8b".into()),
         sandbox: Some("namespace (user, mount, pid)".into()),
         notes: Vec::new(),
+        policy: Some(Report {
+            findings: vec![Finding {
+                class: Class::SkippedTest,
+                level: Level::Review,
+                path: "tests/login.rs".into(),
+                line: Some(7),
+                text: "the test `a|b` is ignored".into(),
+            }],
+            omitted: 0,
+            totals: Totals { files: 1, added_lines: 3, removed_lines: 1, ..Totals::default() },
+        }),
         ..outcome("")
     };
     let body = pull_request_body(&task("Fix the login"), &outcome);
@@ -160,6 +171,8 @@ fn the_body_of_a_verified_change_reads_well() {
     <!-- agent_task_metadata {"task_id": "550e8400-e29b-41d4-a716-446655440000"} -->
 
     **Verified**: the tests pass on exactly this tree; on the base they failed.
+
+    **Needs review**: the policy wants a person to look at what is named under *Policy*.
 
     ## Summary
 
@@ -177,6 +190,16 @@ fn the_body_of_a_verified_change_reads_well() {
     | file | | lines added | lines removed |
     |---|---|---|---|
     | `src/login.rs` | modified | +3 | -1 |
+
+    ## Policy
+
+    Found in the change: 1 to be reviewed; 1 file, 3 lines added, 1 removed.
+
+    **Needs review**
+
+    | where | what |
+    |---|---|
+    | `tests/login.rs:7` | the test `a\|b` is ignored |
 
     ## Evidence
 
@@ -550,7 +573,7 @@ proptest! {
         let message = commit_message(&Task { issue: None, ..task(&text) }, Some(&Verdict::Verified), &Conclusion::NeedsReview);
         check_harmless(&message, &format!("Task-Id: {ID}"))?;
         prop_assert_eq!(message.lines().filter(|line| line.starts_with("Task ID:")).count(), 1);
-        let trailers = format!("\n\nTask-Id: {ID}\nPatchwright-Verdict: verified\n");
+        let trailers = format!("\n\nTask-Id: {ID}\nPatchwright-Verdict: verified\n{REVIEW_TRAILER}\n");
         prop_assert!(message.ends_with(&trailers));
     }
 

@@ -34,7 +34,7 @@ const IMPORTS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("lib", &[]),
-    ("progress", &["event", "outcome"]),
+    ("progress", &["logging", "event", "outcome"]),
     ("operator", &["store", "outcome", "task"]),
     ("health", &[]),
     ("logging", &["secrets"]),
