@@ -6,7 +6,7 @@ use super::lines::Delta;
 use super::names::{folded, is_direction, is_invisible};
 use super::suite::is_test_path;
 use super::{Class, FileChange, Finding, Rules};
-use patterns::{CONFIGURATION, MADE_UP, NAMES_TESTS, SWALLOWED, TEST_SCRIPT};
+use patterns::{CONFIGURATION, INNOCENT, MADE_UP, NAMES_TESTS, SWALLOWED, TEST_SCRIPT};
 
 /// Findings of one kind in one file; more tell nothing new.
 const MOST_OF_A_KIND: usize = 5;
@@ -35,7 +35,8 @@ pub(super) fn judge(file: &FileChange, delta: &Delta, rules: &Rules, findings: &
                 found.push((Class::TestConfiguration, number, pattern.words.into()));
             }
         }
-        if is_script && SWALLOWED.fits_line(line) && (is_named_test || NAMES_TESTS.is_match(line)) {
+        let is_of_tests = NAMES_TESTS.is_match(line) || (is_named_test && !INNOCENT.is_match(line));
+        if is_script && SWALLOWED.fits_line(line) && is_of_tests {
             found.push((Class::ExitCode, number, SWALLOWED.words.into()));
         }
         if is_test && MADE_UP.fits_line(line) {

@@ -145,8 +145,23 @@ fn looks_random(value: &[u8]) -> bool {
         && letters >= FEWEST_DIGITS
         && entropy(value) >= least
         && is_mixed(value)
+        && !is_identifier(value)
         && !is_uuid(value)
         && !is_common_password(value)
+}
+
+/// A name of code, in parts between underscores: each is of capitals, or of a word or several, with digits only before or
+/// behind. `D3D10_SHIFT`, `XXH3_hashLong64_f`; what is drawn at random has digits within.
+fn is_identifier(value: &[u8]) -> bool {
+    let is_part = |part: &[u8]| {
+        let inner = part.trim_ascii();
+        let start = inner.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let end = inner.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let within = inner.get(start..inner.len().saturating_sub(end)).unwrap_or_default();
+        let is_capitals = inner.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) && inner.len() <= 12;
+        is_capitals || within.iter().all(u8::is_ascii_alphabetic)
+    };
+    value.contains(&b'_') && value.split(|byte| *byte == b'_').all(is_part)
 }
 
 /// Random texts change between small letters, capitals and digits at every other character; names, paths and dates at

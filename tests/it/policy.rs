@@ -1,6 +1,8 @@
 //! What the policy says of a change: paths, kinds, names and sizes by rows; tests that are gone, skipped or weakened by
 //! cases as text, `cases/policy/suites.txt`.
 
+mod measure;
+
 use std::collections::BTreeMap;
 
 use patchwright::policy::*;

@@ -53,11 +53,17 @@ pub(super) static SWALLOWED: LazyLock<Pattern> = LazyLock::new(|| {
     )
 });
 
+/// Commands whose failure says nothing of the tests, before what swallows it.
+pub(super) static INNOCENT: LazyLock<Words> = LazyLock::new(|| {
+    let words = r"^\s*@?-?\s*([\w]+=\$\()?([\w]+=\S*\s+)*(command\s+-v|which|type|rm|rmdir|mkdir|kill|umount|sleep|\[+)\s[^|;]*(\|\||$)";
+    Words(Regex::new(words).ok())
+});
+
 /// Exit codes that tests make up.
 pub(super) static MADE_UP: LazyLock<Pattern> = LazyLock::new(|| {
     Pattern::new(
         r"(^|/)(conftest\.py|sitecustomize\.py|(spec|test)_helper\.(rb|py)|setup-?tests?\.[cm]?[jt]sx?|(jest|vitest)[.-]?setup.*|bootstrap\.php)$",
-        r"\b(sys\.exit|os\._exit|process\.exit|Deno\.exit|std::process::exit|process::exit|System\.exit|exitProcess|os\.Exit|Environment\.Exit|_exit|quick_exit|exit!?)\s*\(?\s*(0\s*\)|\))|\bprocess\.exitCode\s*=|\bsession\.exitstatus\s*=|\batexit\.register|\bat_exit\b|returncode\s*=\s*0\b|\bos\.kill\(|\braise\s+SystemExit(\(0?\))?\s*$|\bexit!?\s+0\b",
+        r"\b(sys\.exit|os\._exit|process\.exit|Deno\.exit|std::process::exit|process::exit|System\.exit|exitProcess|os\.Exit|Environment\.Exit|_exit|quick_exit|exit!?)\s*\(\s*0?\s*\)|\bprocess\.exitCode\s*=|\bsession\.exitstatus\s*=|\batexit\.register|\bat_exit\b|returncode\s*=\s*0\b|\bos\.kill\(|\braise\s+SystemExit(\(0?\))?\s*$|(^|[;&|{]|\b(then|do|else))\s*exit!?\s+0\b",
         "the exit code of tests is made up",
     )
 });
