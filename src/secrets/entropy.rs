@@ -158,7 +158,8 @@ fn is_identifier(value: &[u8]) -> bool {
         let start = inner.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let end = inner.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
         let within = inner.get(start..inner.len().saturating_sub(end)).unwrap_or_default();
-        let is_capitals = inner.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) && inner.len() <= 12;
+        let is_capitals =
+            inner.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) && inner.len() <= 12;
         is_capitals || within.iter().all(u8::is_ascii_alphabetic)
     };
     value.contains(&b'_') && value.split(|byte| *byte == b'_').all(is_part)
