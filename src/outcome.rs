@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use printable::printable;
 pub use setup::{Setup, SetupStep, StepEnding};
 
+use crate::policy::Report;
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
@@ -307,6 +308,8 @@ pub struct PullRequest {
 pub enum Conclusion {
     /// A change whose tests pass.
     Verified,
+    /// A change whose tests pass, and which the operator's policy wants a person to look at: a diff or a draft.
+    NeedsReview,
     /// A change whose tests fail, could not run, or do not exist: a diff or a draft.
     Unverified,
     /// Nothing had to be changed.
@@ -327,6 +330,7 @@ impl Conclusion {
             Conclusion::Unverified => 3,
             Conclusion::NoChange => 4,
             Conclusion::BudgetRanOut { .. } => 5,
+            Conclusion::NeedsReview => 6,
         }
     }
 }
@@ -351,6 +355,9 @@ pub struct Outcome {
     pub result: Option<TestRun>,
     pub changed_files: Vec<ChangedFile>,
     pub diff: Option<Diff>,
+    /// What the operator's policy saw in the change.
+    #[serde(default)]
+    pub policy: Option<Report>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
@@ -383,6 +390,7 @@ impl Outcome {
             result: None,
             changed_files: Vec::new(),
             diff: None,
+            policy: None,
             plan: None,
             summary: None,
             model: None,

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::policy::Rules;
+use crate::secrets::Allow;
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -31,6 +33,10 @@ pub struct ConfigFile {
     pub setup: SetupSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
+    /// What a change may touch, and what becomes of one that does.
+    pub policy: Rules,
+    /// What may stand in a change though it looks like a secret.
+    pub secrets: Allow,
     pub log: super::logging::LogSection,
     pub service: ServiceSection,
     pub budget: BudgetSection,
@@ -152,6 +158,8 @@ pub struct RepositorySection {
     pub setup: Option<Vec<String>>,
     /// As `setup.repository_commands`, for this repository.
     pub repository_commands: Option<RepositoryCommands>,
+    /// Keys of `[policy]` that are others for this repository.
+    pub policy: toml::Table,
 }
 
 /// What the tests of repositories need, and what is made ready before a task.
