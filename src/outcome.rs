@@ -58,6 +58,7 @@ pub enum TestEnding {
     TimedOut { seconds: u64 },
     /// The memory limit was reached.
     OutOfMemory,
+    OutOfDisk,
 }
 
 impl TestEnding {
@@ -71,6 +72,7 @@ impl TestEnding {
             TestEnding::Killed { signal } => format!("was killed by signal {signal}"),
             TestEnding::TimedOut { seconds } => format!("reached the time limit of {seconds} s"),
             TestEnding::OutOfMemory => "ran out of memory".into(),
+            TestEnding::OutOfDisk => "wrote more to disk than it may".into(),
         }
     }
 }
@@ -137,13 +139,15 @@ impl Verdict {
                     TestEnding::NotFound { .. }
                     | TestEnding::Killed { .. }
                     | TestEnding::TimedOut { .. }
-                    | TestEnding::OutOfMemory,
+                    | TestEnding::OutOfMemory
+                    | TestEnding::OutOfDisk,
                 ) => Verdict::Inconclusive { reason: against_base(result, baseline) },
             },
             TestEnding::NotFound { .. }
             | TestEnding::Killed { .. }
             | TestEnding::TimedOut { .. }
-            | TestEnding::OutOfMemory => Verdict::Inconclusive { reason: against_base(result, baseline) },
+            | TestEnding::OutOfMemory
+            | TestEnding::OutOfDisk => Verdict::Inconclusive { reason: against_base(result, baseline) },
         }
     }
 

@@ -55,6 +55,15 @@ pub struct CommandSpec {
     /// Absolute, inside.
     pub directory: String,
     pub environment: BTreeMap<String, String>,
+    /// What init puts around itself, and so around all that it starts.
+    pub walls: Walls,
+}
+
+/// What this kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walls {
+    pub seccomp: bool,
+    pub landlock: bool,
 }
 
 /// How it ended.
@@ -374,6 +383,12 @@ fn init() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot protect init")?;
     let spec: CommandSpec = read_frame(rustix::stdio::stdin())?;
     let output = rustix::stdio::stdout().as_fd().try_clone_to_owned().context("cannot duplicate the output")?;
+    if spec.walls.landlock {
+        super::landlock::restrict()?;
+    }
+    if spec.walls.seccomp {
+        super::seccomp::install()?;
+    }
     let started = if Path::new(&spec.directory).is_dir() {
         std::process::Command::new("/bin/sh")
             .args(["-c", &spec.line])

@@ -23,6 +23,10 @@ pub struct Shape<'a> {
     pub limits: &'a Limits,
     /// Podman without root maps our user to itself only if asked.
     pub keep_user: bool,
+    /// `None`: the engine's own filter of system calls.
+    pub seccomp: Option<&'a str>,
+    /// `None`: the engine's usual one.
+    pub runtime: Option<&'a str>,
 }
 
 /// The order for a container around `tree` whose commands run as `user`.
@@ -67,7 +71,13 @@ pub fn body(shape: &Shape<'_>, tree: &Path, user: User) -> Result<ContainerCreat
         shm_size: Some(number(half.min(256 << 20))),
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".into()]),
-        security_opt: Some(vec!["no-new-privileges".into()]),
+        security_opt: Some(
+            ["no-new-privileges".to_owned()]
+                .into_iter()
+                .chain(shape.seccomp.map(|profile| format!("seccomp={profile}")))
+                .collect(),
+        ),
+        runtime: shape.runtime.map(str::to_owned),
         ipc_mode: Some("private".into()),
         userns_mode: shape.keep_user.then(|| "keep-id".to_owned()),
         auto_remove: Some(true),

@@ -2,8 +2,11 @@
 //! second process, a fake home or a broken engine.
 
 mod cases;
+mod disk;
 mod engine;
 mod host;
+mod levels;
+mod walls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
+use patchwright::sandbox::level::{Defence, Level};
 use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings, Surroundings};
 
 /// Tells that something was left out, or fails where nothing may be.
@@ -22,7 +26,14 @@ fn skipped(reason: &str) {
 fn settings(choice: Choice) -> Settings {
     Settings {
         choice,
-        limits: Limits { memory_bytes: 256 << 20, processes: 64, file_size_bytes: 8 << 20, output_bytes: 16 << 10 },
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            processes: 64,
+            file_size_bytes: 8 << 20,
+            disk_bytes: 1 << 30,
+            disk_files: 100_000,
+            output_bytes: 16 << 10,
+        },
         image: Some(std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into())),
         helper: std::env::var_os("PATCHWRIGHT_TEST_HELPER")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_patchwright")), PathBuf::from),
@@ -30,6 +41,8 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        runtime: None,
+        minimum_level: Level::Basic,
         owner: "patchwright-tests".into(),
     }
 }
@@ -148,6 +161,9 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::all_boxes",
             "sandbox::host::toolchains_in",
             "sandbox::host::nothing_is",
+            "sandbox::walls::",
+            "sandbox::levels::",
+            "sandbox::disk::",
             "--skip",
             "as_an_ordinary_user",
             "--nocapture",
