@@ -136,15 +136,15 @@ fn config_file(config: &DoctorConfig) -> Check {
 async fn git(settings: &anyhow::Result<workspace::Settings>) -> Check {
     let settings = match settings {
         Ok(settings) => settings.clone(),
-        Err(error) => return Check::fail("git", error),
+        Err(error) => return Check::fail(workspace::GIT, error),
     };
     let program = settings.git.display().to_string();
     match Workspace::new(settings) {
         Ok(workspace) => match workspace.check().await {
-            Ok(()) => Check::ok("git", program),
-            Err(error) => Check::new("git", State::Fail, error),
+            Ok(()) => Check::ok(workspace::GIT, program),
+            Err(error) => Check::new(workspace::GIT, State::Fail, error),
         },
-        Err(error) => Check::new("git", State::Fail, error),
+        Err(error) => Check::new(workspace::GIT, State::Fail, error),
     }
 }
 

@@ -161,6 +161,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::all_boxes",
             "sandbox::host::toolchains_in",
             "sandbox::host::nothing_is",
+            "sandbox::the_environment_is",
             "sandbox::walls::",
             "sandbox::levels::",
             "sandbox::disk::",

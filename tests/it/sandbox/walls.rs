@@ -132,23 +132,23 @@ code.write(bytes.fromhex('b814000000cd80c3'))
 run = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
 print('CANARY', run(), flush=True)
 ";
-    let wide = "import ctypes
+    let wide = "import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
-for number in [0x40000000 + 39, 5000]:
-    print(libc.syscall(ctypes.c_long(number)), ctypes.get_errno())
+number = int(sys.argv[1])
+print(libc.syscall(ctypes.c_long(number)), ctypes.get_errno())
 ";
     for (choice, backend) in all_backends().await {
         let tree = tempfile::tempdir().unwrap();
         std::fs::write(tree.path().join("narrow.py"), narrow).unwrap();
         std::fs::write(tree.path().join("wide.py"), wide).unwrap();
         let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
-        let printed = text(&sandbox.run(&command("python3 narrow.py; echo code $?; python3 wide.py")).await.unwrap());
+        let printed = text(&sandbox.run(&command("python3 narrow.py; echo code $?")).await.unwrap());
         assert!(printed.contains("code 159") && !printed.contains("CANARY"), "{choice:?}: {printed}");
-        let answers: Vec<&str> = printed.lines().filter(|line| line.starts_with("-1 ")).collect();
-        assert!(
-            matches!(answers.as_slice(), ["-1 1" | "-1 38", "-1 38"]),
-            "the x32 interface is refused, and a call that nobody knows is not there: {choice:?}: {printed}"
-        );
+        // An engine's filter ends who asks for x32; ours refuses the call.
+        let printed = text(&sandbox.run(&command("python3 wide.py $((0x40000000 + 39)); echo code $?")).await.unwrap());
+        assert!(printed.contains("code 159") || printed.contains("-1 1\n"), "{choice:?}: {printed}");
+        let printed = text(&sandbox.run(&command("python3 wide.py 5000")).await.unwrap());
+        assert_eq!(printed, "-1 38\n", "{choice:?}: a call that nobody knows is not there");
         sandbox.close().await.unwrap();
     }
 }
