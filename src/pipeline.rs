@@ -8,6 +8,7 @@ pub mod intake;
 mod publish;
 mod report;
 mod resume;
+pub mod setup;
 mod solve;
 mod status;
 mod transient;
@@ -328,7 +329,9 @@ fn make<'a>(
 ) -> Boxed<'a, Result<(Checkout, Solution), Halt>> {
     Box::pin(async move {
         let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
-        let tests = services.stage(order, Stage::Baseline, baseline::run(services, order, &checkout, outcome)).await?;
+        let environment = setup::Environment::default();
+        let baseline = baseline::run(services, order, &checkout, environment, outcome);
+        let tests = services.stage(order, Stage::Baseline, baseline).await?;
         let solve = solve::solve(services, order, &checkout, tests, outcome);
         let solution = services.stage(order, Stage::Solve, solve).await?;
         resume::remember(order, &checkout, &solution, outcome).await?;

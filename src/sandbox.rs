@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod helper;
 mod landlock;
+mod layers;
 pub mod level;
 pub mod namespace;
 mod open;
@@ -18,8 +19,10 @@ mod ownership;
 mod plan;
 mod probe;
 mod registry;
+mod room;
 pub mod seccomp;
 mod shape;
+mod surround;
 mod toolchains;
 mod watch;
 
@@ -106,15 +109,6 @@ impl Surroundings {
     /// A tree, and nothing else.
     pub fn of(tree: &Path) -> Self {
         Self { tree: tree.to_owned(), layers: Vec::new(), home: Home::Empty, repository: None, network: Network::Off }
-    }
-
-    /// The folders of the host that commands write to.
-    fn written(&self) -> Vec<PathBuf> {
-        let home = match &self.home {
-            Home::Kept(folder) => Some(folder.clone()),
-            Home::Empty | Home::Frozen(_) => None,
-        };
-        [Some(self.tree.clone()), home, self.repository.clone()].into_iter().flatten().collect()
     }
 }
 
@@ -269,7 +263,7 @@ impl Backend {
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         match self {
             Self::Container(engine) => engine.open(surroundings).await,
-            Self::Namespace(launcher) => launcher.open(surroundings),
+            Self::Namespace(launcher) => launcher.open(surroundings).await,
         }
     }
 

@@ -14,11 +14,14 @@ mod error;
 mod files;
 mod folder;
 mod git;
+mod layer;
 mod local;
+mod lock;
 mod mirror;
 mod object;
 mod patch;
 mod path;
+mod prepared;
 mod scan;
 mod snapshot;
 
@@ -34,8 +37,10 @@ pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};
 pub use folder::await_removals;
+pub use layer::Layer;
 pub use object::{CommitId, TreeId};
 pub use path::{PathError, RelativePath};
+pub use prepared::{Found, Preparation, Prepared};
 pub use snapshot::{Artefacts, Snapshot};
 
 use error::make_private_folder;
@@ -122,14 +127,20 @@ impl Workspace {
         folder::size_of(&self.0.cache) + folder::size_of_ours(&self.0.temporary)
     }
 
-    /// Removes mirrors that no task holds, the least recently used first, until `bytes` are free; answers how many were
-    /// freed.
+    /// Removes what setups have made, then mirrors, that no task holds, the least recently used first, until `bytes` are
+    /// free; answers how many were freed.
     pub fn evict(&self, bytes: u64) -> u64 {
-        mirror::evict(&self.0.cache, bytes)
+        let freed = prepared::evict(&self.0.cache, bytes);
+        freed + mirror::evict(&self.0.cache, bytes.saturating_sub(freed))
+    }
+
+    /// Removes what setups have made and no task holds, the least recently used first, until the rest fits into `bytes`.
+    pub fn limit_prepared(&self, bytes: u64) {
+        prepared::limit(&self.0.cache, bytes);
     }
 
     /// Removes what dead processes left in the temporary folder; answers how many folders.
     pub fn sweep(&self) -> usize {
-        folder::sweep(&self.0.temporary)
+        folder::sweep(&self.0.temporary) + prepared::sweep(&self.0.cache)
     }
 }

@@ -1,16 +1,17 @@
 //! Baseline: the repository's tests on the base, before anything is changed.
 
+use super::setup::Environment;
 use super::{Order, Services, evidence};
 use crate::event::Event;
 use crate::outcome::{Outcome, TestCommand, TestRun};
-use crate::workspace::{Artefacts, Checkout};
+use crate::workspace::Checkout;
 
 /// What is known of the tests before the change.
 pub(super) struct Tests {
     pub command: Option<TestCommand>,
     pub baseline: Option<TestRun>,
-    /// Untracked files that the tests made on the base: never part of a change unless the agent wrote them.
-    pub artefacts: Artefacts,
+    /// What later boxes show besides their tree, with what the tests made on the base.
+    pub environment: Environment,
 }
 
 /// Finds the test command and runs it on the base, in a folder and a sandbox of its own.
@@ -18,6 +19,7 @@ pub(super) async fn run(
     services: &Services,
     order: &Order,
     checkout: &Checkout,
+    mut environment: Environment,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Tests> {
     let command = match &order.test_command {
@@ -27,12 +29,13 @@ pub(super) async fn run(
     outcome.test_command = command.clone();
     let Some(command) = command else {
         services.events.note("no test command is known for this repository; give one with --test-command");
-        return Ok(Tests { command: None, baseline: None, artefacts: Artefacts::default() });
+        return Ok(Tests { command: None, baseline: None, environment });
     };
     let export = checkout.export(checkout.base_tree()).await?;
-    let run = evidence::run_tests_on(services, &export, &command, order.deadline, outcome).await?;
+    let place = environment.around(&export.tree_path());
+    let run = evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?;
     services.events.emit(Event::Tests { baseline: true, run: run.clone() });
     outcome.baseline = Some(run.clone());
-    let artefacts = checkout.artefacts_of(&export).await?;
-    Ok(Tests { command: Some(command), baseline: Some(run), artefacts })
+    environment.add(checkout.freeze(export).await?);
+    Ok(Tests { command: Some(command), baseline: Some(run), environment })
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{Services, verify};
 use crate::outcome::{Outcome, TestCommand, TestEnding, TestRun, Verdict};
 use crate::sandbox::Surroundings;
-use crate::workspace::{Export, Files, Kind, RelativePath};
+use crate::workspace::{Files, Kind, RelativePath};
 
 /// Files that are looked at to find the test command.
 const LOOKED_AT: usize = 20_000;
@@ -60,16 +60,16 @@ pub(super) async fn detect_in_change(files: Files) -> anyhow::Result<Option<Test
     }))
 }
 
-/// Runs the tests on an exported tree, in a sandbox that is opened for it and closed after.
+/// Runs the tests in a sandbox that is opened for it and closed after.
 pub(super) async fn run_tests_on(
     services: &Services,
-    export: &Export,
+    place: &Surroundings,
     command: &TestCommand,
     deadline: Instant,
     outcome: &mut Outcome,
 ) -> anyhow::Result<TestRun> {
     let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
-    let sandbox = services.backend.open(&Surroundings::of(&export.tree_path())).await?;
+    let sandbox = services.backend.open(place).await?;
     outcome.sandbox = Some(sandbox.description().to_owned());
     let run = verify::run_tests(sandbox.as_ref(), command, left.min(services.settings.limits.tests)).await;
     sandbox.close().await?;

@@ -12,7 +12,6 @@ use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::model::ModelError;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
-use crate::sandbox::Surroundings;
 use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
 
 /// How the solving ended.
@@ -77,7 +76,7 @@ async fn work_with_agent(
 ) -> anyhow::Result<Option<Judged>> {
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
-    let sandbox = services.backend.open(&Surroundings::of(&checkout.tree_path())).await?;
+    let sandbox = services.backend.open(&tests.environment.around(&checkout.tree_path())).await?;
     let (brief, budgets) = assignment(services, order, tests);
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
@@ -175,7 +174,8 @@ async fn judge(
     untouched: &TreeId,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Option<Judged>> {
-    let snapshot = checkout.snapshot(&tests.artefacts).await.context("cannot take a snapshot of the change")?;
+    let snapshot =
+        checkout.snapshot(&tests.environment.artefacts()).await.context("cannot take a snapshot of the change")?;
     if snapshot.tree() == untouched {
         return Ok(None);
     }
@@ -188,7 +188,10 @@ async fn judge(
         outcome.test_command = tests.command.clone();
     }
     let run = match &tests.command {
-        Some(command) => Some(evidence::run_tests_on(services, &export, command, order.deadline, outcome).await?),
+        Some(command) => {
+            let place = tests.environment.around(&export.tree_path());
+            Some(evidence::run_tests_on(services, &place, command, order.deadline, outcome).await?)
+        }
         None => None,
     };
     if let Some(run) = &run {

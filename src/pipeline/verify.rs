@@ -1,6 +1,6 @@
 //! The repository's own tests: which command, and what it says.
 
-mod detect;
+pub(super) mod detect;
 mod excerpt;
 mod shell;
 

@@ -25,6 +25,7 @@ use super::ownership::{self, User};
 use super::plan::WORKSPACE;
 use super::probe::{self, Known};
 use super::registry::{Registered, Registry};
+use super::room::Room;
 use super::seccomp;
 use super::shape::{self, Shape};
 use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable};
@@ -74,7 +75,7 @@ struct ContainerSandbox {
     registered: Registered,
     /// The engine's number for it, which its control group is named by.
     container: String,
-    tree: PathBuf,
+    room: Room,
     user: User,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
@@ -215,12 +216,13 @@ impl Engine {
     /// Starts a container.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
-        let tree = &surroundings.tree;
-        let tree = tree
-            .canonicalize()
-            .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
-        let user = ownership::user_for(&tree)
-            .map_err(|error| SandboxError::Broken(format!("cannot look at the tree {}: {error}", tree.display())))?;
+        let wanted = surroundings.clone();
+        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted)).await;
+        let room = room.map_err(|error| SandboxError::Broken(format!("cannot furnish the container: {error}")))??;
+        let user = ownership::user_for(room.tree()).map_err(|error| {
+            SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))
+        })?;
+        let disk = Arc::new(Mutex::new(Disk::new(room.folders().map(Path::to_path_buf).collect(), &inner.limits)));
         let shape = Shape {
             image: &inner.image,
             owner: &inner.owner,
@@ -229,7 +231,7 @@ impl Engine {
             seccomp: inner.own_filter.then_some(seccomp::PROFILE),
             runtime: inner.runtime.as_deref(),
         };
-        let body = shape::body(&shape, &tree, user)?;
+        let body = shape::body(&shape, &room, user)?;
         if inner.open.is_stopped() {
             return Err(closed());
         }
@@ -238,10 +240,10 @@ impl Engine {
         let sandbox = ContainerSandbox {
             registered,
             container,
-            tree,
+            room,
             user,
             state: tokio::sync::Mutex::new(State { observed: None }),
-            disk: Arc::new(Mutex::new(Disk::new(surroundings, &inner.limits))),
+            disk,
             open: inner.open.child(),
             engine: inner,
         };
@@ -382,12 +384,13 @@ impl ContainerSandbox {
         }
     }
 
+    /// Gives what is the box's own on this machine to `to`.
     async fn hand_over(&self, to: User) -> Result<(), SandboxError> {
-        if !self.user.needs_ownership || !self.tree.exists() {
+        if !self.user.needs_ownership {
             return Ok(());
         }
-        let tree = self.tree.clone();
-        tokio::task::spawn_blocking(move || ownership::give(&tree, to))
+        let folders: Vec<PathBuf> = self.room.folders().filter(|folder| folder.exists()).map(Path::to_owned).collect();
+        tokio::task::spawn_blocking(move || folders.iter().try_for_each(|folder| ownership::give(folder, to)))
             .await
             .map_err(|error| SandboxError::Broken(format!("cannot hand the tree over: {error}")))?
             .map_err(|error| SandboxError::Broken(format!("cannot hand the tree over: {error}")))

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Limits, Surroundings};
+use super::Limits;
 
 /// How much more a box that was over its limit may write before it is measured again: it must be able to clean up.
 const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
@@ -49,9 +49,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk of a box with these surroundings, from now on. It gets at most nine tenths of what is free.
-    pub fn new(surroundings: &Surroundings, limits: &Limits) -> Self {
-        let folders = surroundings.written();
+    /// The disk of a box that writes to these folders, from now on. It gets at most nine tenths of what is free.
+    pub fn new(folders: Vec<PathBuf>, limits: &Limits) -> Self {
         let mut limit = Usage { bytes: limits.disk_bytes, files: limits.disk_files };
         let mut marks = BTreeMap::new();
         for folder in &folders {

@@ -43,6 +43,8 @@ pub struct BoxSpec {
     /// Host paths.
     pub hidden: BTreeSet<String>,
     pub helper: String,
+    /// How much may be written to overlays over memory.
+    pub overlay_bytes: u64,
     pub data_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub file_size_bytes: u64,
@@ -98,7 +100,7 @@ fn outer() -> Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let spec: BoxSpec = read_frame(rustix::stdio::stdin())?;
     leave_host()?;
-    let room = make_room()?;
+    let room = make_room(spec.overlay_bytes)?;
     hide(&spec, &room)?;
     freeze(&spec)?;
     let container = build(&spec, &room)?;
@@ -171,13 +173,14 @@ struct Room {
 }
 
 /// Mounts a file system in memory over a folder of the host that no sandbox shows.
-fn make_room() -> Result<Room> {
+fn make_room(bytes: u64) -> Result<Room> {
     let base = ["/sys", "/boot", "/srv", "/mnt", "/media"]
         .into_iter()
         .find(|folder| Path::new(folder).is_dir())
         .context("none of /sys, /boot, /srv, /mnt and /media exists: there is no place to build the box")?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    nix::mount::mount(Some("tmpfs"), base, Some("tmpfs"), flags, Some("mode=755,size=256m"))
+    let data = format!("mode=755,nr_inodes=1048576,size={bytes}");
+    nix::mount::mount(Some("tmpfs"), base, Some("tmpfs"), flags, Some(data.as_str()))
         .context("cannot mount a file system in memory")?;
     for folder in ["root", "empty", "terminals", "overlays"] {
         fs::create_dir(Path::new(base).join(folder)).with_context(|| format!("cannot create {base}/{folder}"))?;
@@ -250,17 +253,19 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     container.rootdir(Path::new(room.base).join("root"));
     for (target, entry) in &spec.entries {
         // As root in a user namespace we may less than root: what another user keeps to itself is not shown.
-        let source = match entry {
-            Entry::ReadOnly { source } | Entry::Overlay { lower: source } => Some(source),
+        let sources = match entry {
+            Entry::ReadOnly { source } => std::slice::from_ref(source),
+            Entry::Overlay { lower } => lower.as_slice(),
             Entry::ReadWrite { .. }
+            | Entry::Layered { .. }
             | Entry::Memory { .. }
             | Entry::Device { .. }
             | Entry::Terminals
             | Entry::Symlink { .. }
             | Entry::File { .. }
-            | Entry::Folder => None,
+            | Entry::Folder => &[],
         };
-        if source.is_none_or(|source| rustix::fs::access(source, Access::READ_OK).is_ok()) {
+        if sources.iter().all(|source| rustix::fs::access(source, Access::READ_OK).is_ok()) {
             place(&mut container, room, target, entry)?;
         }
     }
@@ -300,9 +305,9 @@ fn place(container: &mut Container, room: &Room, target: &str, entry: &Entry) ->
             for path in [&upper, &work] {
                 fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
             }
-            let data = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-            container.mount("overlay", target, "overlay", MountOptions::NOSUID | MountOptions::NODEV, Some(data));
+            overlay(container, target, lower, &upper, &work);
         }
+        Entry::Layered { lower, upper, work } => overlay(container, target, lower, upper, work),
         Entry::Memory { bytes } => {
             let mode = if target == HOME { "755" } else { "1777" };
             let data = format!("size={bytes},nr_inodes=524288,mode={mode}");
@@ -319,6 +324,13 @@ fn place(container: &mut Container, room: &Room, target: &str, entry: &Entry) ->
         }
     }
     Ok(())
+}
+
+/// What an overlay notes of itself stands in attributes that an ordinary user may set, so that all kinds of boxes read
+/// each other's layers.
+fn overlay(container: &mut Container, target: &str, lower: &[String], upper: &str, work: &str) {
+    let data = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lower.join(":"));
+    container.mount("overlay", target, "overlay", MountOptions::NOSUID | MountOptions::NODEV, Some(data));
 }
 
 /// Binds one mount of the host. Flags that the host set on it cannot be taken off in a user namespace, and asking for
@@ -346,6 +358,7 @@ fn needs_parent(entry: &Entry) -> bool {
         Entry::ReadOnly { .. }
         | Entry::ReadWrite { .. }
         | Entry::Overlay { .. }
+        | Entry::Layered { .. }
         | Entry::Memory { .. }
         | Entry::Device { .. }
         | Entry::Terminals

@@ -1,8 +1,9 @@
 //! Linux namespaces: a box per command, built by our own binary executed again, since forking a program with threads
 //! and then building a box in the child is unsound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ use super::level::Standing;
 use super::open::Open;
 use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
 use super::probe::{self, Known};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
+use super::surround::{Ground, Overlays};
+use super::{Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
 use super::{landlock, seccomp};
 
 /// The first argument that makes our binary a sandbox helper.
@@ -50,13 +52,15 @@ struct Inner {
     walls: Walls,
     standing: Standing,
     description: String,
+    /// What the kernel can do on each file system that a tree was on, by the number of its device.
+    overlays: Mutex<HashMap<u64, Overlays>>,
     open: Open,
 }
 
 /// A box around one folder. Each command gets a box of its own; what lasts between them is the folder.
 struct NamespaceSandbox {
     launcher: Arc<Inner>,
-    tree: PathBuf,
+    ground: Ground,
     disk: Arc<Mutex<Disk>>,
     open: Open,
 }
@@ -81,7 +85,7 @@ impl Launcher {
                 let wanted = settings.clone();
                 let plan = look(move || draw(&wanted, caches)).await?;
                 let launcher = Self::new(settings, plan, groups.clone(), Standing::default());
-                match launcher.open(&Surroundings::of(folder.path()))?.run(&probe_command()).await {
+                match launcher.open(&Surroundings::of(folder.path())).await?.run(&probe_command()).await {
                     Ok(Output { ending: Ending::Exited(0), .. }) => return launcher.examined(settings).await,
                     Ok(output) => {
                         let text = String::from_utf8_lossy(&output.head).trim().to_owned();
@@ -102,8 +106,8 @@ impl Launcher {
         trapped.entries.insert(probe::TRIPWIRE.to_owned(), Entry::Memory { bytes: 64 << 10 });
         let small = Settings { limits: probe::limits(&settings.limits), ..settings.clone() };
         let folder = temporary()?;
-        let sandbox =
-            Self::new(&small, trapped, groups.clone(), Standing::default()).open(&Surroundings::of(folder.path()))?;
+        let trapped = Self::new(&small, trapped, groups.clone(), Standing::default());
+        let sandbox = trapped.open(&Surroundings::of(folder.path())).await?;
         let known = Known {
             cgroup: groups.as_ref().filter(|groups| groups.limit_processes()).map(|groups| groups.description().into()),
             landlock: match landlock::version() {
@@ -137,6 +141,7 @@ impl Launcher {
                 ),
                 walls: Walls { seccomp: seccomp::missing().is_none(), landlock: landlock::version().is_some() },
                 standing,
+                overlays: Mutex::default(),
                 open: Open::new(),
             }),
         }
@@ -153,13 +158,57 @@ impl Launcher {
     }
 
     /// Puts a box around what the surroundings name.
-    pub fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let tree = &surroundings.tree;
-        let tree = tree
-            .canonicalize()
-            .map_err(|error| SandboxError::Broken(format!("cannot open the tree {}: {error}", tree.display())))?;
-        let disk = Arc::new(Mutex::new(Disk::new(surroundings, &self.inner.limits)));
-        Ok(Box::new(NamespaceSandbox { launcher: self.inner.clone(), tree, disk, open: self.inner.open.child() }))
+    pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let is_bare = surroundings.layers.is_empty() && surroundings.home == Home::Empty;
+        let overlays =
+            if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(&surroundings.tree).await? };
+        self.open_with(surroundings, overlays).await.map(|sandbox| Box::new(sandbox) as Box<dyn Sandbox>)
+    }
+
+    async fn open_with(
+        &self,
+        surroundings: &Surroundings,
+        overlays: Overlays,
+    ) -> Result<NamespaceSandbox, SandboxError> {
+        let (launcher, surroundings) = (self.inner.clone(), surroundings.clone());
+        let ground = look(move || Ground::lay(&launcher.plan, &surroundings, overlays)).await??;
+        let disk = Arc::new(Mutex::new(Disk::new(ground.written(), &self.inner.limits)));
+        Ok(NamespaceSandbox { launcher: self.inner.clone(), ground, disk, open: self.inner.open.child() })
+    }
+
+    /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
+    async fn overlays(&self, tree: &Path) -> Result<Overlays, SandboxError> {
+        let broken = |error: std::io::Error| SandboxError::Broken(format!("cannot try overlays: {error}"));
+        let known = || self.inner.overlays.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = std::fs::metadata(tree).map_err(broken)?.dev();
+        if let Some(overlays) = known().get(&device) {
+            return Ok(*overlays);
+        }
+        let folder = tempfile::tempdir_in(tree.parent().unwrap_or(tree)).map_err(broken)?;
+        let [tree, layer, home] = ["tree", "layer", "home"].map(|name| folder.path().join(name));
+        for path in [&tree, &layer, &home] {
+            std::fs::create_dir(path).map_err(broken)?;
+            std::fs::write(path.join("there"), "").map_err(broken)?;
+        }
+        let mut found = Overlays { memory: false, tree: false };
+        for (memory, of_tree) in [(true, true), (false, true), (true, false)] {
+            let surroundings = Surroundings {
+                layers: if of_tree { vec![layer.clone()] } else { Vec::new() },
+                home: if memory { Home::Frozen(home.clone()) } else { Home::Empty },
+                ..Surroundings::of(&tree)
+            };
+            let tried = Overlays { memory, tree: of_tree };
+            let line = "rm there && echo a > there && mkdir -p made/deep && echo b >> \"$HOME/new\"";
+            let command = Command { line: line.into(), ..probe_command() };
+            let ran = self.open_with(&surroundings, tried).await?.run(&command).await;
+            if matches!(ran, Ok(Output { ending: Ending::Exited(0), .. })) {
+                found = tried;
+                break;
+            }
+        }
+        tracing::debug!(?found, "overlays were tried");
+        known().insert(device, found);
+        Ok(found)
     }
 
     /// Removes the control groups of processes that are gone.
@@ -184,7 +233,7 @@ impl Sandbox for NamespaceSandbox {
             return Ok(answer);
         }
         let started = Instant::now();
-        let frames = [frame(&self.launcher.box_spec(&self.tree)?)?, frame(&self.launcher.command_spec(command)?)?];
+        let frames = [frame(&self.launcher.box_spec(&self.ground)?)?, frame(&self.launcher.command_spec(command)?)?];
         let group = match &self.launcher.groups {
             Some(groups) => Some(
                 groups
@@ -220,21 +269,15 @@ impl Drop for NamespaceSandbox {
 const OURS: u64 = 4;
 
 impl Inner {
-    fn box_spec(&self, tree: &Path) -> Result<BoxSpec, SandboxError> {
-        let source = utf8(tree)?;
-        let mut entries = self.plan.entries.clone();
-        entries.insert(WORKSPACE.to_owned(), Entry::ReadWrite { source });
-        let mut hidden = self.plan.hidden.clone();
-        let repository = tree.join(".git");
-        // Git's data of ours is not the command's business. A symlink is none of ours.
-        if std::fs::symlink_metadata(&repository).is_ok_and(|metadata| !metadata.is_symlink()) {
-            hidden.insert(utf8(&repository)?);
-        }
+    fn box_spec(&self, ground: &Ground) -> Result<BoxSpec, SandboxError> {
+        let (entries, more) = ground.entries()?;
+        let hidden = self.plan.hidden.iter().cloned().chain(more).collect();
         let watched = self.groups.is_none();
         Ok(BoxSpec {
             entries,
             hidden,
             helper: utf8(&self.helper)?,
+            overlay_bytes: self.limits.memory_bytes,
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
             data_bytes: watched
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),

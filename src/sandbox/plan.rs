@@ -32,9 +32,16 @@ pub enum Entry {
     ReadWrite {
         source: String,
     },
-    /// A private, writable view of a folder of the host; what is written is lost with the command.
+    /// A private, writable view of folders of the host, the first on top; what is written is lost with the command.
     Overlay {
-        lower: String,
+        lower: Vec<String>,
+    },
+    /// A folder of the host, read-write, and what others have that it has not, the first before the next. `work` is an
+    /// empty folder on the same file system as `upper`.
+    Layered {
+        lower: Vec<String>,
+        upper: String,
+        work: String,
     },
     /// An empty, private, writable folder in memory.
     Memory {
@@ -178,7 +185,7 @@ fn home_tools(plan: &mut Plan, homes: &Homes, caches: Caches) {
         let Some(source) = source.canonicalize().ok().filter(|source| source.is_dir()) else { continue };
         let Some(source) = text(&source) else { continue };
         let overlay = caches == Caches::Overlay && !source.contains([':', ',', '\\']);
-        let entry = if overlay { Entry::Overlay { lower: source } } else { Entry::ReadOnly { source } };
+        let entry = if overlay { Entry::Overlay { lower: vec![source] } } else { Entry::ReadOnly { source } };
         plan.entries.insert(format!("{HOME}/{inside}"), entry);
     }
     for (name, folder) in HOME_VARIABLES {
@@ -302,7 +309,11 @@ fn show(plan: &mut Plan, path: &Path) {
 fn is_shown(plan: &Plan, path: &Path) -> bool {
     path.ancestors().filter_map(text).find_map(|ancestor| plan.entries.get(&ancestor)).is_some_and(
         |entry| match entry {
-            Entry::ReadOnly { .. } | Entry::ReadWrite { .. } | Entry::Overlay { .. } | Entry::Symlink { .. } => true,
+            Entry::ReadOnly { .. }
+            | Entry::ReadWrite { .. }
+            | Entry::Overlay { .. }
+            | Entry::Layered { .. }
+            | Entry::Symlink { .. } => true,
             Entry::Memory { .. } | Entry::Device { .. } | Entry::Terminals | Entry::File { .. } | Entry::Folder => {
                 false
             }
@@ -319,6 +330,7 @@ fn hide_credentials(plan: &mut Plan) {
             Entry::ReadOnly { source } => Some(PathBuf::from(source)),
             Entry::ReadWrite { .. }
             | Entry::Overlay { .. }
+            | Entry::Layered { .. }
             | Entry::Memory { .. }
             | Entry::Device { .. }
             | Entry::Terminals

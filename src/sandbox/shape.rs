@@ -8,6 +8,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, Resourc
 use super::engine::{self, OWNER_LABEL, PROCESS_LABEL};
 use super::ownership::User;
 use super::plan::{HOME, WORKSPACE};
+use super::room::Room;
 use super::{Limits, SandboxError};
 
 /// The user of process 1: nobody's.
@@ -29,29 +30,42 @@ pub struct Shape<'a> {
     pub runtime: Option<&'a str>,
 }
 
-/// The order for a container around `tree` whose commands run as `user`.
-pub fn body(shape: &Shape<'_>, tree: &Path, user: User) -> Result<ContainerCreateBody, SandboxError> {
-    let source =
-        tree.to_str().ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", tree.display())))?;
-    let bind = |source: &str, target: &str, read_only: bool| Mount {
-        typ: Some(MountType::BIND),
-        source: Some(source.to_owned()),
-        target: Some(target.to_owned()),
-        read_only: Some(read_only),
-        ..Mount::default()
+/// The order for a container around `room` whose commands run as `user`.
+pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreateBody, SandboxError> {
+    let bind = |source: &Path, target: &str, read_only: bool| -> Result<Mount, SandboxError> {
+        let text = source.to_str();
+        let text = text.ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", source.display())))?;
+        Ok(Mount {
+            typ: Some(MountType::BIND),
+            source: Some(text.to_owned()),
+            target: Some(target.to_owned()),
+            read_only: Some(read_only),
+            ..Mount::default()
+        })
     };
     let half = (shape.limits.memory_bytes / 2).max(16 << 20);
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
     let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
-    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone()), (HOME.to_owned(), owned)]);
-    let mut mounts = vec![bind(source, WORKSPACE, false)];
-    if let Ok(metadata) = std::fs::symlink_metadata(tree.join(".git")) {
-        let target = format!("{WORKSPACE}/.git");
-        if metadata.is_file() {
-            mounts.push(bind("/dev/null", &target, true));
-        } else if metadata.is_dir() {
+    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
+    let mut mounts = vec![bind(room.tree(), WORKSPACE, false)?];
+    match room.home() {
+        Some(home) => mounts.push(bind(home, HOME, false)?),
+        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
+    }
+    let git = std::fs::symlink_metadata(room.tree().join(".git")).ok();
+    let target = format!("{WORKSPACE}/.git");
+    match room.repository() {
+        Some(repository) if git.as_ref().is_none_or(std::fs::Metadata::is_dir) => {
+            mounts.push(bind(repository, &target, false)?);
+        }
+        Some(_) => {}
+        None if git.as_ref().is_some_and(std::fs::Metadata::is_file) => {
+            mounts.push(bind(Path::new("/dev/null"), &target, true)?);
+        }
+        None if git.as_ref().is_some_and(std::fs::Metadata::is_dir) => {
             memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
         }
+        None => {}
     }
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let ulimit = |name: &str, value: u64| ResourcesUlimits {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use git2::{Oid, Signature, Time};
 use secrecy::SecretString;
@@ -14,6 +15,7 @@ use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::files::Files;
 use super::folder::{Folder, remove_on_drop};
 use super::git::{Access, Call};
+use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
 use super::patch;
@@ -30,6 +32,9 @@ pub struct Checkout {
     uncommitted_changes: bool,
     repository: TaskRepository,
     files: Files,
+    /// When the working tree had its base: the age of all that does not differ from it.
+    filled: SystemTime,
+    /// Exports and layers so far.
     exports: AtomicUsize,
     folder: Arc<Folder>,
     /// Its mirror stays.
@@ -195,6 +200,11 @@ impl Checkout {
         self.uncommitted_changes
     }
 
+    /// Where things are kept from task to task.
+    pub(super) fn cache(&self) -> &Path {
+        &self.workspace.0.cache
+    }
+
     /// The working tree: files only, no `.git`.
     pub fn tree_path(&self) -> PathBuf {
         self.folder.path().join("tree")
@@ -206,14 +216,24 @@ impl Checkout {
     }
 
     /// Lays out a tree (the base's, or a snapshot's) in a fresh folder, for running the tests on it.
+    ///
+    /// Files that are as on the base are as old as in the working tree, so that builds know them again.
     pub async fn export(&self, tree: &TreeId) -> Result<Export, WorkspaceError> {
         let number = self.exports.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.path().join(format!("export-{number}"));
+        self.export_to(self.folder.path().join(format!("export-{number}")), tree).await
+    }
+
+    /// As [`Checkout::export`], to a new folder anywhere.
+    pub(super) async fn export_to(&self, path: PathBuf, tree: &TreeId) -> Result<Export, WorkspaceError> {
         let export = Export { path, tree: tree.clone(), folder: Arc::clone(&self.folder) };
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
         read_tree(&self.workspace, "export a tree", git_dir, tree.oid()?, &place, &export.index(), None).await?;
+        let (repository, index, base, tree) =
+            (self.repository.clone(), export.index(), self.base_tree.clone(), tree.clone());
+        let filled = self.filled;
+        blocking("export a tree", move || layer::set_times(&repository, &place, &index, &base, &tree, filled)).await?;
         Ok(export)
     }
 
@@ -235,14 +255,16 @@ impl Checkout {
         .await
     }
 
-    /// What a run of the tests made in an export of the base.
-    pub async fn artefacts_of(&self, export: &Export) -> Result<Artefacts, WorkspaceError> {
-        let place = Place {
-            repository: self.repository.clone(),
-            index: export.index(),
-            files: Files::open(&export.tree_path())?,
-        };
-        blocking("look for what the tests made", move || snapshot::find_artefacts(&place)).await
+    /// Takes what a run has made out of an export of the base. The export is of no use afterwards.
+    pub async fn freeze(&self, export: Export) -> Result<Layer, WorkspaceError> {
+        let number = self.exports.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("layer-{number}"));
+        let folder = Arc::clone(&self.folder);
+        blocking("keep what a run has made", move || {
+            let artefacts = layer::split(&export.tree_path(), &export.index(), &path)?;
+            Ok(Layer::new(path, artefacts, folder))
+        })
+        .await
     }
 
     /// What a snapshot changes.
@@ -420,7 +442,7 @@ impl Export {
         &self.tree
     }
 
-    fn index(&self) -> PathBuf {
+    pub(super) fn index(&self) -> PathBuf {
         self.path.join("index")
     }
 }
@@ -491,6 +513,7 @@ impl Task {
             uncommitted_changes,
             files: Files::open(&self.folder.path().join("tree"))?,
             repository: self.repository,
+            filled: SystemTime::now(),
             exports: AtomicUsize::new(0),
             folder: Arc::new(self.folder),
             workspace: self.workspace,

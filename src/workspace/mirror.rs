@@ -6,9 +6,9 @@
 //! lie in it, and touched by each, so that only what nobody needs is removed, the longest unused first.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use git2::{ObjectType, Odb, Oid};
 use rustix::fs::FlockOperation;
@@ -16,10 +16,9 @@ use rustix::fs::FlockOperation;
 use super::error::{WorkspaceError, blocking, make_private_folder, shown};
 use super::folder::{remove_tree, size_of};
 use super::git::{Access, Call, Git};
+use super::lock::Lock;
 use super::object::RAW_ATTRIBUTES;
 
-/// How often a held lock is asked for again.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// `HOST/OWNER/NAME-HASH.git`.
 const DEPTH: u32 = 3;
 /// What the file of a mirror's use ends with.
@@ -94,12 +93,12 @@ pub(super) async fn prepare(
     let parent = git_dir.parent().unwrap_or(cache);
     make_private_folder(parent)?;
     if !remake {
-        let lock = lock(&git_dir, false, git.timeout()).await?;
+        let lock = lock(&git_dir, Lock::Shared, git.timeout()).await?;
         if let Some(found) = find_base(&git_dir, advertised, access, base)? {
             return Ok(Ready { git_dir, base: found, _lock: lock });
         }
     }
-    let exclusive = lock(&git_dir, true, git.timeout()).await?;
+    let exclusive = lock(&git_dir, Lock::Exclusive, git.timeout()).await?;
     let place = git_dir.clone();
     blocking("remove what a killed clone left", move || {
         remove_leftovers(&place);
@@ -130,15 +129,14 @@ pub(super) async fn prepare(
         base: base.unwrap_or("HEAD").to_owned(),
         remote: access.url.to_string(),
     })?;
-    rustix::fs::flock(&exclusive, FlockOperation::LockShared)
-        .map_err(|errno| WorkspaceError::io("lock", &git_dir)(errno.into()))?;
+    super::lock::share(&exclusive, &git_dir)?;
     Ok(Ready { git_dir, base: found, _lock: exclusive })
 }
 
 /// Keeps the mirror where it is until the file is closed. Its lock must be held meanwhile.
 pub(super) fn hold(git_dir: &Path) -> Result<File, WorkspaceError> {
     let path = git_dir.with_extension(USE);
-    let file = open_lock(&path)?;
+    let file = super::lock::open(&path)?;
     rustix::fs::flock(&file, FlockOperation::LockShared)
         .map_err(|errno| WorkspaceError::io("lock", &path)(errno.into()))?;
     file.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", &path))?;
@@ -157,7 +155,7 @@ pub(super) fn evict(cache: &Path, bytes: u64) -> u64 {
             break;
         }
         // In this order: who wants to use a mirror has its lock first.
-        let locks = ["lock", USE].map(|name| open_lock(&git_dir.with_extension(name)));
+        let locks = ["lock", USE].map(|name| super::lock::open(&git_dir.with_extension(name)));
         let is_free = |lock: &Result<File, WorkspaceError>| {
             lock.as_ref().is_ok_and(|lock| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok())
         };
@@ -382,33 +380,8 @@ async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// Waits for the lock beside the mirror, at most as long as git itself may take.
-async fn lock(git_dir: &Path, exclusive: bool, limit: Duration) -> Result<File, WorkspaceError> {
-    let path = git_dir.with_extension("lock");
-    let file = open_lock(&path)?;
-    let operation =
-        if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-    let start = Instant::now();
-    let mut told = false;
-    loop {
-        match rustix::fs::flock(&file, operation) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(WorkspaceError::io("lock", &path)(errno.into())),
-        }
-        if start.elapsed() >= limit {
-            return Err(WorkspaceError::Busy { path: shown(&path), seconds: limit.as_secs() });
-        }
-        if !told {
-            tracing::info!(path = %path.display(), "waiting for another task that fetches the same repository");
-            told = true;
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-}
-
-fn open_lock(path: &Path) -> Result<File, WorkspaceError> {
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    opened.map_err(WorkspaceError::io("open the lock", path))
+async fn lock(git_dir: &Path, lock: Lock, limit: Duration) -> Result<File, WorkspaceError> {
+    super::lock::wait(&git_dir.with_extension("lock"), lock, limit).await
 }
 
 /// Removed on drop, if it exists.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, ObjectType, Oid};
+use serde::{Deserialize, Serialize};
 
 use super::compare::{Baseline, Difference, LARGEST_FILE, contents, folders_of, is_modified};
 use super::error::WorkspaceError;
@@ -18,10 +19,10 @@ pub struct Snapshot {
     base_tree: TreeId,
 }
 
-/// What a run of the tests makes, so that it can be kept out of later snapshots.
+/// What setup and tests make, so that it can be kept out of later snapshots.
 ///
 /// A folder in which nothing is tracked stands for all that is ever in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artefacts(BTreeSet<Vec<u8>>);
 
 /// A tree on disk and the index it was filled from.
@@ -54,6 +55,16 @@ impl Artefacts {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn of(paths: BTreeSet<Vec<u8>>) -> Self {
+        Self(paths)
+    }
+
+    /// Together with others.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.0.extend(other.0.iter().cloned());
+        self
     }
 
     fn hold(&self, path: &[u8]) -> bool {
@@ -121,24 +132,6 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
     let tree =
         index.write_tree_to(&repository).map_err(WorkspaceError::git2("write a tree", place.repository.path()))?;
     Ok(Snapshot { tree: tree.into(), base_tree: base_tree.clone() })
-}
-
-/// The untracked files that appeared in a tree since it was filled, folders taken as wholes where nothing in them is
-/// tracked. What is ignored anyway is left out.
-pub(super) fn find_artefacts(place: &Place) -> Result<Artefacts, WorkspaceError> {
-    let index = Index::open(&place.index).map_err(WorkspaceError::git2("read the index", &place.index))?;
-    let baseline = Baseline::new(&index, &place.index)?;
-    let mut paths = BTreeSet::new();
-    baseline.compare(&place.files, Rules::default(), Permissions::Repair, &BTreeSet::new(), &mut |difference| {
-        if let Difference::Untracked { found } = difference
-            && !found.ignored
-        {
-            let untracked_folder = folders_of(found.path).filter(|folder| !baseline.has_folder(folder)).last();
-            paths.insert(untracked_folder.map_or_else(|| found.path.to_vec(), with_slash));
-        }
-        Ok(true)
-    })?;
-    Ok(Artefacts(paths))
 }
 
 fn entry(path: Vec<u8>, id: Oid, mode: u32) -> IndexEntry {

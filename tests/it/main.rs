@@ -15,7 +15,7 @@ mod render;
 mod sandbox;
 mod scenarios;
 mod service;
-
+mod setup;
 mod store;
 mod task;
 mod tidy;

@@ -6,6 +6,7 @@ mod disk;
 mod engine;
 mod host;
 mod levels;
+mod surroundings;
 mod walls;
 
 use std::collections::BTreeMap;

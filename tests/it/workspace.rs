@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod local;
 mod patch;
+mod prepared;
 mod publish;
 mod snapshot;
 mod support;

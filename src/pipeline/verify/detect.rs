@@ -58,16 +58,7 @@ pub fn detect(listing: &Listing<'_>) -> Option<TestCommand> {
 
 /// A project in a folder of its own: the first by ecosystem, then by name.
 fn below_the_root(listing: &Listing<'_>) -> Option<TestCommand> {
-    let mut folders: Vec<&str> = listing
-        .paths
-        .iter()
-        .filter_map(|path| path.split_once('/'))
-        .filter(|(folder, name)| !name.contains('/') && is_own_folder(folder) && is_plain_name(folder))
-        .map(|(folder, _)| folder)
-        .collect();
-    folders.sort_unstable();
-    folders.dedup();
-    folders.truncate(MOST_FOLDERS);
+    let folders = own_folders(listing);
     let mut found = ECOSYSTEMS.iter().flat_map(|(_, find)| {
         folders.iter().filter_map(move |folder| Some((*folder, find(&Project { listing: *listing, folder })?)))
     });
@@ -79,6 +70,21 @@ fn below_the_root(listing: &Listing<'_>) -> Option<TestCommand> {
         command: format!("cd {folder} && {}", first.command),
         reason: format!("nothing at the root; in `{folder}`: {}{also}", first.evidence),
     })
+}
+
+/// The folders below the root that may hold a project of their own, by name.
+pub(in crate::pipeline) fn own_folders<'a>(listing: &Listing<'a>) -> Vec<&'a str> {
+    let mut folders: Vec<&str> = listing
+        .paths
+        .iter()
+        .filter_map(|path| path.split_once('/'))
+        .filter(|(folder, name)| !name.contains('/') && is_own_folder(folder) && is_plain_name(folder))
+        .map(|(folder, _)| folder)
+        .collect();
+    folders.sort_unstable();
+    folders.dedup();
+    folders.truncate(MOST_FOLDERS);
+    folders
 }
 
 type Find = fn(&Project<'_>) -> Option<Found>;
@@ -113,15 +119,15 @@ impl Found {
 }
 
 /// One folder of the repository; paths are relative to it.
-struct Project<'a> {
-    listing: Listing<'a>,
+pub(in crate::pipeline) struct Project<'a> {
+    pub listing: Listing<'a>,
     /// Empty for the root, else a name without `/`.
-    folder: &'a str,
+    pub folder: &'a str,
 }
 
 impl<'a> Project<'a> {
     /// The project's own files.
-    fn paths(&self) -> impl Iterator<Item = &'a str> {
+    pub fn paths(&self) -> impl Iterator<Item = &'a str> {
         let folder = self.folder;
         self.listing
             .paths
@@ -132,33 +138,33 @@ impl<'a> Project<'a> {
             .filter(|path| path.rsplit_once('/').is_none_or(|(folders, _)| folders.split('/').all(is_own_folder)))
     }
 
-    fn has(&self, path: &str) -> bool {
+    pub fn has(&self, path: &str) -> bool {
         self.paths().any(|own| own == path)
     }
 
     /// The first of `names` that stands in the folder.
-    fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
+    pub fn first_of(&self, names: &[&'static str]) -> Option<&'static str> {
         names.iter().copied().find(|name| self.has(name))
     }
 
     /// The text of a file; `None` if it is not there.
-    fn text(&self, path: &str) -> Option<String> {
+    pub fn text(&self, path: &str) -> Option<String> {
         let whole = if self.folder.is_empty() { path.to_owned() } else { format!("{}/{path}", self.folder) };
         (self.listing.read)(&whole)
     }
 }
 
-fn is_own_folder(name: &str) -> bool {
+pub(in crate::pipeline) fn is_own_folder(name: &str) -> bool {
     !name.starts_with('.') && !FOREIGN_FOLDERS.contains(&name)
 }
 
 /// Whether a name can stand in a shell line as it is.
-fn is_plain_name(name: &str) -> bool {
+pub(in crate::pipeline) fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.chars().all(|character| character.is_ascii_alphanumeric() || "_-./".contains(character))
 }
 
-fn file_name(path: &str) -> &str {
+pub(in crate::pipeline) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

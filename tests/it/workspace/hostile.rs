@@ -202,13 +202,14 @@ async fn what_a_command_closed_is_opened_again() {
             close(&tree.join("tracked"), 0o000);
         }
         checkout.files().walk(None, 100).unwrap();
-        let artefacts = checkout.artefacts_of(&export).await.unwrap();
+        let layer = checkout.freeze(export).await.unwrap();
+        let artefacts = layer.artefacts().clone();
         assert_eq!(artefacts.paths().collect::<Vec<_>>(), ["enter/", "list/", "none/"]);
         assert_eq!(changed(&checkout).await, ["enter/inner/file", "list/inner/file", "none/inner/file"]);
         assert!(checkout.snapshot(&artefacts).await.unwrap().is_empty());
         close(&checkout.tree_path().join("none/inner"), 0o000);
         close(&checkout.tree_path().join("none"), 0o000);
-        drop((checkout, export));
+        drop((checkout, layer));
         assert!(ground.task_folders().is_empty());
     }
     let mode = fs::metadata(source.path.join("private")).unwrap().permissions().mode();

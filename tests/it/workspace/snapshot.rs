@@ -144,7 +144,8 @@ async fn what_the_tests_make_is_kept_out() {
     source.commit("first");
     let checkout = ground.checkout(&source.url(), None).await.unwrap();
     let export = checkout.export(checkout.base_tree()).await.unwrap();
-    assert!(checkout.artefacts_of(&export).await.unwrap().is_empty());
+    assert!(checkout.freeze(export).await.unwrap().artefacts().is_empty());
+    let export = checkout.export(checkout.base_tree()).await.unwrap();
     let make = |tree: &std::path::Path, names: &[&str]| {
         for name in names {
             fs::create_dir_all(tree.join(name).parent().unwrap()).unwrap();
@@ -152,8 +153,11 @@ async fn what_the_tests_make_is_kept_out() {
         }
     };
     make(&export.tree_path(), &["build/sub/a.o", "build/run-1.txt", "src/a.out", ".coverage", "x.pyc"]);
-    let artefacts = checkout.artefacts_of(&export).await.unwrap();
-    assert_eq!(artefacts.paths().collect::<Vec<_>>(), [".coverage", "build/", "src/a.out"]);
+    let layer = checkout.freeze(export).await.unwrap();
+    let artefacts = layer.artefacts().clone();
+    assert_eq!(artefacts.paths().collect::<Vec<_>>(), [".coverage", "build/", "src/a.out", "x.pyc"]);
+    assert_eq!(fs::read_to_string(layer.path().join("build/sub/a.o")).unwrap(), "made\n");
+    assert!(!layer.path().join("src/a.c").exists(), "what is tracked is no part of it");
 
     make(&checkout.tree_path(), &["build/run-2.txt", "src/a.out", "src/b.c", ".coverage"]);
     checkout.files().write(&path("build/kept.txt"), b"by the agent\n").unwrap();

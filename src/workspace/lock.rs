@@ -1,0 +1,79 @@
+//! Locks between tasks and processes: files that are held with `flock`, and stay.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+use super::error::{WorkspaceError, shown};
+
+/// How often a held lock is asked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    Shared,
+    Exclusive,
+}
+
+/// Waits for the lock, at most for `limit`. It is held until the file is closed.
+pub(super) async fn wait(path: &Path, lock: Lock, limit: Duration) -> Result<File, WorkspaceError> {
+    let file = open(path)?;
+    until(path, limit, || Ok(take(&file, path, lock)?.then_some(()))).await?;
+    Ok(file)
+}
+
+/// Asks again and again, at most for `limit`, until there is an answer.
+pub(super) async fn until<T>(
+    path: &Path,
+    limit: Duration,
+    ask: impl Fn() -> Result<Option<T>, WorkspaceError>,
+) -> Result<T, WorkspaceError> {
+    let start = Instant::now();
+    let mut told = false;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if start.elapsed() >= limit {
+            return Err(WorkspaceError::Busy { path: shown(path), seconds: limit.as_secs() });
+        }
+        if !told {
+            tracing::info!(path = %path.display(), "waiting for another task that prepares the same repository");
+            told = true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes the lock if it can be had at once, or turns the one that is held into it.
+pub(super) fn take(file: &File, path: &Path, lock: Lock) -> Result<bool, WorkspaceError> {
+    let operation = match lock {
+        Lock::Shared => FlockOperation::NonBlockingLockShared,
+        Lock::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(WorkspaceError::io("lock", path)(errno.into())),
+    }
+}
+
+/// Gives back what is held.
+pub(super) fn release(file: &File, path: &Path) -> Result<(), WorkspaceError> {
+    let released = rustix::fs::flock(file, FlockOperation::Unlock);
+    released.map_err(|errno| WorkspaceError::io("unlock", path)(errno.into()))
+}
+
+/// From exclusive to shared.
+pub(super) fn share(file: &File, path: &Path) -> Result<(), WorkspaceError> {
+    let shared = rustix::fs::flock(file, FlockOperation::LockShared);
+    shared.map_err(|errno| WorkspaceError::io("lock", path)(errno.into()))
+}
+
+pub(super) fn open(path: &Path) -> Result<File, WorkspaceError> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    opened.map_err(WorkspaceError::io("open the lock", path))
+}

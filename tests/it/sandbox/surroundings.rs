@@ -1,0 +1,172 @@
+//! Layers, homes and repositories around a tree, on both backends.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use patchwright::sandbox::Home;
+
+use super::*;
+
+/// A folder with a tree and what lies around it.
+struct Ground {
+    folder: tempfile::TempDir,
+}
+
+/// What the folder's name begins with: no mount's option can name the second one, so there everything is copied.
+const PREFIXES: [&str; 2] = ["plain", "co:lon"];
+
+impl Ground {
+    fn new() -> Self {
+        Self::with(PREFIXES[0])
+    }
+
+    fn with(prefix: &str) -> Self {
+        let ground = Self { folder: tempfile::Builder::new().prefix(prefix).tempdir().unwrap() };
+        ground.write("tree/tracked.txt", "tracked\n");
+        ground
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn around(&self) -> Surroundings {
+        Surroundings::of(&self.path("tree"))
+    }
+}
+
+/// Each backend, with a folder whose layers can be mounted and one where they have to be copied. The engine's mounts
+/// cannot name the latter at all.
+async fn everywhere() -> Vec<(Choice, std::sync::Arc<Backend>, Ground)> {
+    let mut found = Vec::new();
+    for (choice, backend) in all_backends().await {
+        let backend = std::sync::Arc::new(backend);
+        let prefixes = if choice == Choice::Container { &PREFIXES[..1] } else { &PREFIXES[..] };
+        found.extend(prefixes.iter().map(|prefix| (choice, backend.clone(), Ground::with(prefix))));
+    }
+    found
+}
+
+/// Opens a box, runs each line in it, and closes it. What each printed, with how it ended if not well.
+async fn run(backend: &Backend, surroundings: &Surroundings, lines: &[&str]) -> Vec<String> {
+    let sandbox = backend.open(surroundings).await.unwrap();
+    let mut said = Vec::new();
+    for line in lines {
+        let output = sandbox.run(&command(line)).await.unwrap();
+        let text = text(&output).trim().to_owned();
+        said.push(if output.ending == Ending::Exited(0) { text } else { format!("{text} {:?}", output.ending) });
+    }
+    sandbox.close().await.unwrap();
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_are_seen_below_the_tree_and_stay_as_they_are() {
+    for (choice, backend, ground) in everywhere().await {
+        ground.write("upper/node_modules/a/index.js", "upper\n");
+        ground.write("lower/node_modules/a/index.js", "lower\n");
+        ground.write("lower/node_modules/b/index.js", "lower\n");
+        ground.write("lower/tracked.txt", "not this one\n");
+        symlink("b", ground.path("lower/node_modules/link")).unwrap();
+        fs::set_permissions(ground.path("lower/node_modules/b/index.js"), fs::Permissions::from_mode(0o755)).unwrap();
+        let layers = vec![ground.path("upper"), ground.path("lower")];
+        let around = Surroundings { layers, ..ground.around() };
+        let said = run(
+            &backend,
+            &around,
+            &[
+                "cat tracked.txt node_modules/a/index.js node_modules/link/index.js",
+                "test -x node_modules/b/index.js && echo x >> node_modules/b/index.js && rm -r node_modules/a && ls node_modules",
+                "cat node_modules/b/index.js; echo new > made.txt; mkdir -p node_modules/c; ls -d node_modules/*",
+            ],
+        )
+        .await;
+        assert_eq!(said[0], "tracked\nupper\nlower", "{choice:?}");
+        assert_eq!(said[1], "b\nlink", "{choice:?}");
+        assert_eq!(said[2], "lower\nx\nnode_modules/b\nnode_modules/c\nnode_modules/link", "{choice:?}");
+        assert_eq!(fs::read_to_string(ground.path("upper/node_modules/a/index.js")).unwrap(), "upper\n");
+        assert_eq!(fs::read_to_string(ground.path("lower/node_modules/b/index.js")).unwrap(), "lower\n");
+        assert_eq!(fs::read_to_string(ground.path("tree/made.txt")).unwrap(), "new\n", "{choice:?}");
+        assert_eq!(fs::read_to_string(ground.path("tree/tracked.txt")).unwrap(), "tracked\n");
+        // A second tree over the same layers starts from them again.
+        ground.write("other/tracked.txt", "other\n");
+        let around = Surroundings { tree: ground.path("other"), ..around };
+        let said = run(&backend, &around, &["cat tracked.txt node_modules/a/index.js node_modules/b/index.js"]).await;
+        assert_eq!(said, ["other\nupper\nlower"], "{choice:?}");
+        drop(said);
+        let left: Vec<String> = fs::read_dir(ground.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|name| name.contains('.'))
+            .collect();
+        assert!(left.is_empty(), "{choice:?} left {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_home_stays_and_a_frozen_one_does_not_change() {
+    for (choice, backend, ground) in everywhere().await {
+        fs::create_dir(ground.path("home")).unwrap();
+        let kept = Surroundings { home: Home::Kept(ground.path("home")), ..ground.around() };
+        let lines = [
+            "mkdir -p ~/.cache/tool ~/.cargo/registry && echo one > ~/.cache/tool/a && echo two > ~/.cargo/registry/own",
+            "cat ~/.cache/tool/a ~/.cargo/registry/own; test -w ~/.cargo/registry",
+        ];
+        let said = run(&backend, &kept, &lines).await;
+        assert_eq!(said, ["", "one\ntwo"], "{choice:?}");
+        assert_eq!(fs::read_to_string(ground.path("home/.cache/tool/a")).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(ground.path("home/.cargo/registry/own")).unwrap(), "two\n");
+        let frozen = Surroundings { home: Home::Frozen(ground.path("home")), ..ground.around() };
+        for _ in 0..2 {
+            let line = "cat ~/.cache/tool/a ~/.cargo/registry/own && echo x >> ~/.cache/tool/a && rm ~/.cargo/registry/own && touch ~/new";
+            assert_eq!(run(&backend, &frozen, &[line]).await, ["one\ntwo"], "{choice:?}");
+        }
+        assert_eq!(fs::read_to_string(ground.path("home/.cache/tool/a")).unwrap(), "one\n");
+        assert!(ground.path("home/.cargo/registry/own").exists() && !ground.path("home/new").exists());
+    }
+}
+
+/// Mounts are made where links could lead out of the box.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_in_a_home_lead_no_mount_elsewhere() {
+    for (choice, backend, ground) in everywhere().await {
+        fs::create_dir_all(ground.path("home")).unwrap();
+        fs::create_dir_all(ground.path("victim")).unwrap();
+        let victim = ground.path("victim");
+        let kept = Surroundings { home: Home::Kept(ground.path("home")), ..ground.around() };
+        let plant = format!(
+            "cd ~ && mv .cargo was-cargo; mv .rustup was-rustup; rm -rf .cargo .rustup .m2 .npm; \
+             for name in .cargo .rustup .m2 .npm go .cache; do ln -s {} $name; done; ls -A {} 2>/dev/null; true",
+            victim.display(),
+            victim.display()
+        );
+        run(&backend, &kept, &[&plant, "true", "ls -A ~"]).await;
+        let frozen = Surroundings { home: Home::Frozen(ground.path("home")), ..ground.around() };
+        run(&backend, &frozen, &["true"]).await;
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "{choice:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_appears_in_the_tree() {
+    for (choice, backend) in all_backends().await {
+        let ground = Ground::new();
+        ground.write("git/HEAD", "ref: refs/heads/main\n");
+        let around = Surroundings { repository: Some(ground.path("git")), ..ground.around() };
+        let said = run(&backend, &around, &["cat .git/HEAD && echo more > .git/index", "cat .git/index"]).await;
+        assert_eq!(said, ["ref: refs/heads/main", "more"], "{choice:?}");
+        assert!(!ground.path("tree/.git/index").exists(), "{choice:?}: it is in the tree itself");
+        // A link that a command has put there leads nowhere.
+        let _ = fs::remove_dir(ground.path("tree/.git"));
+        symlink(ground.path("victim"), ground.path("tree/.git")).unwrap();
+        fs::create_dir(ground.path("victim")).unwrap();
+        run(&backend, &around, &["echo x > .git/x || true"]).await;
+        assert_eq!(fs::read_dir(ground.path("victim")).unwrap().count(), 0, "{choice:?}");
+    }
+}
