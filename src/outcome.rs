@@ -47,15 +47,25 @@ pub enum TestEnding {
     /// Exit code 0.
     Passed,
     /// The runner says that there are no tests to run (pytest's exit code 5 and its kin).
-    NothingToRun { exit_code: i32 },
+    NothingToRun {
+        exit_code: i32,
+    },
     /// Another exit code.
-    Failed { exit_code: i32 },
+    Failed {
+        exit_code: i32,
+    },
     /// The command could not be started: the shell's 126 or 127.
-    NotFound { exit_code: i32 },
+    NotFound {
+        exit_code: i32,
+    },
     /// A signal that none of our limits sent.
-    Killed { signal: i32 },
+    Killed {
+        signal: i32,
+    },
     /// The time limit was reached.
-    TimedOut { seconds: u64 },
+    TimedOut {
+        seconds: u64,
+    },
     /// The memory limit was reached.
     OutOfMemory,
     OutOfDisk,

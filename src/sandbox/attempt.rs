@@ -19,8 +19,7 @@ const SIGCHLD: u32 = 17;
 /// Calls that a build never needs. Without a filter, and as nobody, the first and the last fail for their arguments.
 pub fn forbidden_calls() -> Option<Vec<u8>> {
     let mut program = Program::new(&[])?;
-    for (name, first) in [("add_key", 0), ("unshare", CLONE_NEWUSER), ("mount", 0), ("bpf", 0), ("io_uring_setup", 0)]
-    {
+    for (name, first) in [("add_key", 0), ("unshare", CLONE_NEWUSER), ("mount", 0), ("bpf", 0), ("io_uring_setup", 0)] {
         program.call(name, [Value::Number(first), Value::Number(0), Value::Number(0)])?;
         program.exit_unless(Answer::NotPermitted);
     }
@@ -154,7 +153,7 @@ impl Program {
         let exit = self.part(|part| part.exit(self.attempts));
         match (self.machine, answer) {
             (Machine::X86, Answer::NotPermitted) => self.code.extend([0x83, 0xf8, 0xff, 0x74]), // cmp eax, -1; je
-            (Machine::X86, Answer::Error) => self.code.extend([0x85, 0xc0, 0x78]), // test eax, eax; js
+            (Machine::X86, Answer::Error) => self.code.extend([0x85, 0xc0, 0x78]),              // test eax, eax; js
             (Machine::Arm, Answer::NotPermitted) => {
                 self.arm(0x3100_041f); // cmn w0, #1
                 self.arm(0x5400_0000 | (words_past(&exit) << 5)); // b.eq

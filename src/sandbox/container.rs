@@ -14,6 +14,7 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOptions};
 use futures_util::StreamExt;
+use tempfile::NamedTempFile;
 
 use super::capture::Capture;
 use super::cgroup::Observed;
@@ -61,8 +62,10 @@ struct Inner {
     description: String,
     /// Podman without root maps our user to itself only if asked.
     keep_user: bool,
-    /// Our filter of system calls is taken, rather than the engine's.
-    own_filter: bool,
+    /// Our filter of system calls, as the engine takes it; `None`: the engine's own.
+    filter: Option<String>,
+    /// Podman reads the filter from here.
+    _profile: Option<Arc<NamedTempFile>>,
     runtime: Option<String>,
     standing: Standing,
     open: Open,
@@ -119,13 +122,19 @@ impl Engine {
         if let Some(runtime) = &settings.runtime {
             engine::has_runtime(&info, runtime)?;
         }
+        // Docker takes the filter's text, Podman a file.
+        let profile = if podman { Some(Arc::new(profile_file()?)) } else { None };
         let mut tried = Inner {
             description: String::new(),
             image,
             limits: probe::limits(&settings.limits),
             owner: settings.owner.clone(),
             keep_user: podman && rootless,
-            own_filter: true,
+            filter: match &profile {
+                Some(file) => file.path().to_str().map(str::to_owned),
+                None => Some(seccomp::PROFILE.to_owned()),
+            },
+            _profile: profile,
             runtime: settings.runtime.clone(),
             standing: Standing::default(),
             open: Open::new(),
@@ -140,7 +149,7 @@ impl Engine {
             Ok(standing) => standing,
             // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
             Err(error) => {
-                tried.own_filter = false;
+                tried.filter = None;
                 match try_with(&tried, "the engine's own").await {
                     Ok(standing) => standing,
                     Err(_) => return Err(error),
@@ -228,7 +237,7 @@ impl Engine {
             owner: &inner.owner,
             limits: &inner.limits,
             keep_user: inner.keep_user,
-            seccomp: inner.own_filter.then_some(seccomp::PROFILE),
+            seccomp: inner.filter.as_deref(),
             runtime: inner.runtime.as_deref(),
         };
         let body = shape::body(&shape, &room, user)?;
@@ -520,6 +529,13 @@ impl Sandbox for ContainerSandbox {
         self.registered.remove().await?;
         self.hand_over(User::ourselves()).await
     }
+}
+
+/// The filter of system calls as a file that the engine can read.
+fn profile_file() -> Result<NamedTempFile, SandboxError> {
+    let written = NamedTempFile::with_prefix("patchwright-seccomp-")
+        .and_then(|mut file| std::io::Write::write_all(&mut file, seccomp::PROFILE.as_bytes()).map(|()| file));
+    written.map_err(|error| SandboxError::Broken(format!("cannot write the filter of system calls: {error}")))
 }
 
 /// Removes the container of a command whose future was dropped: nobody is left to see to its processes.

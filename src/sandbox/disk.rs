@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Limits;
 
-/// How much more a box that was over its limit may write before it is measured again: it must be able to clean up.
+/// How much more a box that is at its limit may hold: below that, it is not measured again.
 const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
 
 /// Bytes and files: given out by a file system, held by folders, or allowed.
@@ -33,6 +33,10 @@ impl Usage {
         Self { bytes: self.bytes.saturating_sub(other.bytes), files: self.files.saturating_sub(other.files) }
     }
 
+    fn at_most(self, other: Self) -> Self {
+        Self { bytes: self.bytes.min(other.bytes), files: self.files.min(other.files) }
+    }
+
     fn at_least(self, other: Self) -> Self {
         Self { bytes: self.bytes.max(other.bytes), files: self.files.max(other.files) }
     }
@@ -43,6 +47,10 @@ impl Usage {
 pub struct Disk {
     folders: Vec<PathBuf>,
     limit: Usage,
+    /// The limit, or a little more than what the box held when it was over the limit.
+    ceiling: Usage,
+    /// The last command was ended for it.
+    was_ended: bool,
     /// By file system (its device's number): one of the folders on it, and what it may have given out before the folders
     /// are measured.
     marks: BTreeMap<u64, (PathBuf, Usage)>,
@@ -63,29 +71,37 @@ impl Disk {
         for (_, mark) in marks.values_mut() {
             *mark = mark.plus(limit);
         }
-        Self { folders, limit, marks }
+        Self { folders, limit, ceiling: limit, was_ended: false, marks }
     }
 
-    /// Whether the box holds more than it may. `processes`: its processes, for files that have no name any more.
+    /// Whether a command is to be ended, for the box holds more than it may. `processes`: its processes, for files that
+    /// have no name any more. After one that was ended, the next may go on with what there is, to clean up, but not add
+    /// to it.
     pub fn is_exceeded(&mut self, processes: impl FnOnce() -> Vec<u32>) -> bool {
         let past = |(folder, mark): &(PathBuf, Usage)| given_out(folder).is_some_and(|(given, _)| given.exceeds(*mark));
-        if !self.marks.values().any(past) {
+        if !self.was_ended && !self.marks.values().any(past) {
             return false;
         }
+        let bound = if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling };
         let mut held = Usage::default();
         for folder in &self.folders {
-            measure(folder, self.limit, &mut held);
+            measure(folder, bound, &mut held);
         }
         for process in processes() {
             measure_nameless(process, self.marks.keys().copied().collect(), &mut held);
         }
-        let left = self.limit.minus(held).at_least(SLACK);
+        let is_exceeded = held.exceeds(bound);
+        let with_slack = held.plus(SLACK);
+        // What was cleaned up is not given back above the limit.
+        self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
+        self.was_ended = is_exceeded;
+        let left = self.ceiling.minus(held).at_least(SLACK);
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
             }
         }
-        held.exceeds(self.limit)
+        is_exceeded
     }
 }
 

@@ -402,6 +402,15 @@ fn init() -> Result<()> {
     if spec.walls.seccomp {
         super::seccomp::install()?;
     }
+    // Before anything can use up the processes that there may be.
+    std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(|| {
+            let mut byte = [0u8; 1];
+            while !matches!(rustix::io::read(rustix::stdio::stdin(), &mut byte), Ok(0)) {}
+            std::process::exit(0);
+        })
+        .context("cannot watch for the caller's end")?;
     let started = if Path::new(&spec.directory).is_dir() {
         std::process::Command::new("/bin/sh")
             .args(["-c", &spec.line])
@@ -425,14 +434,6 @@ fn init() -> Result<()> {
             return Ok(());
         }
     };
-    std::thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(|| {
-            let mut byte = [0u8; 1];
-            while !matches!(rustix::io::read(rustix::stdio::stdin(), &mut byte), Ok(0)) {}
-            std::process::exit(0);
-        })
-        .context("cannot watch for the caller's end")?;
     loop {
         let Some((pid, status)) = rustix::process::wait(WaitOptions::empty()).context("cannot wait")? else { continue };
         if pid.as_raw_nonzero().get().unsigned_abs() != child {

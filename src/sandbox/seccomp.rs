@@ -142,12 +142,7 @@ pub fn compile(architecture: &str) -> Result<Programs> {
     Ok(programs)
 }
 
-fn assemble(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-    target: TargetArch,
-) -> Result<BpfProgram> {
+fn assemble(rules: Rules, otherwise: SeccompAction, matched: SeccompAction, target: TargetArch) -> Result<BpfProgram> {
     let filter = SeccompFilter::new(rules, otherwise, matched, target)?;
     Ok(filter.try_into()?)
 }
@@ -157,12 +152,7 @@ fn add(rules: &mut Rules, number: i64, arguments: &[Argument]) -> Result<()> {
     let mut conditions = Vec::new();
     for argument in arguments {
         let operator = SeccompCmpOp::MaskedEq(argument.value);
-        conditions.push(SeccompCondition::new(
-            argument.index,
-            SeccompCmpArgLen::Qword,
-            operator,
-            argument.value_two,
-        )?);
+        conditions.push(SeccompCondition::new(argument.index, SeccompCmpArgLen::Qword, operator, argument.value_two)?);
     }
     match (rules.get_mut(&number), conditions.is_empty()) {
         (None, true) => drop(rules.insert(number, Vec::new())),

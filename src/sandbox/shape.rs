@@ -24,7 +24,7 @@ pub struct Shape<'a> {
     pub limits: &'a Limits,
     /// Podman without root maps our user to itself only if asked.
     pub keep_user: bool,
-    /// `None`: the engine's own filter of system calls.
+    /// The filter of system calls as the engine takes it; `None`: the engine's own.
     pub seccomp: Option<&'a str>,
     /// `None`: the engine's usual one.
     pub runtime: Option<&'a str>,
@@ -43,7 +43,7 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
             ..Mount::default()
         })
     };
-    let half = (shape.limits.memory_bytes / 2).max(16 << 20);
+    let half = half_of_memory(shape.limits);
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
     let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
     let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
@@ -67,13 +67,41 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
         }
         None => {}
     }
+    Ok(ContainerCreateBody {
+        image: Some(shape.image.to_owned()),
+        entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
+        cmd: Some(Vec::new()),
+        user: Some(KEEPER.into()),
+        working_dir: Some("/".into()),
+        hostname: Some("sandbox".into()),
+        env: Some(
+            ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
+                .into_iter()
+                .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
+                .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
+                .map(str::to_owned)
+                .chain([format!("HOME={HOME}")])
+                .collect(),
+        ),
+        labels: Some(HashMap::from([
+            (OWNER_LABEL.to_owned(), shape.owner.to_owned()),
+            (PROCESS_LABEL.to_owned(), engine::own_process()),
+        ])),
+        host_config: Some(host_config(shape, mounts, memory_folders)),
+        ..ContainerCreateBody::default()
+    })
+}
+
+/// What keeps it small and without power.
+fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<String, String>) -> HostConfig {
+    let half = half_of_memory(shape.limits);
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let ulimit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: Some(number(value)),
         hard: Some(number(value)),
     };
-    let host_config = HostConfig {
+    HostConfig {
         mounts: Some(mounts),
         tmpfs: Some(memory_folders),
         network_mode: Some("none".into()),
@@ -96,28 +124,9 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
         userns_mode: shape.keep_user.then(|| "keep-id".to_owned()),
         auto_remove: Some(true),
         ..HostConfig::default()
-    };
-    Ok(ContainerCreateBody {
-        image: Some(shape.image.to_owned()),
-        entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
-        cmd: Some(Vec::new()),
-        user: Some(KEEPER.into()),
-        working_dir: Some("/".into()),
-        hostname: Some("sandbox".into()),
-        env: Some(
-            ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
-                .into_iter()
-                .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
-                .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
-                .map(str::to_owned)
-                .chain([format!("HOME={HOME}")])
-                .collect(),
-        ),
-        labels: Some(HashMap::from([
-            (OWNER_LABEL.to_owned(), shape.owner.to_owned()),
-            (PROCESS_LABEL.to_owned(), engine::own_process()),
-        ])),
-        host_config: Some(host_config),
-        ..ContainerCreateBody::default()
-    })
+    }
+}
+
+fn half_of_memory(limits: &Limits) -> u64 {
+    (limits.memory_bytes / 2).max(16 << 20)
 }

@@ -252,7 +252,7 @@ async fn forge_check(settings: &anyhow::Result<forge::Settings>) -> Check {
     };
     let forge = match Forge::new(settings) {
         Ok(forge) => forge,
-        Err(error) => return Check::new("forge", State::Fail, error),
+        Err(error) => return Check::fail("forge", &error),
     };
     let address = &settings.api_url;
     let asked = async {
@@ -263,7 +263,7 @@ async fn forge_check(settings: &anyhow::Result<forge::Settings>) -> Check {
         Ok(Ok(who)) if forge.has_token() => Check::ok("forge", format!("{address}: {who}")),
         Ok(Ok(who)) => Check::new("forge", State::Warn, format!("{address}: {who}"))
             .with("Set GITHUB_TOKEN, or a GitHub App; without one there are only dry runs"),
-        Ok(Err(error)) => Check::new("forge", State::Fail, format!("{address}: {error}")),
+        Ok(Err(error)) => Check::fail("forge", &anyhow::Error::from(error).context(address.to_string())),
         Err(_) => Check::new("forge", State::Fail, format!("{address} did not answer in time")),
     }
 }
@@ -288,7 +288,8 @@ async fn store_check(settings: &anyhow::Result<store::Settings>) -> Check {
 fn disk(config: &DoctorConfig) -> Vec<Check> {
     let folders = config.workspace.iter().flat_map(|workspace| [workspace.temporary.clone(), workspace.cache.clone()]);
     let store = config.store.iter().filter_map(|store| store.path.parent().map(Path::to_path_buf));
-    let existing = |folder: std::path::PathBuf| folder.ancestors().find(|folder| folder.exists()).map(Path::to_path_buf);
+    let existing =
+        |folder: std::path::PathBuf| folder.ancestors().find(|folder| folder.exists()).map(Path::to_path_buf);
     let folders: Vec<_> = folders.chain(store).filter_map(existing).collect();
     vec![match health::room(folders.iter().map(|folder| folder.as_path()), config.free_limit) {
         None => Check::ok("disk", format!("at least {} MiB are free where tasks work", config.free_limit >> 20)),

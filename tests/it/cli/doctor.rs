@@ -64,7 +64,8 @@ async fn what_is_amiss_is_told_with_its_remedy() {
     place.set("LLM_API_ENDPOINT", "http://127.0.0.1:9/v1");
     place.set("SSL_CERT_FILE", place.path("no.pem"));
     place.set("DOCKER_HOST", format!("unix://{}/no.sock", place.path("").display()));
-    let config = place.write("strict.toml", "[sandbox]\nminimum_level = \"virtual\"\n[service]\nfree_mib = 900000000\n");
+    let config =
+        place.write("strict.toml", "[sandbox]\nminimum_level = \"virtual\"\n[service]\nfree_mib = 900000000\n");
     let ran = place.run(&["doctor", "--json", "--config", &config]);
     assert_tells_no_secret(&ran, &["ghp_thisTokenIsWrong"]);
     let report = ran.json();
@@ -78,7 +79,7 @@ async fn what_is_amiss_is_told_with_its_remedy() {
     assert!(check(&report, "model")["remedy"].as_str().unwrap().contains("Start the model server"));
 
     // Below the operator's minimum nothing runs.
-    place.set("SSL_CERT_FILE", "");
+    place.environment.retain(|(name, _)| name != "SSL_CERT_FILE");
     let repository = place.repository("here");
     let task = ["run", "--repo", &repository, "--task", super::harness::PATCH, "--config", &config];
     place.run(&task).refuses(2, &["no sandbox is available", "for `virtual` it lacks", "minimum_level"]);

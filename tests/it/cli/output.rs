@@ -147,7 +147,8 @@ fn readers_that_are_gone_are_no_panic() {
 fn escapes_of_the_tests_reach_no_terminal_and_no_log() {
     let place = Place::new();
     let repository = place.repository("repository");
-    let test = r"printf '\033]0;owned\007\033[2J\033[31mred\033[0m \302\233[2J\r\n'; printf '\342\200\256evil\n'; exit 3";
+    let test =
+        r"printf '\033]0;owned\007\033[2J\033[31mred\033[0m \302\233[2J\r\n'; printf '\342\200\256evil\n'; exit 3";
     let record = place.path("record.jsonl");
     for more in [&["-vv"][..], &["--json", "--record", record.to_str().unwrap()]] {
         let run = ["run", "--repo", &repository, "--task", PATCH, "--test-command", test];

@@ -100,8 +100,13 @@ async fn toolchains_in_homes_are_seen_and_logins_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_toolchains_work() {
     let mut settings = settings(Choice::Namespace);
-    settings.limits =
-        Limits { memory_bytes: 2 << 30, processes: 512, file_size_bytes: 1 << 30, output_bytes: 64 << 10, ..settings.limits };
+    settings.limits = Limits {
+        memory_bytes: 2 << 30,
+        processes: 512,
+        file_size_bytes: 1 << 30,
+        output_bytes: 64 << 10,
+        ..settings.limits
+    };
     let tree = tempfile::tempdir().unwrap();
     let Some(sandbox) = open(&settings, tree.path()).await else { return };
     write(tree.path(), "hello.c", "#include <stdio.h>\nint main(void) { puts(\"works\"); return 0; }\n");
