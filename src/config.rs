@@ -3,6 +3,7 @@
 //! Flags win over the environment, the environment over the file. A value that cannot be used is an error that names
 //! where it came from; nothing falls back silently.
 
+pub mod doctor;
 pub mod environment;
 pub mod file;
 pub mod flags;
@@ -208,15 +209,15 @@ fn resolve_guard(file: &ConfigFile) -> anyhow::Result<Guard> {
     Ok(Guard::new(file.policy.clone(), own, &file.secrets)?)
 }
 
-fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::Result<ConfigFile> {
+/// The config file's path: the one that was named, else the usual one if it exists.
+fn config_file(named: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     let named = named.map(Path::to_owned).or_else(|| environment.get("PATCHWRIGHT_CONFIG").map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => match environment.config_folder().map(|folder| folder.join("patchwright.toml")) {
-            Some(path) if path.exists() => path,
-            Some(_) | None => return Ok(ConfigFile::default()),
-        },
-    };
+    let usual = || environment.config_folder().map(|folder| folder.join("patchwright.toml"));
+    named.or_else(|| usual().filter(|path| path.exists()))
+}
+
+fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::Result<ConfigFile> {
+    let Some(path) = config_file(named, environment) else { return Ok(ConfigFile::default()) };
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("cannot read the config file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("the config file {} does not fit", path.display()))
@@ -484,6 +485,8 @@ fn resolve_sandbox(
             memory_bytes: section.memory_mib.unwrap_or(4096).saturating_mul(MIB),
             processes: section.processes.unwrap_or(512),
             file_size_bytes: section.file_size_mib.unwrap_or(1024).saturating_mul(MIB),
+            disk_bytes: section.disk_mib.unwrap_or(8192).saturating_mul(MIB),
+            disk_files: section.disk_files.unwrap_or(1_000_000),
             output_bytes: 64 * 1024,
         },
         image: work.image.clone().or(section.image.clone()),
@@ -492,6 +495,8 @@ fn resolve_sandbox(
         home: environment.home(),
         tool_homes: environment.tool_homes(),
         docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+        runtime: section.runtime.clone(),
+        minimum_level: section.minimum_level.unwrap_or(sandbox::level::Level::Confined),
         owner: environment.owner(),
     })
 }

@@ -11,6 +11,7 @@ mod manners;
 pub mod render;
 mod retry;
 mod watch;
+mod who;
 mod wire;
 
 use std::sync::Arc;

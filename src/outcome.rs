@@ -52,17 +52,28 @@ pub enum TestEnding {
     /// Exit code 0.
     Passed,
     /// The runner says that there are no tests to run (pytest's exit code 5 and its kin).
-    NothingToRun { exit_code: i32 },
+    NothingToRun {
+        exit_code: i32,
+    },
     /// Another exit code.
-    Failed { exit_code: i32 },
+    Failed {
+        exit_code: i32,
+    },
     /// The command could not be started: the shell's 126 or 127.
-    NotFound { exit_code: i32 },
+    NotFound {
+        exit_code: i32,
+    },
     /// A signal that none of our limits sent.
-    Killed { signal: i32 },
+    Killed {
+        signal: i32,
+    },
     /// The time limit was reached.
-    TimedOut { seconds: u64 },
+    TimedOut {
+        seconds: u64,
+    },
     /// The memory limit was reached.
     OutOfMemory,
+    OutOfDisk,
 }
 
 impl TestEnding {
@@ -76,6 +87,7 @@ impl TestEnding {
             TestEnding::Killed { signal } => format!("was killed by signal {signal}"),
             TestEnding::TimedOut { seconds } => format!("reached the time limit of {seconds} s"),
             TestEnding::OutOfMemory => "ran out of memory".into(),
+            TestEnding::OutOfDisk => "wrote more to disk than it may".into(),
         }
     }
 }
@@ -142,13 +154,15 @@ impl Verdict {
                     TestEnding::NotFound { .. }
                     | TestEnding::Killed { .. }
                     | TestEnding::TimedOut { .. }
-                    | TestEnding::OutOfMemory,
+                    | TestEnding::OutOfMemory
+                    | TestEnding::OutOfDisk,
                 ) => Verdict::Inconclusive { reason: against_base(result, baseline) },
             },
             TestEnding::NotFound { .. }
             | TestEnding::Killed { .. }
             | TestEnding::TimedOut { .. }
-            | TestEnding::OutOfMemory => Verdict::Inconclusive { reason: against_base(result, baseline) },
+            | TestEnding::OutOfMemory
+            | TestEnding::OutOfDisk => Verdict::Inconclusive { reason: against_base(result, baseline) },
         }
     }
 

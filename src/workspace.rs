@@ -109,6 +109,11 @@ impl Workspace {
         Ok(Self(Arc::new(Inner { git, cache, temporary, _home: home })))
     }
 
+    /// Whether git can be started and is new enough.
+    pub async fn check(&self) -> Result<(), WorkspaceError> {
+        self.0.git.check_version_once().await
+    }
+
     /// Asks git for its version ahead of the first call, which waits for it else, and tells if it is too old.
     pub async fn warm_up(&self) {
         let _ = self.0.git.check_version_once().await;

@@ -10,6 +10,7 @@ use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::secrets::Allow;
+use crate::sandbox::level::Level;
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -96,6 +97,14 @@ pub struct SandboxSection {
     pub processes: Option<u64>,
     /// The largest file that may be written. Default: 1024.
     pub file_size_mib: Option<u64>,
+    /// What the working tree of one sandbox may hold on disk. Default: 8192.
+    pub disk_mib: Option<u64>,
+    /// How many files and folders it may hold. Default: 1,000,000.
+    pub disk_files: Option<u64>,
+    /// `basic`, `confined`, `hardened` or `virtual`: a sandbox that reaches less is not used. Default: `confined`.
+    pub minimum_level: Option<Level>,
+    /// The container engine's runtime, such as `runsc` (gVisor) or `kata`. Default: the engine's usual one.
+    pub runtime: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -314,7 +314,8 @@ fn ended(ending: &TestEnding) -> String {
         | TestEnding::NotFound { .. }
         | TestEnding::Killed { .. }
         | TestEnding::TimedOut { .. }
-        | TestEnding::OutOfMemory => ending.describe(),
+        | TestEnding::OutOfMemory
+        | TestEnding::OutOfDisk => ending.describe(),
     }
 }
 

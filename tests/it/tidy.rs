@@ -438,7 +438,7 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 17] = [
+const CLOSED_ENUMS: [&str; 19] = [
     "Stage",
     "TestEnding",
     "Verdict",
@@ -453,6 +453,8 @@ const CLOSED_ENUMS: [&str; 17] = [
     "Backend",
     "Home",
     "Network",
+    "Level",
+    "Defence",
     "Rejection",
     "Marker",
     "Kind",

@@ -339,6 +339,8 @@ fn sandbox_settings() -> sandbox::Settings {
             memory_bytes: 1 << 30,
             processes: 64,
             file_size_bytes: 1 << 20,
+            disk_bytes: 1 << 30,
+            disk_files: 100_000,
             output_bytes: 16 << 10,
         },
         image: None,
@@ -347,6 +349,8 @@ fn sandbox_settings() -> sandbox::Settings {
         home: None,
         tool_homes: Default::default(),
         docker_host: None,
+        runtime: None,
+        minimum_level: sandbox::level::Level::Basic,
         owner: "patchwright-tests".into(),
     }
 }
