@@ -3,19 +3,24 @@
 //! A [`Backend`] is found once at start by a real probe; [`Backend::open`] puts a box around one folder, and each
 //! [`Sandbox::run`] runs one shell line in it at `/workspace`. No backend, no run: there is no fallback to the host.
 
+mod attach;
 pub mod capture;
 mod cgroup;
 pub mod container;
+pub mod egress;
 mod engine;
 mod helper;
 mod layers;
 pub mod namespace;
+mod online;
 mod open;
 mod ownership;
 mod plan;
+mod portable;
 mod registry;
 mod room;
 mod shape;
+pub mod sources;
 mod surround;
 mod toolchains;
 mod watch;
@@ -90,7 +95,7 @@ pub enum Home {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     Off,
-    /// The proxy that listens on this Unix socket, and nothing else.
+    /// The proxy that listens on this Unix socket, and nothing else. The socket's folder is the passage's own.
     Proxy(PathBuf),
 }
 
@@ -147,6 +152,8 @@ pub struct Settings {
     /// Folders of tools that stand elsewhere than in `home`, by their usual name below it: `.cargo`, `.rustup`, ...
     pub tool_homes: BTreeMap<String, PathBuf>,
     pub docker_host: Option<String>,
+    /// Where the operator's package managers get packages.
+    pub sources: sources::Sources,
     /// Identifies this installation's containers, for the sweep at start.
     pub owner: String,
 }
@@ -190,6 +197,14 @@ impl Backend {
         match self {
             Self::Container(engine) => engine.open(surroundings).await,
             Self::Namespace(launcher) => launcher.open(surroundings).await,
+        }
+    }
+
+    /// Why no box of this backend reaches a proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        match self {
+            Self::Container(engine) => engine.why_no_network(),
+            Self::Namespace(_) => None,
         }
     }
 

@@ -26,6 +26,7 @@ pub struct ConfigFile {
     pub github: GithubSection,
     pub model: ModelSection,
     pub sandbox: SandboxSection,
+    pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
@@ -145,6 +146,10 @@ pub struct PublishSection {
 pub struct RepositorySection {
     pub test_command: Option<String>,
     pub image: Option<String>,
+    /// Added to `network.allow`. Default: none.
+    pub network_allow: Vec<super::network::AllowEntry>,
+    /// Added to `network.agent_allow`. Default: none.
+    pub network_agent_allow: Vec<super::network::AllowEntry>,
 }
 
 /// What `patchwright serve` does beyond a single run.

@@ -4,8 +4,10 @@
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,18 +17,23 @@ use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOptions};
 use futures_util::StreamExt;
 
+use super::attach::{self, attach};
 use super::capture::Capture;
 use super::cgroup::Observed;
 use super::engine::{self, ANSWER_LIMIT, ask};
 use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
+use super::portable::{self, Portable};
 use super::registry::{Registered, Registry};
 use super::room::Room;
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable};
+use super::sources::Sources;
+use super::{
+    Command, Ending, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable,
+};
 
-/// Processes of the keeper.
+/// Processes of the keeper, without the relay.
 const KEEPERS: usize = 2;
 
 /// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream.
@@ -57,6 +64,10 @@ struct Inner {
     description: String,
     /// Podman without root maps our user to itself only if asked.
     keep_user: bool,
+    sources: Sources,
+    portable: Option<Portable>,
+    /// Set: why no container reaches the egress proxy.
+    no_network: OnceLock<String>,
     open: Open,
     registry: Arc<Registry>,
 }
@@ -69,6 +80,8 @@ struct ContainerSandbox {
     container: String,
     room: Room,
     user: User,
+    /// Processes of ours in it.
+    keepers: usize,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
     open: Open,
@@ -107,6 +120,10 @@ impl Engine {
         let info = ask("describe itself", ANSWER_LIMIT, docker.info()).await?;
         let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
         let name = if podman { "Podman" } else { "Docker" };
+        let (portable, no_network) = match portable::find(&settings.helper).await {
+            Ok(portable) => (Some(portable), OnceLock::new()),
+            Err(reason) => (None, OnceLock::from(reason)),
+        };
         let engine = Self {
             inner: Arc::new(Inner {
                 description: format!("container ({name}, {image}; memory and processes by the engine)"),
@@ -114,19 +131,46 @@ impl Engine {
                 limits: settings.limits.clone(),
                 owner: settings.owner.clone(),
                 keep_user: podman && rootless,
+                sources: settings.sources.clone(),
+                portable,
+                no_network,
                 open: Open::new(),
                 registry: Registry::new(docker.clone()),
                 docker,
             }),
         };
-        engine.try_command().await?;
+        engine.try_network().await?;
         Ok(engine)
     }
 
-    async fn try_command(&self) -> Result<(), SandboxError> {
-        let folder = tempfile::tempdir()
-            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(&Surroundings::of(folder.path())).await?;
+    /// Why no container reaches the egress proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        self.inner.no_network.get().map(String::as_str)
+    }
+
+    /// Tries a command in a container that is attached to a proxy's socket; if that fails, in one without a network.
+    async fn try_network(&self) -> Result<(), SandboxError> {
+        let folder = temporary()?;
+        let socket = folder.path().join("proxy");
+        let broken = |error| SandboxError::Broken(format!("cannot make a socket: {error}"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).map_err(broken)?;
+        for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(broken)?;
+        }
+        if self.why_no_network().is_none() {
+            match self.try_command(Network::Proxy(socket)).await {
+                Ok(()) => return Ok(()),
+                Err(SandboxError::Unavailable { reason, .. } | SandboxError::Broken(reason)) => {
+                    drop(self.inner.no_network.set(reason));
+                }
+            }
+        }
+        self.try_command(Network::Off).await
+    }
+
+    async fn try_command(&self, network: Network) -> Result<(), SandboxError> {
+        let folder = temporary()?;
+        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await?;
         let command = Command {
             line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
             directory: PathBuf::new(),
@@ -166,7 +210,10 @@ impl Engine {
         })?;
         let shape =
             Shape { image: &inner.image, owner: &inner.owner, limits: &inner.limits, keep_user: inner.keep_user };
-        let body = shape::body(&shape, &room, user)?;
+        let mut body = shape::body(&shape, &room, user)?;
+        let portable = inner.portable.as_ref().filter(|_| inner.no_network.get().is_none());
+        let portable = portable.ok_or_else(|| inner.no_network.get().map_or("", String::as_str));
+        attach(&mut body, &surroundings.network, &inner.sources, portable)?;
         if inner.open.is_stopped() {
             return Err(closed());
         }
@@ -177,6 +224,7 @@ impl Engine {
             container,
             room,
             user,
+            keepers: KEEPERS + attach::processes(&surroundings.network),
             state: tokio::sync::Mutex::new(State { observed: None }),
             open: inner.open.child(),
             engine: inner,
@@ -227,13 +275,32 @@ impl ContainerSandbox {
         }
         let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         let observed = pid.and_then(|pid| Observed::of(pid, &self.container));
-        if let Some(observed) = &observed {
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while observed.processes() < KEEPERS && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
+        self.await_keepers(observed.as_ref()).await?;
         Ok(observed)
+    }
+
+    /// Waits a while until the keeper is complete; one that has no relay where it should is no keeper.
+    async fn await_keepers(&self, observed: Option<&Observed>) -> Result<(), SandboxError> {
+        let needed = self.keepers > KEEPERS;
+        let deadline = Instant::now() + Duration::from_secs(if needed { 10 } else { 2 });
+        loop {
+            let processes = match observed {
+                Some(observed) => observed.processes(),
+                None if needed => self.count_by_engine().await.unwrap_or(0),
+                None => return Ok(()),
+            };
+            if processes >= self.keepers {
+                return Ok(());
+            }
+            if processes == 0 || Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        match needed {
+            true => Err(SandboxError::Broken("the relay to the egress proxy does not run in the image".into())),
+            false => Ok(()),
+        }
     }
 
     async fn start_line(
@@ -290,7 +357,7 @@ impl ContainerSandbox {
                 Some(observed) => Some(observed.processes()),
                 None => self.count_by_engine().await,
             };
-            if processes.is_some_and(|processes| processes <= KEEPERS) {
+            if processes.is_some_and(|processes| processes <= self.keepers) {
                 return true;
             }
             if Instant::now() > deadline {
@@ -455,6 +522,10 @@ impl Drop for Guard<'_> {
             sandbox.registered.remove_later();
         }
     }
+}
+
+fn temporary() -> Result<tempfile::TempDir, SandboxError> {
+    tempfile::tempdir().map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))
 }
 
 /// The wrapper's shell reports a signal as 128 and its number.

@@ -15,11 +15,16 @@ use tokio::process::Child;
 
 use super::capture::Capture;
 use super::cgroup::{Controllers, Group};
+use super::egress::CERTIFICATES;
 use super::helper::{BoxSpec, CommandSpec, Report};
+use super::online::{self, SHOWN};
 use super::open::Open;
-use super::plan::{self, Caches, Plan, WORKSPACE};
+use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
+use super::sources::Sources;
 use super::surround::{Ground, Overlays};
-use super::{Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
+use super::{
+    Command, Ending, Home, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch,
+};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -44,6 +49,7 @@ struct Inner {
     helper: PathBuf,
     limits: Limits,
     plan: Plan,
+    sources: Sources,
     groups: Option<Controllers>,
     description: String,
     /// What the kernel can do on each file system that a tree was on, by the number of its device.
@@ -55,6 +61,7 @@ struct Inner {
 struct NamespaceSandbox {
     launcher: Arc<Inner>,
     ground: Ground,
+    network: Network,
     open: Open,
 }
 
@@ -103,6 +110,7 @@ impl Launcher {
                 helper: settings.helper.clone(),
                 limits: settings.limits.clone(),
                 plan,
+                sources: settings.sources.clone(),
                 groups,
                 description: format!("namespace (user, mount, pid, network, ipc, uts, cgroup; {limits_by})"),
                 overlays: Mutex::default(),
@@ -125,8 +133,9 @@ impl Launcher {
         overlays: Overlays,
     ) -> Result<NamespaceSandbox, SandboxError> {
         let (launcher, surroundings) = (self.inner.clone(), surroundings.clone());
+        let network = surroundings.network.clone();
         let ground = look(move || Ground::lay(&launcher.plan, &surroundings, overlays)).await??;
-        Ok(NamespaceSandbox { launcher: self.inner.clone(), ground, open: self.inner.open.child() })
+        Ok(NamespaceSandbox { launcher: self.inner.clone(), ground, network, open: self.inner.open.child() })
     }
 
     /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
@@ -186,7 +195,10 @@ impl Sandbox for NamespaceSandbox {
             return Ok(answer);
         }
         let started = Instant::now();
-        let frames = [frame(&self.launcher.box_spec(&self.ground)?)?, frame(&self.launcher.command_spec(command)?)?];
+        let frames = [
+            frame(&self.launcher.box_spec(&self.ground, &self.network)?)?,
+            frame(&self.launcher.command_spec(command, &self.network)?)?,
+        ];
         let group = match &self.launcher.groups {
             Some(groups) => Some(
                 groups
@@ -217,12 +229,19 @@ impl Drop for NamespaceSandbox {
     }
 }
 
-/// Processes and threads of ours in each box: the helper, hakoniwa's, init and its watcher.
-const OURS: u64 = 4;
+/// Processes and threads of ours for each box: the helper, its relay, hakoniwa's, init and its watcher.
+const OURS: u64 = 5;
 
 impl Inner {
-    fn box_spec(&self, ground: &Ground) -> Result<BoxSpec, SandboxError> {
-        let (entries, more) = ground.entries()?;
+    fn box_spec(&self, ground: &Ground, network: &Network) -> Result<BoxSpec, SandboxError> {
+        let (mut entries, more) = ground.entries()?;
+        if let Some(path) = online::certificates(network) {
+            entries.insert(format!("{SHOWN}/{CERTIFICATES}"), Entry::ReadOnly { source: utf8(&path)? });
+        }
+        let proxy = match network {
+            Network::Off => None,
+            Network::Proxy(socket) => Some(utf8(socket)?),
+        };
         let hidden = self.plan.hidden.iter().cloned().chain(more).collect();
         let watched = self.groups.is_none();
         Ok(BoxSpec {
@@ -230,6 +249,7 @@ impl Inner {
             hidden,
             helper: utf8(&self.helper)?,
             overlay_bytes: self.limits.memory_bytes,
+            proxy,
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
             data_bytes: watched
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
@@ -238,7 +258,7 @@ impl Inner {
         })
     }
 
-    fn command_spec(&self, command: &Command) -> Result<CommandSpec, SandboxError> {
+    fn command_spec(&self, command: &Command, network: &Network) -> Result<CommandSpec, SandboxError> {
         let plain = command.directory.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !plain {
             return Err(SandboxError::Broken(format!(
@@ -247,6 +267,7 @@ impl Inner {
             )));
         }
         let mut environment: BTreeMap<String, String> = self.plan.environment.clone();
+        environment.extend(online::environment(network, &self.sources));
         environment.extend(command.environment.clone());
         Ok(CommandSpec {
             line: command.line.clone(),
@@ -428,7 +449,11 @@ fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<E
 
 fn draw(settings: &Settings, caches: Caches) -> Plan {
     let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
-    plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches)
+    let mut plan = plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches);
+    if let Some(text) = settings.sources.cargo.clone() {
+        plan.entries.insert(online::CARGO.into(), Entry::File { text });
+    }
+    plan
 }
 
 /// Looks at the host on a thread that may wait for its disk.

@@ -91,6 +91,7 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: BTreeMap::new(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        sources: Default::default(),
         owner: "patchwright-bench".into(),
     }
 }

@@ -2,6 +2,7 @@
 //! second process, a fake home or a broken engine.
 
 mod cases;
+mod egress;
 mod engine;
 mod host;
 mod surroundings;
@@ -31,6 +32,7 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        sources: Default::default(),
         owner: "patchwright-tests".into(),
     }
 }

@@ -334,6 +334,7 @@ fn sandbox_settings() -> sandbox::Settings {
         home: None,
         tool_homes: Default::default(),
         docker_host: None,
+        sources: Default::default(),
         owner: "patchwright-tests".into(),
     }
 }
