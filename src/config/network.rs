@@ -48,7 +48,10 @@ pub struct NetworkSection {
 
 /// `host`, `host:port`, `*.example.org`; or with the forbidden networks at which the host may be.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "expected a host such as \"git.example.org:8443\", or { host = \"...\", at = [\"10.0.0.0/8\"] }")]
+#[serde(
+    untagged,
+    expecting = "expected a host such as \"git.example.org:8443\", or { host = \"...\", at = [\"10.0.0.0/8\"] }"
+)]
 pub enum AllowEntry {
     Host(String),
     At(HostAt),
@@ -177,7 +180,8 @@ fn certificates(private: Option<&Path>, environment: &Environment) -> anyhow::Re
     }
     let named = environment.get("SSL_CERT_FILE").map(|path| ("SSL_CERT_FILE", Path::new(path)));
     for (what, path) in named.into_iter().chain(private.map(|path| ("network.ca_file", path))) {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{what} {} cannot be read", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{what} {} cannot be read", path.display()))?;
         if !add(&text) {
             bail!("{what} {} holds no certificate in PEM form", path.display());
         }

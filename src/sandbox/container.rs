@@ -29,9 +29,7 @@ use super::registry::{Registered, Registry};
 use super::room::Room;
 use super::shape::{self, Shape};
 use super::sources::Sources;
-use super::{
-    Command, Ending, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable,
-};
+use super::{Command, Ending, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable};
 
 /// Processes of the keeper, without the relay.
 const KEEPERS: usize = 2;

@@ -43,11 +43,7 @@ pub struct Sources {
 impl Sources {
     /// Looks at the operator's files below `home` (and those of the machine) and at `variables`, some of [`VARIABLES`].
     /// `moved`: folders that stand elsewhere than in the home, by their usual name.
-    pub fn find(
-        home: Option<&Path>,
-        moved: &BTreeMap<String, PathBuf>,
-        variables: &BTreeMap<String, String>,
-    ) -> Self {
+    pub fn find(home: Option<&Path>, moved: &BTreeMap<String, PathBuf>, variables: &BTreeMap<String, String>) -> Self {
         let mut sources = Self::default();
         let variable = |name: &str| variables.get(name).map(String::as_str);
         let below = |name: &str| home.map(|home| home.join(name));

@@ -5,6 +5,7 @@ mod cases;
 mod egress;
 mod engine;
 mod host;
+mod sources;
 mod surroundings;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
-use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings, Surroundings};
+use patchwright::sandbox::{
+    Backend, Choice, Command, Ending, Limits, Network, Output, SandboxError, Settings, Surroundings,
+};
 
 /// Tells that something was left out, or fails where nothing may be.
 fn skipped(reason: &str) {
@@ -151,6 +154,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::all_boxes",
             "sandbox::host::toolchains_in",
             "sandbox::host::nothing_is",
+            "sandbox::egress::boxes",
             "--skip",
             "as_an_ordinary_user",
             "--nocapture",
@@ -178,11 +182,17 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
 
 /// Both backends that work here, but for a child of these tests only one.
 async fn all_backends() -> Vec<(Choice, Backend)> {
+    all_backends_with(|_| {}).await
+}
+
+async fn all_backends_with(change: impl Fn(&mut Settings)) -> Vec<(Choice, Backend)> {
     let mut found = Vec::new();
     let only = std::env::var_os("PATCHWRIGHT_TEST_NAMESPACE_ONLY").is_some();
     for choice in [Choice::Namespace, Choice::Container] {
         if choice == Choice::Namespace || !only {
-            found.extend(backend(&settings(choice)).await.map(|backend| (choice, backend)));
+            let mut settings = settings(choice);
+            change(&mut settings);
+            found.extend(backend(&settings).await.map(|backend| (choice, backend)));
         }
     }
     found
@@ -267,7 +277,9 @@ async fn child() {
     };
     let backend = Backend::probe(&settings(choice)).await.unwrap();
     let tree = PathBuf::from(std::env::var_os("PATCHWRIGHT_TEST_CHILD_TREE").unwrap());
-    let sandbox = backend.open(&Surroundings::of(&tree)).await.unwrap();
+    let network =
+        std::env::var_os("PATCHWRIGHT_TEST_CHILD_PROXY").map_or(Network::Off, |path| Network::Proxy(path.into()));
+    let sandbox = backend.open(&Surroundings { network, ..Surroundings::of(&tree) }).await.unwrap();
     let output = sandbox.run(&command(&line)).await.unwrap();
     println!("<output>{}</output>", text(&output));
     sandbox.close().await.unwrap();

@@ -176,7 +176,9 @@ fn remedy(target: &Target, reason: &Reason, list: &str) -> Option<String> {
             },
             Host::Name(_) => Some(allow::remedy(list, target, None)),
         },
-        Reason::Forbidden { address, range } => range.may_be_opened().then(|| allow::remedy(list, target, Some(*address))),
+        Reason::Forbidden { address, range } => {
+            range.may_be_opened().then(|| allow::remedy(list, target, Some(*address)))
+        }
         Reason::Malformed(_) | Reason::BadRequest(_) | Reason::NotTls | Reason::ServerName(_) | Reason::Spent => None,
     }
 }
