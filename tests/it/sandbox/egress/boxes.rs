@@ -7,12 +7,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use patchwright::config::environment::Environment;
+use patchwright::config::file::ConfigFile;
+use patchwright::config::network;
 use patchwright::event::{Event, Events};
 use patchwright::sandbox::egress::{Access, Allowlist, Passage, Phase, Reason, Resolver, Rule};
 use patchwright::sandbox::{Backend, Choice, Ending, Sandbox, Surroundings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::{alive, all_backends, child_process, command, settings, skipped, text, until};
+use super::super::{alive, all_backends, all_backends_with, child_process, command, settings, skipped, text, until};
 use super::stage::{LOOPBACK, OK, Origin};
 
 /// Tries everything and prints one line for each: its name, and what came of it.
@@ -429,5 +432,55 @@ async fn programs_are_told_whether_there_is_a_network() {
             sandbox.close().await.unwrap();
         }
         assert_eq!(passage.bytes(), 0);
+    }
+}
+
+/// Asks the package registries that the operator's machine reaches, with the access of an empty configuration:
+/// `cargo test --test it registries_are_reached -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks package registries"]
+async fn registries_are_reached() {
+    let environment = Environment::read();
+    let sources = network::package_sources(&ConfigFile::default(), &environment);
+    let config = network::resolve(&ConfigFile::default(), &environment, &sources, std::env::temp_dir()).unwrap();
+    let access = config.access(None).unwrap();
+    let ask = |url: &str| {
+        ("python3", format!("python3 -c \"import urllib.request as u; print(u.urlopen('{url}', timeout=60).status)\""))
+    };
+    let lines = [
+        ask("https://index.crates.io/it/oa/itoa"),
+        ask("https://pypi.org/simple/six/"),
+        ask("https://registry.npmjs.org/is-number"),
+        ask("https://example.org/"),
+        ("cargo", "cd c && CARGO_HOME=/tmp/c cargo fetch".into()),
+        ("npm", "cd n && npm install --package-lock-only && npm ci --cache /tmp/n && ls node_modules".into()),
+        ("pip", "pip download --no-cache-dir -d /tmp/p six".into()),
+    ];
+    for (choice, backend) in all_backends_with(|settings| {
+        settings.limits.memory_bytes = 1 << 30;
+        settings.limits.file_size_bytes = 1 << 30;
+        settings.sources = sources.clone();
+    })
+    .await
+    {
+        let passage = open(&access, &backend, &Events::new(|event| println!("{event:?}")));
+        let tree = tempfile::tempdir().unwrap();
+        for (path, contents) in [
+            ("c/Cargo.toml", "[package]\nname = \"a\"\nversion = \"0.1.0\"\n[dependencies]\nitoa = \"1\"\n"),
+            ("c/src/lib.rs", ""),
+            ("n/package.json", "{\"dependencies\": {\"is-number\": \"7.0.0\"}}"),
+        ] {
+            let path = tree.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, contents).unwrap();
+        }
+        let sandbox = boxed(&backend, tree.path(), &passage).await;
+        for (program, line) in &lines {
+            let line = format!("command -v {program} >/dev/null || {{ echo 'not there'; exit 0; }}; {line}");
+            let output = sandbox.run(&command(&line)).await.unwrap();
+            println!("{choice:?} {program}: {:?} in {:?}\n{}", output.ending, output.duration, text(&output));
+        }
+        sandbox.close().await.unwrap();
+        println!("{} bytes; {:?}", passage.bytes(), passage.close().await);
     }
 }
