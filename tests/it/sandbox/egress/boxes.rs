@@ -12,7 +12,7 @@ use patchwright::config::file::ConfigFile;
 use patchwright::config::network;
 use patchwright::event::{Event, Events};
 use patchwright::sandbox::egress::{Access, Allowlist, Passage, Phase, Reason, Resolver, Rule};
-use patchwright::sandbox::{Backend, Choice, Ending, Sandbox, Surroundings};
+use patchwright::sandbox::{Backend, Choice, Ending, Network, Sandbox, SandboxError, Surroundings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::{alive, all_backends, all_backends_with, child_process, command, settings, skipped, text, until};
@@ -222,8 +222,8 @@ async fn boxed(backend: &Backend, tree: &Path, passage: &Passage) -> Box<dyn San
 
 fn socket_of(passage: &Passage) -> String {
     match passage.network() {
-        patchwright::sandbox::Network::Proxy(path) => path.to_str().unwrap().to_owned(),
-        patchwright::sandbox::Network::Off => unreachable!(),
+        Network::Proxy(path) => path.to_str().unwrap().to_owned(),
+        Network::Off => unreachable!(),
     }
 }
 
@@ -413,11 +413,10 @@ async fn programs_are_told_whether_there_is_a_network() {
             "NODE_EXTRA_CA_CERTS=",
             "GOPROXY=https://proxy.golang.org",
         ];
-        for (network, told, untold) in [
-            (passage.network(), &online[..], &offline[..]),
-            (patchwright::sandbox::Network::Off, &offline[..], &online[..]),
-        ] {
-            let is_on = network != patchwright::sandbox::Network::Off;
+        for (network, told, untold) in
+            [(passage.network(), &online[..], &offline[..]), (Network::Off, &offline[..], &online[..])]
+        {
+            let is_on = network != Network::Off;
             let surroundings = Surroundings { network, ..Surroundings::of(tree.path()) };
             let sandbox = backend.open(&surroundings).await.unwrap();
             let output = sandbox.run(&command("env; cat \"$SSL_CERT_FILE\"; echo")).await.unwrap();
@@ -432,6 +431,50 @@ async fn programs_are_told_whether_there_is_a_network() {
             sandbox.close().await.unwrap();
         }
         assert_eq!(passage.bytes(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_runs_in_an_image_with_a_shell_alone() {
+    let mut settings = settings(Choice::Container);
+    settings.image = Some("patchwright-bare:latest".into());
+    let Some(backend) = super::super::backend(&settings).await else { return };
+    assert_eq!(backend.why_no_network(), None);
+    let origin = Origin::start(OK).await;
+    let rule = format!("allowed.test:{}", origin.port);
+    let access = access(&[(&rule, &["127.0.0.1"])], &[("allowed.test", &["127.0.0.1"])]);
+    let passage = open(&access, &backend, &Events::none());
+    let tree = tempfile::tempdir().unwrap();
+    let sandbox = boxed(&backend, tree.path(), &passage).await;
+    let line = format!("wget -q -O - http://allowed.test:{}/", origin.port);
+    let output = sandbox.run(&command(&line)).await.unwrap();
+    assert_eq!((output.ending, text(&output).as_str()), (Ending::Exited(0), "ok"));
+    sandbox.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_relay_runs_the_network_stays_off_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n".repeat(20)).unwrap();
+    for (helper, reason) in
+        [(which::which("true").unwrap(), "the relay to the egress proxy does not run"), (script, "no 64-bit")]
+    {
+        let mut settings = settings(Choice::Container);
+        settings.helper = helper;
+        let Some(backend) = super::super::backend(&settings).await else { return };
+        let (events, noted) = notes();
+        let access = access(&[("allowed.test", &[])], &[]);
+        assert!(access.open(Phase::Setup, &backend, &events).unwrap().is_none());
+        let said = noted.lock().unwrap().join("\n");
+        assert!(said.starts_with("the network stays off: ") && said.contains(reason), "{said}");
+        let network = Network::Proxy(folder.path().join("proxy"));
+        let opened = backend.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await;
+        assert!(matches!(opened, Err(SandboxError::Unavailable { .. })));
+        // The rest works.
+        let sandbox = backend.open(&Surroundings::of(folder.path())).await.unwrap();
+        assert_eq!(text(&sandbox.run(&command("echo works")).await.unwrap()), "works\n");
+        sandbox.close().await.unwrap();
     }
 }
 
