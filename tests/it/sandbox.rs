@@ -352,20 +352,32 @@ async fn the_environment_is_made_from_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn overhead() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("proxy");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
     for (choice, backend) in all_backends().await {
-        let tree = tempfile::tempdir().unwrap();
-        let started = Instant::now();
-        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
-        let open = started.elapsed();
-        let mut times = Vec::new();
-        for _ in 0..20 {
-            let output = sandbox.run(&command("true")).await.unwrap();
-            assert_eq!(output.ending, Ending::Exited(0));
-            times.push(output.duration);
+        for network in [Network::Off, Network::Proxy(socket.clone())] {
+            let tree = tempfile::tempdir().unwrap();
+            let started = Instant::now();
+            let surroundings = Surroundings { network: network.clone(), ..Surroundings::of(tree.path()) };
+            let sandbox = backend.open(&surroundings).await.unwrap();
+            let open = started.elapsed();
+            let mut times = Vec::new();
+            for _ in 0..20 {
+                let output = sandbox.run(&command("true")).await.unwrap();
+                assert_eq!(output.ending, Ending::Exited(0));
+                times.push(output.duration);
+            }
+            times.sort();
+            println!(
+                "{choice:?}, {network:?}: open {open:?}, run median {:?}, best {:?}, worst {:?}",
+                times[10], times[0], times[19]
+            );
+            sandbox.close().await.unwrap();
         }
-        times.sort();
-        println!("{choice:?}: open {open:?}, run median {:?}, best {:?}, worst {:?}", times[10], times[0], times[19]);
-        sandbox.close().await.unwrap();
     }
 }
 
