@@ -93,7 +93,7 @@ impl Default for Limits {
 
 /// Why there is no proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the egress proxy cannot listen on the socket {}: {source}", path.display())]
+#[error("the egress proxy cannot listen on the socket {}: {source}. Its folder must be on a local disk (TMPDIR)", path.display())]
 pub struct EgressError {
     pub path: PathBuf,
     pub source: std::io::Error,

@@ -20,7 +20,7 @@ use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 use super::allow::Allowlist;
-use super::decision::RefusedHost;
+use super::decision::{Decision, RefusedHost, Verdict};
 use super::dial::Resolver;
 use super::upstream::Upstream;
 use super::{Egress, EgressError, Limits, Settings};
@@ -130,12 +130,22 @@ impl Access {
             upstream: self.upstream.clone(),
             resolver: self.resolver.clone(),
             limits: self.limits.clone(),
-            listener: None,
+            listener: Some(Arc::new(count)),
         })?;
         // Boxes may run as any user; the folder above is ours alone.
         fs::set_permissions(&socket, Permissions::from_mode(0o666)).map_err(failed(&socket))?;
         Ok(Passage { egress, socket, events: events.clone(), _folder: folder, _lock: lock })
     }
+}
+
+fn count(decision: &Decision) {
+    let verdict = match decision.verdict {
+        Verdict::Allowed => "allowed",
+        Verdict::Refused { .. } => "refused",
+        Verdict::Unreachable { .. } => "unreachable",
+    };
+    metrics::counter!("patchwright_egress_total", "verdict" => verdict).increment(1);
+    metrics::counter!("patchwright_egress_bytes_total").increment(decision.bytes);
 }
 
 /// Puts everything into a passage's folder but the socket.
@@ -160,6 +170,11 @@ impl Passage {
     /// For [`crate::sandbox::Surroundings`].
     pub fn network(&self) -> Network {
         Network::Proxy(self.socket.clone())
+    }
+
+    /// The same where there may be none.
+    pub fn network_of(passage: Option<&Self>) -> Network {
+        passage.map_or(Network::Off, Self::network)
     }
 
     /// What has passed, in bytes.
