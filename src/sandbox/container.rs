@@ -4,8 +4,10 @@
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -16,6 +18,7 @@ use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOp
 use futures_util::StreamExt;
 use tempfile::NamedTempFile;
 
+use super::attach::{self, attach};
 use super::capture::Capture;
 use super::cgroup::Observed;
 use super::disk::Disk;
@@ -24,14 +27,18 @@ use super::level::Standing;
 use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
+use super::portable::{self, Portable};
 use super::probe::{self, Known};
 use super::registry::{Registered, Registry};
 use super::room::Room;
 use super::seccomp;
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable};
+use super::sources::Sources;
+use super::{
+    Command, Ending, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable,
+};
 
-/// Processes of the keeper.
+/// Processes of the keeper, without the relay.
 const KEEPERS: usize = 2;
 
 /// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream.
@@ -68,6 +75,10 @@ struct Inner {
     _profile: Option<Arc<NamedTempFile>>,
     runtime: Option<String>,
     standing: Standing,
+    sources: Sources,
+    portable: Option<Portable>,
+    /// Set: why no container reaches the egress proxy.
+    no_network: OnceLock<String>,
     open: Open,
     registry: Arc<Registry>,
 }
@@ -81,6 +92,8 @@ struct ContainerSandbox {
     room: Room,
     surroundings: Surroundings,
     user: User,
+    /// Processes of ours in it.
+    keepers: usize,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
     disk: Arc<Mutex<Disk>>,
@@ -123,6 +136,10 @@ impl Engine {
         if let Some(runtime) = &settings.runtime {
             engine::has_runtime(&info, runtime)?;
         }
+        let (portable, no_network) = match portable::find(&settings.helper).await {
+            Ok(portable) => (Some(portable), OnceLock::new()),
+            Err(reason) => (None, OnceLock::from(reason)),
+        };
         // Docker takes the filter's text, Podman a file.
         let profile = if podman { Some(Arc::new(profile_file()?)) } else { None };
         let mut tried = Inner {
@@ -138,6 +155,9 @@ impl Engine {
             _profile: profile,
             runtime: settings.runtime.clone(),
             standing: Standing::default(),
+            sources: settings.sources.clone(),
+            portable,
+            no_network,
             open: Open::new(),
             registry: Registry::new(docker.clone()),
             docker,
@@ -164,7 +184,37 @@ impl Engine {
             tried.image,
             standing.walls_in_words()
         );
-        Ok(Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) })
+        let engine =
+            Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) };
+        engine.try_network().await?;
+        Ok(engine)
+    }
+
+    /// Why no container reaches the egress proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        self.inner.no_network.get().map(String::as_str)
+    }
+
+    /// Tries a container that is attached to a proxy's socket.
+    async fn try_network(&self) -> Result<(), SandboxError> {
+        if self.why_no_network().is_some() {
+            return Ok(());
+        }
+        let folder = temporary()?;
+        let (tree, socket) = (folder.path().join("tree"), folder.path().join("proxy"));
+        let broken = |error| SandboxError::Broken(format!("cannot make a socket: {error}"));
+        std::fs::create_dir(&tree).map_err(broken)?;
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).map_err(broken)?;
+        for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(broken)?;
+        }
+        match self.open(&Surroundings { network: Network::Proxy(socket), ..Surroundings::of(&tree) }).await {
+            Ok(sandbox) => sandbox.close().await,
+            Err(SandboxError::Unavailable { reason, .. } | SandboxError::Broken(reason)) => {
+                drop(self.inner.no_network.set(reason));
+                Ok(())
+            }
+        }
     }
 
     /// What came of trying it.
@@ -241,7 +291,10 @@ impl Engine {
             seccomp: inner.filter.as_deref(),
             runtime: inner.runtime.as_deref(),
         };
-        let body = shape::body(&shape, &room, user)?;
+        let mut body = shape::body(&shape, &room, user)?;
+        let portable = inner.portable.as_ref().filter(|_| inner.no_network.get().is_none());
+        let portable = portable.ok_or_else(|| inner.no_network.get().map_or("", String::as_str));
+        attach(&mut body, &surroundings.network, &inner.sources, portable)?;
         if inner.open.is_stopped() {
             return Err(closed());
         }
@@ -253,6 +306,7 @@ impl Engine {
             room,
             surroundings: surroundings.clone(),
             user,
+            keepers: KEEPERS + attach::processes(&surroundings.network),
             state: tokio::sync::Mutex::new(State { observed: None }),
             disk,
             open: inner.open.child(),
@@ -311,13 +365,32 @@ impl ContainerSandbox {
         }
         let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         let observed = pid.and_then(|pid| Observed::of(pid, &self.container));
-        if let Some(observed) = &observed {
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while observed.processes() < KEEPERS && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
+        self.await_keepers(observed.as_ref()).await?;
         Ok(observed)
+    }
+
+    /// Waits a while until the keeper is complete; one that has no relay where it should is no keeper.
+    async fn await_keepers(&self, observed: Option<&Observed>) -> Result<(), SandboxError> {
+        let needed = self.keepers > KEEPERS;
+        let deadline = Instant::now() + Duration::from_secs(if needed { 10 } else { 2 });
+        loop {
+            let processes = match observed {
+                Some(observed) => observed.processes(),
+                None if needed => self.count_by_engine().await.unwrap_or(0),
+                None => return Ok(()),
+            };
+            if processes >= self.keepers {
+                return Ok(());
+            }
+            if processes == 0 || Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        match needed {
+            true => Err(SandboxError::Broken("the relay to the egress proxy does not run in the image".into())),
+            false => Ok(()),
+        }
     }
 
     async fn start_line(
@@ -374,7 +447,7 @@ impl ContainerSandbox {
                 Some(observed) => Some(observed.processes()),
                 None => self.count_by_engine().await,
             };
-            if processes.is_some_and(|processes| processes <= KEEPERS) {
+            if processes.is_some_and(|processes| processes <= self.keepers) {
                 return true;
             }
             if Instant::now() > deadline {
@@ -560,6 +633,10 @@ impl Drop for Guard<'_> {
             sandbox.registered.remove_later();
         }
     }
+}
+
+fn temporary() -> Result<tempfile::TempDir, SandboxError> {
+    tempfile::tempdir().map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))
 }
 
 /// The wrapper's shell reports a signal as 128 and its number.
