@@ -2,9 +2,14 @@
 //! keeper starts our own binary as the relay that leads there. `docs/decisions/0006-a-relay-in-the-container.md` says why.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, Mount, MountType};
+use tempfile::TempDir;
 
 use super::egress::relay;
 use super::namespace::HELPER_ARGUMENT;
@@ -29,6 +34,31 @@ pub fn processes(network: &Network) -> usize {
     match network {
         Network::Off => 0,
         Network::Proxy(_) => 2,
+    }
+}
+
+/// A socket at which somebody listens, to try the relay with.
+pub struct Trial {
+    folder: TempDir,
+    _listener: UnixListener,
+}
+
+impl Trial {
+    pub fn new() -> Result<Self, SandboxError> {
+        let make = || {
+            let folder = tempfile::tempdir()?;
+            let socket = folder.path().join("proxy");
+            let listener = UnixListener::bind(&socket)?;
+            for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
+                std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+            }
+            Ok(Self { folder, _listener: listener })
+        };
+        make().map_err(|error: io::Error| SandboxError::Broken(format!("cannot make a socket: {error}")))
+    }
+
+    pub fn network(&self) -> Network {
+        Network::Proxy(self.folder.path().join("proxy"))
     }
 }
 
@@ -57,7 +87,7 @@ pub fn attach(
     })?;
     let inside = format!("{SHOWN}/{}", socket.file_name().unwrap_or_default().to_string_lossy());
     entrypoint.extend(portable.line.iter().cloned());
-    entrypoint.extend([HELPER_ARGUMENT, relay::ARGUMENT, &inside, relay::LISTEN].map(str::to_owned));
+    entrypoint.extend([HELPER_ARGUMENT, relay::ARGUMENT, &inside].map(str::to_owned));
     let mounts = host_config.mounts.get_or_insert_default();
     mounts.push(shown(socket.parent().unwrap_or(socket), SHOWN)?);
     for (source, target) in &portable.files {

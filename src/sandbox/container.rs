@@ -76,9 +76,10 @@ struct Inner {
     runtime: Option<String>,
     standing: Standing,
     sources: Sources,
-    portable: Option<Portable>,
-    /// Set: why no container reaches the egress proxy.
-    no_network: OnceLock<String>,
+    /// The relay's program; an error in words where it cannot be brought along.
+    portable: Result<Portable, String>,
+    /// What came of trying the relay; `None`: it runs.
+    no_network: Option<String>,
     open: Open,
     registry: Arc<Registry>,
 }
@@ -154,6 +155,9 @@ impl Engine {
             },
             _profile: profile,
             runtime: settings.runtime.clone(),
+            sources: settings.sources.clone(),
+            portable: portable::find(&settings.helper).await,
+            no_network: None,
             standing: Standing::default(),
             sources: settings.sources.clone(),
             portable,
@@ -162,16 +166,13 @@ impl Engine {
             registry: Registry::new(docker.clone()),
             docker,
         };
-        let try_with = async |inner: &Inner, filter| {
-            let engine = Self { inner: Arc::new(inner.clone()) };
-            engine.try_commands(filter).await
-        };
-        let standing = match try_with(&tried, "ours").await {
+        let trial = attach::Trial::new()?;
+        let standing = match Self::try_ways(&mut tried, "ours", &trial).await {
             Ok(standing) => standing,
             // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
             Err(error) => {
                 tried.filter = None;
-                match try_with(&tried, "the engine's own").await {
+                match Self::try_ways(&mut tried, "the engine's own", &trial).await {
                     Ok(standing) => standing,
                     Err(_) => return Err(error),
                 }
@@ -227,11 +228,29 @@ impl Engine {
         &self.inner.description
     }
 
+    /// Why no container reaches the egress proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        self.inner.no_network.as_deref()
+    }
+
+    /// Tries it with the relay to a proxy and, if that fails, without.
+    async fn try_ways(tried: &mut Inner, filter: &str, trial: &attach::Trial) -> Result<Standing, SandboxError> {
+        tried.no_network = None;
+        let engine = Self { inner: Arc::new(tried.clone()) };
+        match engine.try_commands(filter, trial.network()).await {
+            Ok(standing) => return Ok(standing),
+            Err(SandboxError::Unavailable { reason, .. } | SandboxError::Broken(reason)) => {
+                tried.no_network = Some(reason);
+            }
+        }
+        engine.try_commands(filter, Network::Off).await
+    }
+
     /// Tries it with real commands, which its small limits bound.
-    async fn try_commands(&self, filter: &str) -> Result<Standing, SandboxError> {
+    async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(&Surroundings::of(folder.path())).await?;
+        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await?;
         let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
         sandbox.close().await?;
         tried
@@ -292,8 +311,10 @@ impl Engine {
             runtime: inner.runtime.as_deref(),
         };
         let mut body = shape::body(&shape, &room, user)?;
-        let portable = inner.portable.as_ref().filter(|_| inner.no_network.get().is_none());
-        let portable = portable.ok_or_else(|| inner.no_network.get().map_or("", String::as_str));
+        let portable = match &inner.no_network {
+            None => inner.portable.as_ref().map_err(String::as_str),
+            Some(reason) => Err(reason.as_str()),
+        };
         attach(&mut body, &surroundings.network, &inner.sources, portable)?;
         if inner.open.is_stopped() {
             return Err(closed());
@@ -360,7 +381,7 @@ impl ContainerSandbox {
         if state.running != Some(true) {
             return Err(SandboxError::Broken(format!(
                 "the container ended at once: {}",
-                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| "no reason is known".into())
+                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| self.likely_reason().into())
             )));
         }
         let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
@@ -387,10 +408,12 @@ impl ContainerSandbox {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        match needed {
-            true => Err(SandboxError::Broken("the relay to the egress proxy does not run in the image".into())),
-            false => Ok(()),
-        }
+        if needed { Err(SandboxError::Broken(self.likely_reason().into())) } else { Ok(()) }
+    }
+
+    /// Why the keeper is not there.
+    fn likely_reason(&self) -> &'static str {
+        if self.keepers > KEEPERS { "the relay to the egress proxy does not run in it" } else { "no reason is known" }
     }
 
     async fn start_line(

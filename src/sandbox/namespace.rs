@@ -289,7 +289,7 @@ impl Drop for NamespaceSandbox {
     }
 }
 
-/// Processes and threads of ours for each box: the helper, its relay, hakoniwa's, init and its watcher.
+/// Processes and threads of ours for each box: the helper and its relay, hakoniwa's, init and its watcher.
 const OURS: u64 = 5;
 
 impl Inner {

@@ -376,26 +376,30 @@ async fn overhead() {
     for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     }
-    for (choice, backend) in all_backends().await {
-        for network in [Network::Off, Network::Proxy(socket.clone())] {
-            let tree = tempfile::tempdir().unwrap();
-            let started = Instant::now();
-            let surroundings = Surroundings { network: network.clone(), ..Surroundings::of(tree.path()) };
-            let sandbox = backend.open(&surroundings).await.unwrap();
-            let open = started.elapsed();
-            let mut times = Vec::new();
-            for _ in 0..200 {
-                let output = sandbox.run(&command("true")).await.unwrap();
-                assert_eq!(output.ending, Ending::Exited(0));
-                times.push(output.duration);
-            }
-            times.sort();
-            println!(
-                "{choice:?}, {network:?}: open {open:?}, run median {:?}, best {:?}, worst {:?}",
-                times[100], times[0], times[199]
-            );
-            sandbox.close().await.unwrap();
+    let networks = [Network::Off, Network::Proxy(socket.clone())];
+    for (choice, network) in
+        all_backends().await.iter().flat_map(|(choice, _)| networks.iter().map(|way| (*choice, way)))
+    {
+        let started = Instant::now();
+        let backend = Backend::probe(&settings(choice)).await.unwrap();
+        let probe = started.elapsed();
+        let tree = tempfile::tempdir().unwrap();
+        let started = Instant::now();
+        let surroundings = Surroundings { network: network.clone(), ..Surroundings::of(tree.path()) };
+        let sandbox = backend.open(&surroundings).await.unwrap();
+        let open = started.elapsed();
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let output = sandbox.run(&command("true")).await.unwrap();
+            assert_eq!(output.ending, Ending::Exited(0));
+            times.push(output.duration);
         }
+        times.sort();
+        println!(
+            "{choice:?}, {network:?}: probe {probe:?}, open {open:?}, run median {:?}, best {:?}, worst {:?}",
+            times[100], times[0], times[199]
+        );
+        sandbox.close().await.unwrap();
     }
 }
 

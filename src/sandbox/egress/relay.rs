@@ -3,28 +3,25 @@
 //! A Unix socket is found by its path whatever network the finder is in. This knows nothing of hosts and rules: what is
 //! allowed is decided at the other end.
 //!
-//! It is a process of its own, our binary, which nothing in the box can end:
+//! Nothing in the box can end it:
 //!
-//! - `namespace`: outside the box's process namespace, in its network. Its standard input is the listener. It ends with
-//!   the helper that started it;
-//! - `container`: as the keeper's user. It listens by itself and says [`READY`] when it does.
+//! - `namespace`: it is a thread of the box's helper, which is in the box's network and outside its process namespace;
+//! - `container`: it is a process of the keeper's user: our binary, which says [`READY`] when it listens.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rustix::process::{DumpableBehavior, Signal};
+use anyhow::{Context, Result};
+use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
-
-use crate::sandbox::namespace::HELPER_ARGUMENT;
 
 /// The port on the box's loopback.
 pub const PORT: u16 = 3128;
@@ -32,11 +29,8 @@ pub const PORT: u16 = 3128;
 /// What a relay that listens by itself says on its standard output, which it then closes.
 pub const READY: &str = "ready";
 
-/// The argument, after the helper's, that makes our binary a relay. The next two are those of [`main`].
+/// The argument, after the helper's, that makes our binary a relay. The next is the socket's path.
 pub const ARGUMENT: &str = "relay";
-
-/// Instead of a parent: it listens by itself.
-pub const LISTEN: &str = "listen";
 
 /// Connections at a time; more of them wait.
 const MOST_CONNECTIONS: usize = 256;
@@ -44,64 +38,72 @@ const MOST_CONNECTIONS: usize = 256;
 /// How long to wait when the system has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the port.
-pub fn listen() -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))
+/// A relay that takes connections and does not pass anything on yet.
+#[derive(Debug)]
+pub struct Waiting {
+    listener: TcpListener,
+    /// The socket's folder, for what is mounted later may cover its path.
+    folder: File,
+    name: OsString,
 }
 
-/// Starts a relay to `socket` in our own network: `helper` is our binary. It ends with us, whatever ends us.
-pub fn start(helper: &str, socket: &Path) -> Result<Child> {
-    let listener = listen().context("cannot listen for the relay")?;
-    // By name from its folder: what is mounted later does not cover that, and it fits however long the path is.
-    let folder = socket.parent().context("the proxy's socket has no folder")?;
-    Command::new(helper)
-        .args([HELPER_ARGUMENT, ARGUMENT])
-        .arg(socket.file_name().context("the proxy's socket has no name")?)
-        .arg(std::process::id().to_string())
-        .env_clear()
-        .current_dir(folder)
-        .stdin(OwnedFd::from(listener))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot start the relay")
+impl Waiting {
+    /// Listens in the network that we are in now.
+    ///
+    /// # Errors
+    /// The port or the socket's folder cannot be had.
+    pub fn new(socket: &Path) -> Result<Self> {
+        let name = socket.file_name().context("the proxy's socket has no name")?.to_owned();
+        let folder = File::open(socket.parent().context("the proxy's socket has no folder")?);
+        Ok(Self { listener: listen()?, folder: folder.context("the proxy's folder cannot be opened")?, name })
+    }
+
+    /// Begins to pass on, in a thread that ends with this process. Not before the last fork.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub fn start(self) -> Result<()> {
+        let work = move || {
+            let socket = Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string()).join(&self.name);
+            // Without it there is no way out; the box goes on.
+            let _ = run(self.listener, &socket, || Ok(()));
+        };
+        std::thread::Builder::new().name("relay".into()).spawn(work).context("cannot start the relay")?;
+        Ok(())
+    }
 }
 
-/// Runs as a relay to `socket` for ever. `parent` is the process whose end is to be ours, by number, or [`LISTEN`].
+/// Runs as a relay to `socket` for ever, in a process of its own.
 ///
 /// # Errors
-/// It cannot listen, nothing listens at the socket, or the parent is gone.
-pub fn main(socket: &str, parent: &str) -> Result<()> {
-    let listens = parent == LISTEN;
-    let listener = if listens {
-        listen().with_context(|| format!("port {PORT} cannot be had"))?
-    } else {
-        rustix::stdio::stdin().try_clone_to_owned()?.into()
-    };
-    give_up_power().context("cannot give up capabilities")?;
-    if !listens {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-        ensure!(now.as_deref() == Some(parent), "the helper is gone");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async {
-        if listens {
-            UnixStream::connect(socket).await.context("the proxy's socket cannot be reached")?;
-            writeln!(io::stdout(), "{READY}")?;
-            rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-        }
-        relay(listener, socket.as_ref()).await?;
+/// It cannot listen, or nothing listens at the socket.
+pub fn main(socket: &str) -> Result<()> {
+    let listener = listen()?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    std::os::unix::net::UnixStream::connect(socket).context("the proxy's socket cannot be reached")?;
+    run(listener, socket.as_ref(), || {
+        writeln!(io::stdout(), "{READY}")?;
+        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
         Ok(())
     })
 }
 
-/// As far as the kernel lets us: the bytes that pass here were chosen by whoever is inside.
+fn listen() -> Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).with_context(|| format!("port {PORT} cannot be had for the relay"))
+}
+
+fn run(listener: TcpListener, socket: &Path, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    give_up_power().context("cannot give up capabilities")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    ready()?;
+    Ok(runtime.block_on(relay(listener, socket))?)
+}
+
+/// Of this thread: the bytes that pass here were chosen by whoever is inside.
 fn give_up_power() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let none = CapabilitySet::empty();
     rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
