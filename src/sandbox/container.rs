@@ -4,10 +4,8 @@
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -137,10 +135,6 @@ impl Engine {
         if let Some(runtime) = &settings.runtime {
             engine::has_runtime(&info, runtime)?;
         }
-        let (portable, no_network) = match portable::find(&settings.helper).await {
-            Ok(portable) => (Some(portable), OnceLock::new()),
-            Err(reason) => (None, OnceLock::from(reason)),
-        };
         // Docker takes the filter's text, Podman a file.
         let profile = if podman { Some(Arc::new(profile_file()?)) } else { None };
         let mut tried = Inner {
@@ -159,9 +153,6 @@ impl Engine {
             portable: portable::find(&settings.helper).await,
             no_network: None,
             standing: Standing::default(),
-            sources: settings.sources.clone(),
-            portable,
-            no_network,
             open: Open::new(),
             registry: Registry::new(docker.clone()),
             docker,
@@ -185,37 +176,7 @@ impl Engine {
             tried.image,
             standing.walls_in_words()
         );
-        let engine =
-            Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) };
-        engine.try_network().await?;
-        Ok(engine)
-    }
-
-    /// Why no container reaches the egress proxy; `None`: they do.
-    pub fn why_no_network(&self) -> Option<&str> {
-        self.inner.no_network.get().map(String::as_str)
-    }
-
-    /// Tries a container that is attached to a proxy's socket.
-    async fn try_network(&self) -> Result<(), SandboxError> {
-        if self.why_no_network().is_some() {
-            return Ok(());
-        }
-        let folder = temporary()?;
-        let (tree, socket) = (folder.path().join("tree"), folder.path().join("proxy"));
-        let broken = |error| SandboxError::Broken(format!("cannot make a socket: {error}"));
-        std::fs::create_dir(&tree).map_err(broken)?;
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).map_err(broken)?;
-        for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
-            std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(broken)?;
-        }
-        match self.open(&Surroundings { network: Network::Proxy(socket), ..Surroundings::of(&tree) }).await {
-            Ok(sandbox) => sandbox.close().await,
-            Err(SandboxError::Unavailable { reason, .. } | SandboxError::Broken(reason)) => {
-                drop(self.inner.no_network.set(reason));
-                Ok(())
-            }
-        }
+        Ok(Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) })
     }
 
     /// What came of trying it.
@@ -656,10 +617,6 @@ impl Drop for Guard<'_> {
             sandbox.registered.remove_later();
         }
     }
-}
-
-fn temporary() -> Result<tempfile::TempDir, SandboxError> {
-    tempfile::tempdir().map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))
 }
 
 /// The wrapper's shell reports a signal as 128 and its number.
