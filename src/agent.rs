@@ -267,6 +267,18 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
+    /// Answers the `finish` that paused the run with why its files may not stay as they are.
+    pub fn refuse(&mut self, reason: &str) -> Result<(), AgentError> {
+        match &self.whole_file {
+            // There is no way to say that a file is to go.
+            Some(_) => self.begin_anew(reason),
+            None => {
+                self.observe(reason.to_owned());
+                Ok(())
+            }
+        }
+    }
+
     /// What is known so far.
     pub fn report(&self) -> Report {
         Report {

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use file::{FileSettings, RotatingFile};
-pub use kept::{keep_passing_secret, keep_secret, redacted, scanner, screened};
+pub use kept::{change_texts, keep_passing_secret, keep_secret, redacted, scanner, screened};
 
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -453,7 +453,14 @@ fn print_result(config: &RunConfig, outcome: &Outcome) -> std::io::Result<()> {
 }
 
 fn print_json(output: &mut impl Write, value: &impl serde::Serialize) -> std::io::Result<()> {
-    serde_json::to_writer_pretty(&mut *output, value)?;
+    let mut value = serde_json::to_value(value)?;
+    // The diff was searched, and stays what was tested.
+    let diff = value.get_mut("diff").map(serde_json::Value::take);
+    logging::change_texts(&mut value, &|text| *text = logging::screened(text));
+    if let Some(diff) = diff {
+        value["diff"] = diff;
+    }
+    serde_json::to_writer_pretty(&mut *output, &value)?;
     output.write_all(b"\n")?;
     output.flush()
 }

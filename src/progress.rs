@@ -96,11 +96,14 @@ fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {
 fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::io::Result<()> {
     #[derive(serde::Serialize)]
     struct Line<'a> {
-        at_milliseconds: u128,
+        at_milliseconds: u64,
         #[serde(flatten)]
         event: &'a Event,
     }
-    serde_json::to_writer(&mut *file, &Line { at_milliseconds: started.elapsed().as_millis(), event })?;
+    let at_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut line = serde_json::to_value(Line { at_milliseconds, event })?;
+    logging::change_texts(&mut line, &|text| *text = logging::screened(text));
+    serde_json::to_writer(&mut *file, &line)?;
     file.write_all(b"\n")?;
     file.flush()
 }

@@ -109,7 +109,7 @@ impl Environment {
         format!("{machine}-{}", rustix::process::getuid().as_raw())
     }
 
-    /// Proxies and private certificate authorities, under the names that git reads.
+    /// Proxies and private certificate authorities, under the names that git reads. A proxy's password is a secret.
     pub fn network_settings_for_git(&self) -> Vec<(String, String)> {
         let renamed = [
             ("HTTPS_PROXY", "HTTPS_PROXY"),
@@ -123,7 +123,13 @@ impl Environment {
             ("SSL_CERT_FILE", "GIT_SSL_CAINFO"),
             ("SSL_CERT_DIR", "GIT_SSL_CAPATH"),
         ];
-        let present = |(from, to): (&str, &str)| Some((to.to_owned(), self.get(from)?.to_owned()));
+        let present = |(from, to): (&str, &str)| {
+            let value = self.get(from)?;
+            if let Some(password) = url::Url::parse(value).ok().as_ref().and_then(url::Url::password) {
+                crate::logging::keep_secret(from, password);
+            }
+            Some((to.to_owned(), value.to_owned()))
+        };
         renamed.into_iter().filter_map(present).collect()
     }
 

@@ -268,6 +268,7 @@ const EXIT_CODES: &str = "Exit codes:
   3    a diff or draft that is not verified: its tests fail, could not run, or do not exist
   4    no change was needed
   5    a budget ran out (steps, tokens or time)
+  6    the tests pass, and the policy wants a person to look: a diff, or a draft
   130  interrupted";
 
 const SERVE_HELP: &str = "Endpoints:

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde_json::Value;
+
 use super::redact;
 use crate::secrets::{Known, Scanner, ScannerError};
 
@@ -43,6 +45,16 @@ pub fn screened(text: &str) -> String {
     match scanner() {
         Ok(scanner) => scanner.clean(&text).into_owned(),
         Err(_) => "(left out: it could not be searched for secrets)".into(),
+    }
+}
+
+/// Changes each text in a value; the names of fields stay.
+pub fn change_texts(value: &mut Value, change: &impl Fn(&mut String)) {
+    match value {
+        Value::String(text) => change(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| change_texts(value, change)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| change_texts(value, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

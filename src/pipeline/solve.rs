@@ -157,7 +157,7 @@ async fn work_with_agent(
 fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> Result<bool, AgentError> {
     match judged.map(|judged| &judged.judgement) {
         None => return Ok(false),
-        Some(Judgement::Refused(refusal)) => agent.observe(refusal.feedback()),
+        Some(Judgement::Refused(refusal)) => agent.refuse(&refusal.feedback())?,
         Some(Judgement::Tested { verdict, run, .. }) => {
             match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
                 Some(feedback) => agent.reject(&feedback)?,

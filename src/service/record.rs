@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
@@ -145,22 +144,13 @@ fn log(event: &Event) {
 /// The event as one line of JSON, without secrets, and with long texts cut.
 fn line_of(event: &Event) -> String {
     let Ok(mut value) = serde_json::to_value(event) else { return String::new() };
-    change_texts(&mut value, &|text| *text = logging::redacted(text));
+    logging::change_texts(&mut value, &|text| *text = logging::redacted(text));
     let line = value.to_string();
     if line.len() <= LONGEST_EVENT {
         return line;
     }
-    change_texts(&mut value, &cut);
+    logging::change_texts(&mut value, &cut);
     value.to_string()
-}
-
-fn change_texts(value: &mut Value, change: &impl Fn(&mut String)) {
-    match value {
-        Value::String(text) => change(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| change_texts(value, change)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| change_texts(value, change)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 fn cut(text: &mut String) {
