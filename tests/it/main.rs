@@ -10,6 +10,7 @@ mod lab;
 mod logging;
 mod model;
 mod pipeline;
+mod redteam;
 mod reliability;
 mod render;
 mod sandbox;
