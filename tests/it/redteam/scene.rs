@@ -188,7 +188,7 @@ impl Scene {
         if !self.scenario.contains_key("title") {
             settings.title = "A task of the red team".into();
         }
-        let text = match self.issue.contains("agent_task_metadata") {
+        let text = match self.issue.trim_start().starts_with("<!-- agent_task_metadata") {
             true => self.issue.clone(),
             false => format!(
                 "<!-- agent_task_metadata {{\"task_id\": \"redteam-{}\"}} -->\n\n## Instruction\n\n{}",
