@@ -178,6 +178,7 @@ fn resolve_pipeline(
             email: file.commit.author_email.clone().unwrap_or_else(|| "patchwright@localhost".into()),
         },
         limits: resolve_limits(file, work, environment)?,
+        setup: resolve_setup(file, environment)?,
         patch_mode: file.publish.patch_mode.unwrap_or_default(),
         publish: resolve_publish(file, environment)?,
         prompts: file.prompts.clone(),
@@ -404,6 +405,20 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
         );
     }
     Ok(limits)
+}
+
+fn resolve_setup(file: &ConfigFile, environment: &Environment) -> anyhow::Result<pipeline::setup::Settings> {
+    let section = &file.setup;
+    let limit = Duration::from_secs(section.seconds.unwrap_or(600));
+    if limit.is_zero() {
+        bail!("setup.seconds is zero. Set setup.enabled = false if nothing is to be set up");
+    }
+    Ok(pipeline::setup::Settings {
+        enabled: environment.boolean("PATCHWRIGHT_SETUP")?.or(section.enabled).unwrap_or(true),
+        repository_commands: section.repository_commands.unwrap_or_default(),
+        limit,
+        keep_bytes: section.keep_mib.unwrap_or(20 * 1024).saturating_mul(MIB),
+    })
 }
 
 fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::outcome::{Stage, TestRun, Usage};
+use crate::outcome::{SetupStep, Stage, TestRun, Usage};
 
 /// One thing that happened. Serialised, it is one line of a `--record` file.
 #[derive(Debug, Clone, Serialize)]
@@ -24,6 +24,8 @@ pub enum Event {
     Call { step: u32, tool: String, arguments: serde_json::Value },
     /// What the call answered, as the model will read it.
     CallResult { step: u32, tool: String, ok: bool, result: String, milliseconds: u64 },
+    /// One command of the setup ran.
+    SetupStep { step: SetupStep },
     /// The tests ran: on the base (`baseline`) or on a candidate.
     Tests { baseline: bool, run: TestRun },
 }

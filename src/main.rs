@@ -334,7 +334,9 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
         (Destination::PullRequest, None) => anyhow::bail!("the repository is not on the forge. Add --dry-run"),
     };
     let test_command = test_command_of(config, name.as_ref());
+    let section = assemble::section_of(&config.repositories, name.as_ref());
     Ok(Ok(Order {
+        setup: assemble::setup_of(section),
         task,
         remote,
         repository: name,

@@ -1,10 +1,12 @@
 //! What became of a task. Pure: no input, no output, no clock.
 
 mod printable;
+mod setup;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use printable::printable;
+pub use setup::{Setup, SetupStep, StepEnding};
 
 use crate::task::{RepositoryName, TaskId};
 
@@ -14,6 +16,7 @@ use crate::task::{RepositoryName, TaskId};
 pub enum Stage {
     Intake,
     Checkout,
+    Setup,
     Baseline,
     Solve,
     Verify,
@@ -29,6 +32,7 @@ impl Stage {
         match self {
             Stage::Intake => "intake",
             Stage::Checkout => "checkout",
+            Stage::Setup => "setup",
             Stage::Baseline => "baseline tests",
             Stage::Solve => "solve",
             Stage::Verify => "verify",
@@ -353,6 +357,9 @@ pub struct Outcome {
     pub steps: u32,
     pub usage: Usage,
     pub sandbox: Option<String>,
+    /// How what the tests need was made ready; `None`: there was nothing to do.
+    #[serde(default)]
+    pub setup: Option<Setup>,
     pub milliseconds: u64,
     pub notes: Vec<String>,
 }
@@ -382,6 +389,7 @@ impl Outcome {
             steps: 0,
             usage: Usage::default(),
             sandbox: None,
+            setup: None,
             milliseconds: 0,
             notes: Vec::new(),
         }

@@ -53,6 +53,7 @@ pub struct Order {
     pub delivery: Delivery,
     /// From the operator; `None`: detected.
     pub test_command: Option<TestCommand>,
+    pub setup: setup::Wishes,
     /// When the task was taken; its time counts from here.
     pub started: Instant,
     pub deadline: Instant,
@@ -122,6 +123,7 @@ pub struct Settings {
     pub agent_name: String,
     pub author: Author,
     pub limits: Limits,
+    pub setup: setup::Settings,
     pub patch_mode: PatchMode,
     pub publish: Publish,
     /// A folder with prompts that replace the built-in ones.
@@ -329,7 +331,8 @@ fn make<'a>(
 ) -> Boxed<'a, Result<(Checkout, Solution), Halt>> {
     Box::pin(async move {
         let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
-        let environment = setup::Environment::default();
+        let environment =
+            services.stage(order, Stage::Setup, setup::prepare(services, order, &checkout, outcome)).await?;
         let baseline = baseline::run(services, order, &checkout, environment, outcome);
         let tests = services.stage(order, Stage::Baseline, baseline).await?;
         let solve = solve::solve(services, order, &checkout, tests, outcome);

@@ -118,6 +118,10 @@ fn line_of(event: &Event) -> Option<String> {
         Event::CallResult { tool, result, .. } => {
             Some(format!("    {tool}: {}", shorten(result.lines().next().unwrap_or_default())))
         }
+        Event::SetupStep { step } => {
+            let (name, ending) = (shorten(&step.name), step.ending.describe());
+            Some(format!("  setup: {name} {ending} ({})", seconds(&step.milliseconds)))
+        }
         Event::Tests { baseline, run } => {
             let tree = if *baseline { "the base" } else { "the result" };
             let (command, ending) = (shorten(&run.command), run.ending.describe());

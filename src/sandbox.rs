@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use plan::WORKSPACE;
+
 /// A box around one folder.
 #[async_trait]
 pub trait Sandbox: Send + Sync {
@@ -73,6 +75,10 @@ pub struct Surroundings {
     /// Read-write at `/workspace/.git`; `None`: there is none.
     pub repository: Option<PathBuf>,
     pub network: Network,
+    /// Added to the sandbox's own minimal environment, for each command.
+    pub environment: BTreeMap<String, String>,
+    /// Shell text before each command's line.
+    pub prelude: String,
 }
 
 /// The home folder of a box.
@@ -97,7 +103,15 @@ pub enum Network {
 impl Surroundings {
     /// A tree, and nothing else.
     pub fn of(tree: &Path) -> Self {
-        Self { tree: tree.to_owned(), layers: Vec::new(), home: Home::Empty, repository: None, network: Network::Off }
+        Self {
+            tree: tree.to_owned(),
+            layers: Vec::new(),
+            home: Home::Empty,
+            repository: None,
+            network: Network::Off,
+            environment: BTreeMap::new(),
+            prelude: String::new(),
+        }
     }
 }
 
@@ -193,6 +207,14 @@ impl Backend {
         }
     }
 
+    /// Changes when what a box shows besides its surroundings does: another image, other programs on this machine.
+    pub async fn fingerprint(&self) -> String {
+        match self {
+            Self::Container(engine) => engine.fingerprint().await,
+            Self::Namespace(launcher) => launcher.fingerprint(),
+        }
+    }
+
     /// Removes what earlier processes of this owner left behind and no living process uses.
     pub async fn sweep(&self) -> Result<usize, SandboxError> {
         match self {
@@ -218,6 +240,17 @@ pub async fn await_removals(limit: Duration) {
 
 /// Linux's limit on one argument of a program, with its zero at the end.
 const LONGEST_LINE: usize = 128 * 1024 - 1;
+
+/// Adds what the surroundings give to each command.
+fn complete(surroundings: &Surroundings, command: &Command) -> Command {
+    let mut environment = surroundings.environment.clone();
+    environment.extend(command.environment.clone());
+    let line = match surroundings.prelude.trim_end() {
+        "" => command.line.clone(),
+        prelude => format!("{prelude}\n{}", command.line),
+    };
+    Command { line, environment, ..command.clone() }
+}
 
 /// The answer to a line that no shell can be started with: as a shell answers to what it cannot execute.
 fn unrunnable(line: &str) -> Option<Output> {

@@ -74,6 +74,16 @@ pub enum Remote {
     Url { url: Url, token: Option<SecretString> },
 }
 
+impl std::fmt::Display for Remote {
+    /// The folder or the address, without the token.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(folder) => write!(formatter, "{}", folder.display()),
+            Self::Url { url, .. } => write!(formatter, "{url}"),
+        }
+    }
+}
+
 /// Where checkouts come from. One per process.
 #[derive(Debug, Clone)]
 pub struct Workspace(Arc<Inner>);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::flags::SandboxFlag;
+use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
 
 /// The whole file; every key is optional.
@@ -27,6 +28,7 @@ pub struct ConfigFile {
     pub model: ModelSection,
     pub sandbox: SandboxSection,
     pub limits: LimitsSection,
+    pub setup: SetupSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
     pub log: super::logging::LogSection,
@@ -145,6 +147,26 @@ pub struct PublishSection {
 pub struct RepositorySection {
     pub test_command: Option<String>,
     pub image: Option<String>,
+    /// Commands that make the tests able to run, for `sh -c` at its root, one after the other; an empty list for none.
+    /// Default: from the repository, as far as `setup.repository_commands` lets it.
+    pub setup: Option<Vec<String>>,
+    /// As `setup.repository_commands`, for this repository.
+    pub repository_commands: Option<RepositoryCommands>,
+}
+
+/// What the tests of repositories need, and what is made ready before a task.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetupSection {
+    /// Default: true.
+    pub enabled: Option<bool>,
+    /// `run`: commands that a repository gives make its tests able to run. `ignore`: only fixed commands for the lock
+    /// files that are there, without packages' scripts where the tool can do so. Default: `run`.
+    pub repository_commands: Option<RepositoryCommands>,
+    /// All commands of one setup. Default: 600.
+    pub seconds: Option<u64>,
+    /// What is kept for later tasks, on the disk of the workspace. Default: 20480.
+    pub keep_mib: Option<u64>,
 }
 
 /// What `patchwright serve` does beyond a single run.

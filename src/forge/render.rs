@@ -7,7 +7,7 @@ mod harmless;
 mod status;
 
 use crate::outcome::{
-    Budget, ChangeKind, ChangedFile, Conclusion, Outcome, Stage, StopReason, TestEnding, TestRun, Usage, Verdict,
+    Budget, ChangeKind, ChangedFile, Conclusion, Outcome, Setup, Stage, StopReason, TestEnding, TestRun, Usage, Verdict,
 };
 use crate::task::{Task, TaskId};
 
@@ -22,6 +22,9 @@ const LONGEST_PROSE: usize = 6_000;
 const LONGEST_LINE: usize = 1_000;
 const LONGEST_NOTE: usize = 500;
 const LONGEST_EXCERPT: usize = 2_500;
+const MOST_STEPS: usize = 20;
+/// Characters of a note on the setup.
+const LONGEST_REMARK: usize = 240;
 const LONGEST_PATH: usize = 120;
 const LONGEST_SUBJECT: usize = 72;
 const MOST_FILES: usize = 50;
@@ -87,6 +90,7 @@ pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     parts.extend(prose("Plan", outcome.plan.as_deref()));
     parts.push(changed_files(&outcome.changed_files));
     parts.push(evidence(outcome));
+    parts.extend(outcome.setup.as_ref().map(environment));
     parts.push(how_it_was_made(outcome));
     parts.extend(notes(&outcome.notes));
     parts.push(origin(task));
@@ -291,6 +295,25 @@ fn ended(ending: &TestEnding) -> String {
         | TestEnding::TimedOut { .. }
         | TestEnding::OutOfMemory => ending.describe(),
     }
+}
+
+/// Where the commands came from that made the tests able to run, and how they went.
+fn environment(setup: &Setup) -> String {
+    let reused = if setup.reused { "; an earlier task has run them" } else { "" };
+    let mut text = format!("## Environment\n\nCommands from: {}{reused}", line(&setup.origin, LONGEST_LINE));
+    if !setup.steps.is_empty() {
+        text.push_str("\n\n| step | ended | time |\n|---|---|---|");
+    }
+    for step in setup.steps.iter().take(MOST_STEPS) {
+        let (name, time) = (code(&step.name, LONGEST_PATH), seconds(step.milliseconds));
+        text.push_str(&format!("\n| {name} | {} | {time} |", step.ending.describe()));
+    }
+    let refused = setup.refused.iter().map(|host| format!("not reached: {host}"));
+    text.push_str("\n");
+    for note in refused.chain(setup.notes.iter().cloned()).take(MOST_STEPS) {
+        text.push_str(&format!("\n- {}", line(&note, LONGEST_REMARK)));
+    }
+    text
 }
 
 fn how_it_was_made(outcome: &Outcome) -> String {

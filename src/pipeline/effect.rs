@@ -70,6 +70,7 @@ fn stage_key(stage: Stage) -> &'static str {
     match stage {
         Stage::Intake => "intake",
         Stage::Checkout => "checkout",
+        Stage::Setup => "setup",
         Stage::Baseline => "baseline",
         Stage::Solve => "solve",
         Stage::Verify => "verify",

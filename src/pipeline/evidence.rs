@@ -18,15 +18,23 @@ const SHORTEST: Duration = Duration::from_secs(10);
 
 /// Finds the test command of a tree.
 pub(super) async fn detect(files: Files) -> anyhow::Result<Option<TestCommand>> {
+    look_at(files, verify::detect).await
+}
+
+/// Looks at a tree's names and small texts.
+pub(super) async fn look_at<T: Send + 'static>(
+    files: Files,
+    look: impl FnOnce(&verify::Listing<'_>) -> T + Send + 'static,
+) -> anyhow::Result<T> {
     let found = tokio::task::spawn_blocking(move || {
         let paths = paths_to_look_at(&files)?;
         let read = |path: &str| {
             let path = RelativePath::parse(path).ok()?;
             String::from_utf8(files.read(&path, READ).ok()?).ok()
         };
-        anyhow::Ok(verify::detect(&verify::Listing { paths: &paths, read: &read }))
+        anyhow::Ok(look(&verify::Listing { paths: &paths, read: &read }))
     });
-    found.await.context("looking for the tests broke off")?
+    found.await.context("looking at the files broke off")?
 }
 
 /// The files of a tree, those at its root and one level below first: a walk that is cut must not miss them.

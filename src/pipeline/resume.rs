@@ -170,7 +170,8 @@ pub(super) fn exhausted(claim: &Claim, memory: &Memory) -> Conclusion {
 fn following(done: Stage) -> Stage {
     match done {
         Stage::Intake => Stage::Checkout,
-        Stage::Checkout => Stage::Baseline,
+        Stage::Checkout => Stage::Setup,
+        Stage::Setup => Stage::Baseline,
         Stage::Baseline => Stage::Solve,
         Stage::Solve | Stage::Verify => Stage::Commit,
         Stage::Commit => Stage::Push,

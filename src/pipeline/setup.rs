@@ -1,11 +1,51 @@
 //! Setup: what the tests of a repository need is made ready, before anything is changed.
+//!
+//! The commands come from the operator, from the base commit, or from what its lock files show ([`recipe`]). They run in
+//! a box of their own, once: what they leave beside the tracked files is frozen, kept for later tasks with the same
+//! recipe and the same lock files, and shown to every later box of the task.
 
 pub mod recipe;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::sandbox::{Home, Network, Surroundings};
-use crate::workspace::{Artefacts, Layer, Prepared};
+use anyhow::{Context, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Order, Services, elapsed_milliseconds, evidence, verify};
+use crate::event::Event;
+use crate::outcome::{Outcome, Setup, SetupStep, StepEnding};
+use crate::sandbox::{Command, Ending, Home, Network, Output, Sandbox, Surroundings, WORKSPACE};
+use crate::workspace::{Artefacts, Checkout, Files, Found, Layer, Preparation, Prepared, RelativePath};
+use recipe::{Origin, Recipe, RepositoryCommands, Step};
+
+/// Part of each key: another version of it makes everything anew.
+const KEY_VERSION: u32 = 1;
+/// Bytes of an input that count.
+const LARGEST_INPUT: u64 = 64 << 20;
+
+/// The operator's choices.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether anything is set up at all.
+    pub enabled: bool,
+    /// Of repositories that the config says nothing else of.
+    pub repository_commands: RepositoryCommands,
+    /// All commands together.
+    pub limit: Duration,
+    /// What is kept for later tasks.
+    pub keep_bytes: u64,
+}
+
+/// What the operator says of one repository.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    pub operator: recipe::Operator,
+    /// `None`: as for all.
+    pub repository_commands: Option<RepositoryCommands>,
+}
 
 /// What boxes show besides a tree: what the setup has made, and what the tests made on the base. Nobody writes to it.
 #[derive(Debug, Default)]
@@ -13,6 +53,8 @@ pub(super) struct Environment {
     prepared: Option<Prepared>,
     /// The youngest first.
     layers: Vec<Layer>,
+    variables: BTreeMap<String, String>,
+    prelude: String,
 }
 
 impl Environment {
@@ -20,11 +62,11 @@ impl Environment {
     pub(super) fn around(&self, tree: &Path) -> Surroundings {
         let layers = self.layers.iter().map(|layer| layer.path().to_owned());
         Surroundings {
-            tree: tree.to_owned(),
             layers: layers.chain(self.prepared.iter().map(Prepared::layer_path)).collect(),
             home: self.prepared.as_ref().map_or(Home::Empty, |prepared| Home::Frozen(prepared.home_path())),
-            repository: None,
-            network: Network::Off,
+            environment: self.variables.clone(),
+            prelude: self.prelude.clone(),
+            ..Surroundings::of(tree)
         }
     }
 
@@ -38,5 +80,192 @@ impl Environment {
     /// Freezes what a run has made: boxes that are opened from here on show it.
     pub(super) fn add(&mut self, layer: Layer) {
         self.layers.insert(0, layer);
+    }
+}
+
+/// Makes the environment ready, or finds it ready.
+pub(super) async fn prepare(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    outcome: &mut Outcome,
+) -> anyhow::Result<Environment> {
+    let settings = &services.settings.setup;
+    if !settings.enabled {
+        return Ok(Environment::default());
+    }
+    let started = Instant::now();
+    let Some(recipe) = find_recipe(services, order, checkout.files().clone()).await? else {
+        return Ok(Environment::default());
+    };
+    let mut setup = Setup {
+        origin: recipe.origin.describe().to_owned(),
+        steps: Vec::new(),
+        reused: false,
+        refused: Vec::new(),
+        notes: notes(&recipe),
+        milliseconds: 0,
+    };
+    let mut environment =
+        Environment { variables: recipe.environment.clone(), prelude: prelude(&recipe), ..Environment::default() };
+    if !recipe.steps.is_empty() {
+        let key = key(services, order, checkout, &recipe).await?;
+        let prepared = match checkout.prepared(&key, settings.limit).await? {
+            Found::Prepared(prepared) => {
+                setup = serde_json::from_str(prepared.note()).context("what an earlier setup has noted is damaged")?;
+                setup.reused = true;
+                prepared
+            }
+            Found::Nothing(preparation) => make(services, &recipe, preparation, &mut setup).await?,
+        };
+        environment.prepared = Some(prepared);
+    }
+    setup.milliseconds = elapsed_milliseconds(started);
+    services.events.note(in_one_line(&setup));
+    outcome.setup = Some(setup);
+    Ok(environment)
+}
+
+async fn find_recipe(services: &Services, order: &Order, files: Files) -> anyhow::Result<Option<Recipe>> {
+    let wishes = order.setup.clone();
+    let commands = wishes.repository_commands.unwrap_or(services.settings.setup.repository_commands);
+    let found = evidence::look_at(files, move |listing: &verify::Listing<'_>| {
+        recipe::find(listing, &wishes.operator, commands)
+    });
+    Ok(found.await??)
+}
+
+/// Runs the recipe in a box of its own and freezes what it has made. What was made in part is of use for this task alone.
+async fn make(
+    services: &Services,
+    recipe: &Recipe,
+    preparation: Preparation,
+    setup: &mut Setup,
+) -> anyhow::Result<Prepared> {
+    let surroundings = Surroundings {
+        home: Home::Kept(preparation.home_path()),
+        environment: recipe.environment.clone(),
+        prelude: prelude(recipe),
+        network: Network::Off,
+        ..Surroundings::of(&preparation.tree_path())
+    };
+    let sandbox = services.backend.open(&surroundings).await?;
+    let ran = run(services, recipe, sandbox.as_ref(), setup).await;
+    sandbox.close().await?;
+    ran?;
+    let note = serde_json::to_string(setup)?;
+    let prepared = preparation.finish(note, !setup.is_whole()).await?;
+    let (workspace, bytes) = (services.workspace.clone(), services.settings.setup.keep_bytes);
+    tokio::task::spawn_blocking(move || workspace.limit_prepared(bytes)).await?;
+    Ok(prepared)
+}
+
+/// Runs the steps in order. One that is required and fails ends the task; another one is told of.
+async fn run(services: &Services, recipe: &Recipe, sandbox: &dyn Sandbox, setup: &mut Setup) -> anyhow::Result<()> {
+    let deadline = Instant::now() + services.settings.setup.limit;
+    for step in &recipe.steps {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ran = match left.is_zero() {
+            true => SetupStep {
+                name: step.name.clone(),
+                ending: StepEnding::TimedOut,
+                milliseconds: 0,
+                excerpt: String::new(),
+            },
+            false => report(step, &sandbox.run(&command(step, left)).await?),
+        };
+        services.events.emit(Event::SetupStep { step: ran.clone() });
+        let failed = !matches!(ran.ending, StepEnding::Done | StepEnding::Left);
+        if failed && step.required {
+            bail!(
+                "the setup step `{}` ({}) {}. It printed:\n{}",
+                ran.name,
+                setup.origin,
+                ran.ending.describe(),
+                ran.excerpt
+            );
+        }
+        setup.steps.push(ran);
+    }
+    Ok(())
+}
+
+fn command(step: &Step, timeout: Duration) -> Command {
+    let mut environment = step.environment.clone();
+    environment.insert("CI".into(), "true".into());
+    Command { line: step.line.clone(), directory: PathBuf::from(&step.directory), environment, timeout }
+}
+
+fn report(step: &Step, output: &Output) -> SetupStep {
+    let ending = match output.ending {
+        Ending::Exited(0) => StepEnding::Done,
+        Ending::Exited(recipe::PROGRAM_IS_MISSING) if !step.required => StepEnding::Left,
+        Ending::Exited(exit_code) => StepEnding::Failed { exit_code },
+        Ending::Signalled(signal) => StepEnding::Killed { signal },
+        Ending::TimedOut => StepEnding::TimedOut,
+        Ending::OutOfMemory => StepEnding::OutOfMemory,
+    };
+    let excerpt = match ending {
+        StepEnding::Done | StepEnding::Left => String::new(),
+        StepEnding::Failed { .. } | StepEnding::Killed { .. } | StepEnding::TimedOut | StepEnding::OutOfMemory => {
+            verify::excerpt(&output.head, &output.tail, output.omitted_bytes)
+        }
+    };
+    let milliseconds = u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX);
+    SetupStep { name: step.name.clone(), ending, milliseconds, excerpt }
+}
+
+/// What a later task must have in common to be shown the same: the recipe, the contents of its inputs, where it runs, and
+/// the branch, so that nobody who may write to one branch prepares what the tests of another one see.
+async fn key(services: &Services, order: &Order, checkout: &Checkout, recipe: &Recipe) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Key<'a> {
+        version: u32,
+        remote: String,
+        base: String,
+        backend: String,
+        recipe: &'a Recipe,
+        inputs: BTreeMap<&'a String, String>,
+    }
+    let mut inputs = BTreeMap::new();
+    for path in &recipe.inputs {
+        let read = RelativePath::parse(path).ok().map(|path| checkout.files().read(&path, LARGEST_INPUT));
+        let hash = match read {
+            Some(Ok(bytes)) => hex::encode(Sha256::digest(bytes)),
+            Some(Err(error)) => bail!("the setup's input {path} cannot be read: {error}"),
+            None => continue,
+        };
+        inputs.insert(path, hash);
+    }
+    let base = checkout.base_branch().map(str::to_owned);
+    let key = Key {
+        version: KEY_VERSION,
+        remote: order.remote.to_string(),
+        base: base.or_else(|| checkout.base_commit().map(|commit| commit.to_string())).unwrap_or_default(),
+        backend: services.backend.fingerprint().await,
+        recipe,
+        inputs,
+    };
+    Ok(hex::encode(Sha256::digest(serde_json::to_vec(&key)?)))
+}
+
+/// The folders of programs that the recipe installs stand before all others.
+fn prelude(recipe: &Recipe) -> String {
+    recipe::with_paths(recipe, WORKSPACE, "")
+}
+
+fn notes(recipe: &Recipe) -> Vec<String> {
+    let wanted = recipe.image.as_ref().filter(|image| image.wanted_by != Origin::Operator);
+    let image = wanted
+        .map(|image| format!("the image {} was asked for and not used; an operator can set it as `image`", image.name));
+    recipe.notes.iter().cloned().chain(image).collect()
+}
+
+fn in_one_line(setup: &Setup) -> String {
+    let done = setup.steps.iter().filter(|step| step.ending == StepEnding::Done).count();
+    match (setup.reused, setup.steps.len()) {
+        (true, _) => format!("the setup of an earlier task is reused ({})", setup.origin),
+        (false, 0) => format!("there is nothing to set up ({})", setup.origin),
+        (false, steps) => format!("{done} of {steps} setup steps went well ({})", setup.origin),
     }
 }

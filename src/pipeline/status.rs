@@ -201,6 +201,7 @@ impl Progress {
             | Event::Message { .. }
             | Event::Call { .. }
             | Event::CallResult { .. }
+            | Event::SetupStep { .. }
             | Event::Tests { .. } => {}
         }
         *self != before

@@ -24,7 +24,7 @@ use super::plan::WORKSPACE;
 use super::registry::{Registered, Registry};
 use super::room::Room;
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable};
 
 /// Processes of the keeper.
 const KEEPERS: usize = 2;
@@ -68,6 +68,7 @@ struct ContainerSandbox {
     /// The engine's number for it, which its control group is named by.
     container: String,
     room: Room,
+    surroundings: Surroundings,
     user: User,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
@@ -176,6 +177,7 @@ impl Engine {
             registered,
             container,
             room,
+            surroundings: surroundings.clone(),
             user,
             state: tokio::sync::Mutex::new(State { observed: None }),
             open: inner.open.child(),
@@ -183,6 +185,13 @@ impl Engine {
         };
         sandbox.begin().await?;
         Ok(Box::new(sandbox))
+    }
+
+    /// The image, by its contents.
+    pub async fn fingerprint(&self) -> String {
+        let image = self.inner.docker.inspect_image(&self.inner.image);
+        let found = ask("look at the image", ANSWER_LIMIT, image).await;
+        found.ok().and_then(|image| image.id).unwrap_or_else(|| self.inner.image.clone())
     }
 
     /// Removes containers of this owner whose process is gone.
@@ -392,6 +401,7 @@ impl Sandbox for ContainerSandbox {
             let shown = command.directory.display();
             return Err(SandboxError::Broken(format!("the command's folder {shown} is not below the tree")));
         };
+        let command = &complete(&self.surroundings, command);
         if let Some(answer) = unrunnable(&command.line) {
             return Ok(answer);
         }

@@ -19,7 +19,9 @@ use super::helper::{BoxSpec, CommandSpec, Report};
 use super::open::Open;
 use super::plan::{self, Caches, Plan, WORKSPACE};
 use super::surround::{Ground, Overlays};
-use super::{Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, unrunnable, watch};
+use super::{
+    Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable, watch,
+};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -55,6 +57,7 @@ struct Inner {
 struct NamespaceSandbox {
     launcher: Arc<Inner>,
     ground: Ground,
+    surroundings: Surroundings,
     open: Open,
 }
 
@@ -124,9 +127,10 @@ impl Launcher {
         surroundings: &Surroundings,
         overlays: Overlays,
     ) -> Result<NamespaceSandbox, SandboxError> {
-        let (launcher, surroundings) = (self.inner.clone(), surroundings.clone());
-        let ground = look(move || Ground::lay(&launcher.plan, &surroundings, overlays)).await??;
-        Ok(NamespaceSandbox { launcher: self.inner.clone(), ground, open: self.inner.open.child() })
+        let (launcher, wanted) = (self.inner.clone(), surroundings.clone());
+        let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays)).await??;
+        let (launcher, open) = (self.inner.clone(), self.inner.open.child());
+        Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), open })
     }
 
     /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
@@ -164,6 +168,16 @@ impl Launcher {
         Ok(found)
     }
 
+    /// The programs of the folders on the `PATH` inside, by when they changed.
+    pub fn fingerprint(&self) -> String {
+        let path = self.inner.plan.environment.get("PATH").map(String::as_str).unwrap_or_default();
+        let changed = |folder: &str| {
+            let metadata = std::fs::metadata(folder).ok()?;
+            Some(format!("{folder} {} {}", metadata.mtime(), metadata.mtime_nsec()))
+        };
+        path.split(':').filter_map(changed).collect::<Vec<_>>().join("\n")
+    }
+
     /// Removes the control groups of processes that are gone.
     pub fn sweep(&self) -> usize {
         self.inner.groups.as_ref().map_or(0, Controllers::sweep)
@@ -182,6 +196,7 @@ impl Sandbox for NamespaceSandbox {
         if self.open.is_stopped() {
             return Err(closed());
         }
+        let command = &complete(&self.surroundings, command);
         if let Some(answer) = unrunnable(&command.line) {
             return Ok(answer);
         }

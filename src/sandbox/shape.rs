@@ -28,41 +28,10 @@ pub struct Shape<'a> {
 
 /// The order for a container around `room` whose commands run as `user`.
 pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreateBody, SandboxError> {
-    let bind = |source: &Path, target: &str, read_only: bool| -> Result<Mount, SandboxError> {
-        let text = source.to_str();
-        let text = text.ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", source.display())))?;
-        Ok(Mount {
-            typ: Some(MountType::BIND),
-            source: Some(text.to_owned()),
-            target: Some(target.to_owned()),
-            read_only: Some(read_only),
-            ..Mount::default()
-        })
-    };
     let half = (shape.limits.memory_bytes / 2).max(16 << 20);
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
     let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
-    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
-    let mut mounts = vec![bind(room.tree(), WORKSPACE, false)?];
-    match room.home() {
-        Some(home) => mounts.push(bind(home, HOME, false)?),
-        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
-    }
-    let git = std::fs::symlink_metadata(room.tree().join(".git")).ok();
-    let target = format!("{WORKSPACE}/.git");
-    match room.repository() {
-        Some(repository) if git.as_ref().is_none_or(std::fs::Metadata::is_dir) => {
-            mounts.push(bind(repository, &target, false)?);
-        }
-        Some(_) => {}
-        None if git.as_ref().is_some_and(std::fs::Metadata::is_file) => {
-            mounts.push(bind(Path::new("/dev/null"), &target, true)?);
-        }
-        None if git.as_ref().is_some_and(std::fs::Metadata::is_dir) => {
-            memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
-        }
-        None => {}
-    }
+    let (mounts, memory_folders) = folders(room, owned)?;
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let ulimit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
@@ -110,4 +79,42 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
         host_config: Some(host_config),
         ..ContainerCreateBody::default()
     })
+}
+
+fn bind(source: &Path, target: &str, read_only: bool) -> Result<Mount, SandboxError> {
+    let text = source.to_str();
+    let text = text.ok_or_else(|| SandboxError::Broken(format!("the path {} is not UTF-8", source.display())))?;
+    Ok(Mount {
+        typ: Some(MountType::BIND),
+        source: Some(text.to_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    })
+}
+
+/// The folders of this machine that are shown, and those in memory; `owned`: what the latter are mounted with.
+fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, String>), SandboxError> {
+    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
+    let mut mounts = vec![bind(room.tree(), WORKSPACE, false)?];
+    match room.home() {
+        Some(home) => mounts.push(bind(home, HOME, false)?),
+        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
+    }
+    let git = std::fs::symlink_metadata(room.tree().join(".git")).ok();
+    let target = format!("{WORKSPACE}/.git");
+    match room.repository() {
+        Some(repository) if git.as_ref().is_none_or(std::fs::Metadata::is_dir) => {
+            mounts.push(bind(repository, &target, false)?);
+        }
+        Some(_) => {}
+        None if git.as_ref().is_some_and(std::fs::Metadata::is_file) => {
+            mounts.push(bind(Path::new("/dev/null"), &target, true)?);
+        }
+        None if git.as_ref().is_some_and(std::fs::Metadata::is_dir) => {
+            memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
+        }
+        None => {}
+    }
+    Ok((mounts, memory_folders))
 }

@@ -35,6 +35,13 @@ pub fn test_command_of(section: Option<&RepositorySection>) -> Option<TestComman
     Some(TestCommand { command, reason: "set in the operator's config".into() })
 }
 
+/// What the config says of setting a repository up.
+pub fn setup_of(section: Option<&RepositorySection>) -> pipeline::setup::Wishes {
+    let Some(section) = section else { return pipeline::setup::Wishes::default() };
+    let operator = pipeline::setup::recipe::Operator { setup: section.setup.clone(), image: section.image.clone() };
+    pipeline::setup::Wishes { operator, repository_commands: section.repository_commands }
+}
+
 /// Whether a model is asked for this task at all.
 pub fn needs_model(task: &Task, patch_mode: PatchMode) -> bool {
     task.patches.is_empty() || patch_mode == PatchMode::ThenModel

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::Service;
 use crate::event::Event;
-use crate::outcome::{Conclusion, Outcome, Usage};
+use crate::outcome::{Conclusion, Outcome, StepEnding, Usage};
 use crate::store::{Filter, State, TaskRecord};
 
 /// Histograms are folded so often, or they grow between two scrapes.
@@ -87,6 +87,10 @@ impl Metrics {
             }
             Event::CallResult { tool, .. } if tool == "run" => counter!("patchwright_commands_total").increment(1),
             Event::Tests { .. } => counter!("patchwright_test_runs_total").increment(1),
+            Event::SetupStep { step } => {
+                let went_well = matches!(step.ending, StepEnding::Done).to_string();
+                counter!("patchwright_setup_steps_total", "done" => went_well).increment(1);
+            }
             Event::StageStarted { .. }
             | Event::Note { .. }
             | Event::Message { .. }
@@ -184,6 +188,7 @@ fn describe() {
     describe_counter!("patchwright_model_tokens_total", "Tokens as the model's server counted them");
     describe_counter!("patchwright_model_errors_total", "Requests that the model's server did not answer");
     describe_histogram!("patchwright_model_seconds", "One answer of the model");
+    describe_counter!("patchwright_setup_steps_total", "Commands that made tests able to run, by whether they did");
     describe_histogram!("patchwright_stage_seconds", "One stage of a task");
     describe_histogram!(
         "patchwright_dispatch_to_pull_request_seconds",

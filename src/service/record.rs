@@ -100,6 +100,7 @@ fn patience(config: &ServeConfig, event: &Event) -> Duration {
     let step = match event {
         Event::StageStarted { stage } => match stage {
             Stage::Checkout | Stage::Solve | Stage::Commit | Stage::Push => config.workspace.git_timeout,
+            Stage::Setup => config.pipeline.setup.limit,
             Stage::Baseline | Stage::Verify => limits.tests,
             Stage::Intake | Stage::PullRequest | Stage::Report => Duration::ZERO,
         },
@@ -110,6 +111,7 @@ fn patience(config: &ServeConfig, event: &Event) -> Duration {
         | Event::Note { .. }
         | Event::Reply { .. }
         | Event::CallResult { .. }
+        | Event::SetupStep { .. }
         | Event::Tests { .. } => Duration::ZERO,
     };
     config.queue.stall.saturating_add(step)
@@ -125,6 +127,9 @@ fn log(event: &Event) {
         Event::StageStarted { stage } => tracing::info!(stage = stage.name(), "begun"),
         Event::StageDone { stage, milliseconds } => tracing::info!(stage = stage.name(), milliseconds, "done"),
         Event::Note { text } => tracing::info!("{text}"),
+        Event::SetupStep { step } => {
+            tracing::info!(milliseconds = step.milliseconds, "a step of the setup {}", step.ending.describe());
+        }
         Event::Tests { baseline, run } => {
             tracing::info!(baseline, milliseconds = run.milliseconds, "the tests: {}", run.ending.describe());
         }

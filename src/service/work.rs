@@ -279,6 +279,7 @@ fn order(
         base: None,
         delivery: Delivery::PullRequest(target.clone()),
         test_command: assemble::test_command_of(assemble::section_of(&config.repositories, Some(target))),
+        setup: assemble::setup_of(assemble::section_of(&config.repositories, Some(target))),
         started,
         deadline: started + config.pipeline.limits.task,
         claim: Some(claim),

@@ -110,11 +110,7 @@ impl Checkout {
         branch.map(check_branch).transpose()?;
         let mut checkout = Self::create(workspace, remote, Some(commit.as_str())).await?;
         if checkout.base_commit().as_ref() != Some(commit) {
-            let remote = match remote {
-                Remote::Local(path) => path.display().to_string(),
-                Remote::Url { url, .. } => url.to_string(),
-            };
-            return Err(WorkspaceError::BaseNotFound { base: commit.to_string(), remote });
+            return Err(WorkspaceError::BaseNotFound { base: commit.to_string(), remote: remote.to_string() });
         }
         checkout.base.branch = branch.map(str::to_owned);
         Ok(checkout)

@@ -4,4 +4,5 @@
 mod interrupted;
 mod place;
 mod reports;
+mod setup;
 mod transience;

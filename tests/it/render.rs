@@ -7,8 +7,8 @@ use patchwright::forge::render::{
     pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
 };
 use patchwright::outcome::{
-    Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Stage, StopReason, TestCommand,
-    TestEnding, TestRun, Usage, Verdict,
+    Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Setup, SetupStep, Stage, StepEnding,
+    StopReason, TestCommand, TestEnding, TestRun, Usage, Verdict,
 };
 use patchwright::task::{IssueReference, RepositoryName, Task, TaskId};
 use proptest::prelude::*;
@@ -75,6 +75,19 @@ fn outcome(text: &str) -> Outcome {
         steps: 4,
         usage: Usage { prompt_tokens: Some(1200), completion_tokens: None, cached_tokens: None },
         sandbox: some(),
+        setup: Some(Setup {
+            origin: text.into(),
+            steps: vec![SetupStep {
+                name: text.into(),
+                ending: StepEnding::Failed { exit_code: 7 },
+                milliseconds: 1_500,
+                excerpt: text.into(),
+            }],
+            reused: true,
+            refused: vec![text.into()],
+            notes: vec![text.into()],
+            milliseconds: 1_600,
+        }),
         milliseconds: 65_432,
         notes: vec![text.into(), "uncommitted changes are not included".into()],
     }
@@ -135,6 +148,19 @@ fn the_body_of_a_verified_change_reads_well() {
         summary: Some("The login works again.\n\nFixes #7, says @bob.".into()),
         model: Some("qwen3:8b".into()),
         sandbox: Some("namespace (user, mount, pid)".into()),
+        setup: Some(Setup {
+            origin: "detected".into(),
+            steps: vec![SetupStep {
+                name: "cargo fetch --locked".into(),
+                ending: StepEnding::Done,
+                milliseconds: 12_300,
+                excerpt: String::new(),
+            }],
+            reused: true,
+            refused: Vec::new(),
+            notes: vec!["`yarn.lock` in `web` was left out".into()],
+            milliseconds: 100,
+        }),
         notes: Vec::new(),
         ..outcome("")
     };
@@ -177,6 +203,16 @@ fn the_body_of_a_verified_change_reads_well() {
     test login ... FAILED
     left: 1
     ```
+
+    ## Environment
+
+    Commands from: detected; an earlier task has run them
+
+    | step | ended | time |
+    |---|---|---|
+    | `cargo fetch --locked` | done | 12.3 s |
+
+    - `yarn.lock` in `web` was left out
 
     ## How it was made
 
@@ -559,10 +595,10 @@ fn the_status_comment_says_where_a_task_stands() {
     };
     let working = |stage, request| first_line(1, &Standing::Working { stage, request, most_requests: 50 });
     assert_eq!(first_line(1, &Standing::Claimed), "⏳ patchwright has claimed this task.");
-    assert_eq!(working(Stage::Checkout, 0), "⏳ patchwright is working on step 2 of 8: checkout.");
+    assert_eq!(working(Stage::Checkout, 0), "⏳ patchwright is working on step 2 of 9: checkout.");
     assert_eq!(
         working(Stage::Solve, 12),
-        "⏳ patchwright is working on step 4 of 8: solve (request 12 of at most 50 to the model)."
+        "⏳ patchwright is working on step 5 of 9: solve (request 12 of at most 50 to the model)."
     );
     assert_eq!(working(Stage::Verify, 12), "⏳ patchwright is testing the change, in step 4 of 8.");
     assert_eq!(

@@ -405,7 +405,7 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 15] = [
+const CLOSED_ENUMS: [&str; 17] = [
     "Stage",
     "TestEnding",
     "Verdict",
@@ -418,6 +418,8 @@ const CLOSED_ENUMS: [&str; 15] = [
     "Ending",
     "Choice",
     "Backend",
+    "Home",
+    "Network",
     "Rejection",
     "Marker",
     "Kind",

@@ -7,9 +7,10 @@ use crate::task::TaskId;
 /// GitHub's limit is 140 characters.
 const LONGEST_DESCRIPTION: usize = 140;
 /// The stages that every task passes; verify is within solve.
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage::Intake,
     Stage::Checkout,
+    Stage::Setup,
     Stage::Baseline,
     Stage::Solve,
     Stage::Commit,

@@ -98,6 +98,19 @@ pub enum Origin {
     Detected,
 }
 
+impl Origin {
+    /// Where it stands, in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Origin::Operator => "the operator's config",
+            Origin::PatchwrightFile => ".patchwright.toml",
+            Origin::CopilotSetupSteps => "copilot-setup-steps.yml",
+            Origin::Devcontainer => "devcontainer.json",
+            Origin::Detected => "detected",
+        }
+    }
+}
+
 /// The container image to work in. One that the repository names is a stranger's wish, not an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Image {

@@ -40,6 +40,7 @@ async fn the_journal_tells_the_way_of_a_task() {
             "intent RunningLabels",
             "had RunningLabels",
             "done checkout",
+            "done setup",
             "done baseline tests",
             "done solve",
             "solved",

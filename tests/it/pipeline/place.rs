@@ -12,6 +12,8 @@ use lab::{Lab, git};
 use patchwright::event::{Event, Events};
 use patchwright::forge::{self, Credentials, Forge};
 use patchwright::outcome::{Stage, TestCommand};
+use patchwright::pipeline::setup::recipe::RepositoryCommands;
+use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
     Delivery, Ending, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy, run_task,
 };
@@ -156,6 +158,7 @@ impl Place {
             repository: Some(repository.clone()),
             base: None,
             delivery: Delivery::PullRequest(repository),
+            setup: Wishes::default(),
             test_command: Some(TestCommand { command: "grep -q fixed state.txt".into(), reason: "told".into() }),
             started: Instant::now(),
             deadline: Instant::now() + LIMIT,
@@ -290,6 +293,12 @@ fn forge_at(lab: &Lab, token: &str) -> Forge {
 fn settings() -> Settings {
     Settings {
         agent_name: "Patchwright".into(),
+        setup: setup::Settings {
+            enabled: true,
+            repository_commands: RepositoryCommands::Run,
+            limit: LIMIT,
+            keep_bytes: 1 << 30,
+        },
         author: Author { name: "Patchwright".into(), email: "patchwright@localhost".into() },
         limits: Limits {
             task: LIMIT,

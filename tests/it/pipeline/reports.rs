@@ -163,7 +163,7 @@ async fn an_exhausted_task_is_only_concluded_and_told() {
     let outcome = reported(place.run(&place.order(Some(third))).await);
     assert_eq!(place.stages(), [Stage::Report]);
     let Conclusion::Failed { stage, cause, .. } = &outcome.conclusion else { panic!("{outcome:?}") };
-    assert_eq!(*stage, Stage::Baseline, "checkout was the last that was done");
+    assert_eq!(*stage, Stage::Setup, "checkout was the last that was done");
     assert_eq!(cause, "none of 2 attempts came to an end; the last one: the network is down");
     assert_eq!([place.count("failed"), place.count("status")], [1, 1]);
     assert_eq!(place.labels(), ["agent-failed", "copilot-agent"]);

@@ -225,6 +225,8 @@ pub fn environment(root: &Path) -> anyhow::Result<Vec<(String, OsString)>> {
         ("XDG_CACHE_HOME".into(), root.join("cache").into()),
         ("TMPDIR".into(), root.join("tmp").into()),
         ("LANG".into(), "C.UTF-8".into()),
+        // A setup may ask the registries of the world; a scenario that is about it turns it on.
+        ("PATCHWRIGHT_SETUP".into(), "off".into()),
         ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
     ];
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();

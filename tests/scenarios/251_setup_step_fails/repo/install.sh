@@ -1,0 +1,1 @@
+echo "no such package"; exit 7

@@ -1,0 +1,1 @@
+test "$(cat greeting.txt)" = "Hello, World" && sh made/bin/check greeting.txt
