@@ -26,4 +26,5 @@ pub mod sandbox;
 pub mod service;
 pub mod store;
 pub mod task;
+pub mod weak;
 pub mod workspace;

@@ -22,6 +22,7 @@ use super::surround::{Ground, Overlays};
 use super::{
     Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable, watch,
 };
+use crate::weak::{self, Defence};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -250,6 +251,7 @@ impl Inner {
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
             processes: counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
             file_size_bytes: self.limits.file_size_bytes,
+            without: weak::off(),
         })
     }
 
@@ -443,7 +445,12 @@ fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<E
 
 fn draw(settings: &Settings, caches: Caches) -> Plan {
     let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
-    plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches)
+    let mut plan = plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches);
+    if let Some(home) = settings.home.as_deref().and_then(Path::to_str).filter(|_| weak::is_off(Defence::OperatorFiles))
+    {
+        plan.entries.insert(home.to_owned(), plan::Entry::ReadOnly { source: home.to_owned() });
+    }
+    plan
 }
 
 /// Looks at the host on a thread that may wait for its disk.

@@ -5,6 +5,7 @@
 //! A secret that is planted wherever secrets are must be seen nowhere afterwards: not in what was pushed, posted, logged,
 //! printed, sent to the model or left behind.
 
+mod defences;
 mod host;
 mod judge;
 mod scene;

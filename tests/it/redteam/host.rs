@@ -80,8 +80,9 @@ impl Host {
             (
                 "home/.gitconfig",
                 format!(
-                    "[core]\n\tfsmonitor = touch {}\n\thooksPath = {}\n[credential]\n\thelper = !touch {}\n[url \
+                    "[trace2]\n\tnormalTarget = {}\n[core]\n\tfsmonitor = touch {}\n\thooksPath = {}\n[credential]\n\thelper = !touch {}\n[url \
                      \"http://x:{}@127.0.0.1/\"]\n\tinsteadOf = http://127.0.0.1/\n",
+                    ran("ran-own-trace"),
                     ran("ran-own-fsmonitor"),
                     ran("git"),
                     ran("ran-own-helper"),

@@ -146,6 +146,7 @@ impl Scene {
             fill(text);
         }
         scene.files.values_mut().for_each(fill);
+        scene.silent.iter_mut().for_each(fill);
         scene.replies.iter_mut().for_each(fill);
         scene.edits.iter_mut().for_each(|value| fill_value(value, host));
         for attack in &mut scene.attack {
