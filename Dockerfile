@@ -10,6 +10,7 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY prompts prompts
+COPY sandbox/seccomp.json sandbox/seccomp.json
 COPY tests/lab tests/lab
 COPY tests/it/main.rs tests/it/main.rs
 COPY tests/bench/main.rs tests/bench/main.rs

@@ -3,6 +3,7 @@
 //! Flags win over the environment, the environment over the file. A value that cannot be used is an error that names
 //! where it came from; nothing falls back silently.
 
+pub mod doctor;
 pub mod environment;
 pub mod file;
 pub mod flags;
@@ -13,6 +14,7 @@ pub mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -20,7 +22,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::forge::Credentials;
-use crate::pipeline::{self, Limits, Publish};
+use crate::pipeline::{self, Guard, Limits, Publish};
+use crate::policy::Rules;
 use crate::task::{IssueReference, RepositoryName, TaskId};
 use crate::{forge, sandbox, workspace};
 use environment::Environment;
@@ -181,6 +184,7 @@ fn resolve_pipeline(
         setup: resolve_setup(file, environment)?,
         patch_mode: file.publish.patch_mode.unwrap_or_default(),
         publish: resolve_publish(file, environment)?,
+        guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
@@ -188,15 +192,32 @@ fn resolve_pipeline(
     })
 }
 
-fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::Result<ConfigFile> {
+/// The policy, and with its own keys put over it, that of each repository.
+fn resolve_guard(file: &ConfigFile) -> anyhow::Result<Guard> {
+    let mut own = BTreeMap::new();
+    for (name, section) in file.repositories.iter().filter(|(_, section)| !section.policy.is_empty()) {
+        let wrong = || format!("[repositories.\"{name}\".policy] does not fit");
+        let mut rules = toml::Table::try_from(&file.policy).with_context(wrong)?;
+        for (key, value) in section.policy.clone() {
+            match (rules.get_mut(&key), value) {
+                (Some(toml::Value::Table(usual)), toml::Value::Table(own)) => usual.extend(own),
+                (_, value) => drop(rules.insert(key, value)),
+            }
+        }
+        own.insert(name.to_ascii_lowercase(), rules.try_into::<Rules>().with_context(wrong)?);
+    }
+    Ok(Guard::new(file.policy.clone(), own, &file.secrets)?)
+}
+
+/// The config file's path: the one that was named, else the usual one if it exists.
+fn config_file(named: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     let named = named.map(Path::to_owned).or_else(|| environment.get("PATCHWRIGHT_CONFIG").map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => match environment.config_folder().map(|folder| folder.join("patchwright.toml")) {
-            Some(path) if path.exists() => path,
-            Some(_) | None => return Ok(ConfigFile::default()),
-        },
-    };
+    let usual = || environment.config_folder().map(|folder| folder.join("patchwright.toml"));
+    named.or_else(|| usual().filter(|path| path.exists()))
+}
+
+fn read_config_file(named: Option<&Path>, environment: &Environment) -> anyhow::Result<ConfigFile> {
+    let Some(path) = config_file(named, environment) else { return Ok(ConfigFile::default()) };
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("cannot read the config file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("the config file {} does not fit", path.display()))
@@ -222,7 +243,7 @@ fn resolve_credentials(file: &ConfigFile, environment: &Environment) -> anyhow::
     let section = &file.github;
     let token = match environment.secret("GITHUB_TOKEN") {
         Some(token) => Some(token),
-        None => read_secret(section.token_file.as_deref())?,
+        None => read_secret("github.token_file", section.token_file.as_deref())?,
     };
     let id = environment.number("GITHUB_APP_ID")?.or(section.app_id);
     let key_file = environment.get("GITHUB_APP_PRIVATE_KEY_PATH").map(PathBuf::from).or(section.app_key_file.clone());
@@ -235,7 +256,8 @@ fn resolve_credentials(file: &ConfigFile, environment: &Environment) -> anyhow::
              set. Remove one of them"
         ),
         (None, Some(id), Some(path), Some(installation)) => {
-            let key = read_secret(Some(&path))?.context("the App's private key cannot be read")?;
+            let key =
+                read_secret("github.app_key_file", Some(&path))?.context("the App's private key cannot be read")?;
             Credentials::App { id, key, installation }
         }
         (None, id, key_file, installation) => {
@@ -252,15 +274,15 @@ fn resolve_credentials(file: &ConfigFile, environment: &Environment) -> anyhow::
     Ok(credentials)
 }
 
-/// A file holds one secret; white space around it is not part of it.
-fn read_secret(path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
+/// A file holds one secret, which the config calls `name`; white space around it is not part of it.
+fn read_secret(name: &str, path: Option<&Path>) -> anyhow::Result<Option<SecretString>> {
     let Some(path) = path else { return Ok(None) };
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the secret's file {}", path.display()))?;
     match text.trim() {
         "" => bail!("the secret's file {} is empty", path.display()),
         secret => {
-            crate::logging::keep_secret(secret);
+            crate::logging::keep_secret(name, secret);
             Ok(Some(SecretString::from(secret)))
         }
     }
@@ -432,7 +454,7 @@ fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment)
         endpoint.map(|text| parse_http_url(text).context("the model endpoint cannot be used")).transpose()?;
     let key = match environment.secret("LLM_API_KEY") {
         Some(key) => Some(key),
-        None => read_secret(section.key_file.as_deref())?,
+        None => read_secret("model.key_file", section.key_file.as_deref())?,
     };
     let name = work.model.clone().or(environment.get("LLM_MODEL").map(str::to_owned)).or(section.name.clone());
     Ok(ModelConfig {
@@ -463,6 +485,8 @@ fn resolve_sandbox(
             memory_bytes: section.memory_mib.unwrap_or(4096).saturating_mul(MIB),
             processes: section.processes.unwrap_or(512),
             file_size_bytes: section.file_size_mib.unwrap_or(1024).saturating_mul(MIB),
+            disk_bytes: section.disk_mib.unwrap_or(8192).saturating_mul(MIB),
+            disk_files: section.disk_files.unwrap_or(1_000_000),
             output_bytes: 64 * 1024,
         },
         image: work.image.clone().or(section.image.clone()),
@@ -471,6 +495,8 @@ fn resolve_sandbox(
         home: environment.home(),
         tool_homes: environment.tool_homes(),
         docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+        runtime: section.runtime.clone(),
+        minimum_level: section.minimum_level.unwrap_or(sandbox::level::Level::Confined),
         owner: environment.owner(),
     })
 }

@@ -11,6 +11,7 @@ mod manners;
 pub mod render;
 mod retry;
 mod watch;
+mod who;
 mod wire;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use history::{History, Labelled};
 pub use identity::Credentials;
 pub use watch::{CommitState, CommitStatus, Fresh, IssueComment, Limits, Permission};
 
+use crate::logging::screened;
 use crate::outcome::PullRequest;
 use crate::task::{IssueReference, RepositoryName, TaskId};
 use identity::Identity;
@@ -257,7 +259,7 @@ impl Forge {
         let what = format!("a pull request in {repository}");
         let route = format!("{}/pulls", repository_route(repository));
         let body = serde_json::json!({
-            "title": new.title, "body": new.body, "head": new.head, "base": new.base, "draft": new.draft,
+            "title": screened(&new.title), "body": screened(&new.body), "head": new.head, "base": new.base, "draft": new.draft,
             "maintainer_can_modify": true,
         });
         let (pull_request, _) = retry::create_once(
@@ -332,7 +334,7 @@ impl Forge {
     ) -> Result<(WireComment, bool), ForgeError> {
         let what = format!("a comment on {issue}");
         let route = format!("{}/issues/{}/comments", repository_route(&issue.repository), issue.number);
-        let body = serde_json::json!({ "body": body });
+        let body = serde_json::json!({ "body": screened(body) });
         retry::create_once(
             || self.find_comment(issue, marker),
             || async { self.client.post(&route, Some(&body)).await.map_err(|error| classify(error, &what)) },

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`pipeline::run_task`] is that line as code. It is built from the seams [`forge`], [`model`], [`sandbox`] and
-//! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`] and [`event`].
+//! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`], [`event`], [`policy`] and
+//! [`secrets`].
 //! `docs/ARCHITECTURE.md` is the map.
 
 pub mod agent;
@@ -21,8 +22,10 @@ pub mod model;
 pub mod operator;
 pub mod outcome;
 pub mod pipeline;
+pub mod policy;
 pub mod progress;
 pub mod sandbox;
+pub mod secrets;
 pub mod service;
 pub mod store;
 pub mod task;

@@ -5,19 +5,18 @@
 
 pub mod file;
 pub mod json;
+mod kept;
 pub mod redact;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Span;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use file::{FileSettings, RotatingFile};
-
-/// The secrets that were registered.
-static KNOWN: RwLock<Vec<String>> = RwLock::new(Vec::new());
+pub use kept::{keep_passing_secret, keep_secret, redacted, scanner, screened};
 
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,20 +76,6 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps a secret out of every line from now on; of one with several lines, each but a key's first and last, by which
-/// other keys are known.
-pub fn keep_secret(secret: &str) {
-    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    let is_secret = |line: &&str| line.len() >= redact::SHORTEST_SECRET && !line.starts_with("-----");
-    for line in secret.lines().map(str::trim).filter(is_secret) {
-        if !known.iter().any(|other| other == line) {
-            known.push(line.to_owned());
-        }
-    }
-    // The longest first: a secret may be part of another.
-    known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-}
-
 /// The span of a task; it is open at every level, so that errors have it too.
 pub fn task_span(id: &str, attempt: u64) -> Span {
     tracing::error_span!("task", task = id, attempt)
@@ -99,11 +84,6 @@ pub fn task_span(id: &str, attempt: u64) -> Span {
 /// The span of a stage, inside of the task's.
 pub fn stage_span(stage: &str) -> Span {
     tracing::error_span!("stage", stage)
-}
-
-/// `text` without secrets, known or unknown.
-pub fn redacted(text: &str) -> String {
-    redact::redact_with(text, &KNOWN.read().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {

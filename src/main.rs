@@ -45,6 +45,10 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == namespace::HELPER_ARGUMENT) {
         return namespace::helper_main();
     }
+    if let Err(error) = protect_memory() {
+        drop(writeln!(std::io::stderr(), "error: cannot protect the process's memory: {error}"));
+        return ExitCode::from(WRONG_USAGE);
+    }
     let flags = Flags::parse();
     let environment = Environment::read();
     match start(&flags, &environment) {
@@ -57,11 +61,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Other processes of the same user cannot read our memory or environment, which hold the token; nor does a core dump.
+fn protect_memory() -> std::io::Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Core, none)?)
+}
+
 /// Sets the process up and runs the command. An error here is one of usage or configuration.
 fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
-    logging::start(&config::logging::resolve(flags, environment)?)?;
-    // Other processes of the same user cannot read our memory or environment, which hold the token.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    match (config::logging::resolve(flags, environment), &flags.command) {
+        (Ok(settings), _) => logging::start(&settings)?,
+        // It tells itself what is wrong with the config file.
+        (Err(_), Command::Doctor(_)) => {}
+        (Err(error), _) => return Err(error),
+    }
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("the TLS provider was installed twice");
     }
@@ -92,6 +106,13 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
                     Ok(FAILED)
                 }
             }
+        }
+        Command::Doctor(doctor) => {
+            let config = config::doctor::resolve_doctor(flags, doctor, environment);
+            let report = runtime.block_on(service::doctor::examine(&config));
+            service::doctor::print(&report, doctor.json, &mut std::io::stdout())
+                .map(|()| if report.well { 0 } else { FAILED })
+                .context("cannot write the report")
         }
     };
     runtime.shutdown_timeout(Duration::from_millis(200));

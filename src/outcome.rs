@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use printable::printable;
 pub use setup::{Setup, SetupStep, StepEnding};
 
+use crate::policy::Report;
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
@@ -51,17 +52,28 @@ pub enum TestEnding {
     /// Exit code 0.
     Passed,
     /// The runner says that there are no tests to run (pytest's exit code 5 and its kin).
-    NothingToRun { exit_code: i32 },
+    NothingToRun {
+        exit_code: i32,
+    },
     /// Another exit code.
-    Failed { exit_code: i32 },
+    Failed {
+        exit_code: i32,
+    },
     /// The command could not be started: the shell's 126 or 127.
-    NotFound { exit_code: i32 },
+    NotFound {
+        exit_code: i32,
+    },
     /// A signal that none of our limits sent.
-    Killed { signal: i32 },
+    Killed {
+        signal: i32,
+    },
     /// The time limit was reached.
-    TimedOut { seconds: u64 },
+    TimedOut {
+        seconds: u64,
+    },
     /// The memory limit was reached.
     OutOfMemory,
+    OutOfDisk,
 }
 
 impl TestEnding {
@@ -75,6 +87,7 @@ impl TestEnding {
             TestEnding::Killed { signal } => format!("was killed by signal {signal}"),
             TestEnding::TimedOut { seconds } => format!("reached the time limit of {seconds} s"),
             TestEnding::OutOfMemory => "ran out of memory".into(),
+            TestEnding::OutOfDisk => "wrote more to disk than it may".into(),
         }
     }
 }
@@ -141,13 +154,15 @@ impl Verdict {
                     TestEnding::NotFound { .. }
                     | TestEnding::Killed { .. }
                     | TestEnding::TimedOut { .. }
-                    | TestEnding::OutOfMemory,
+                    | TestEnding::OutOfMemory
+                    | TestEnding::OutOfDisk,
                 ) => Verdict::Inconclusive { reason: against_base(result, baseline) },
             },
             TestEnding::NotFound { .. }
             | TestEnding::Killed { .. }
             | TestEnding::TimedOut { .. }
-            | TestEnding::OutOfMemory => Verdict::Inconclusive { reason: against_base(result, baseline) },
+            | TestEnding::OutOfMemory
+            | TestEnding::OutOfDisk => Verdict::Inconclusive { reason: against_base(result, baseline) },
         }
     }
 
@@ -307,6 +322,8 @@ pub struct PullRequest {
 pub enum Conclusion {
     /// A change whose tests pass.
     Verified,
+    /// A change whose tests pass, and which the operator's policy wants a person to look at: a diff or a draft.
+    NeedsReview,
     /// A change whose tests fail, could not run, or do not exist: a diff or a draft.
     Unverified,
     /// Nothing had to be changed.
@@ -327,6 +344,7 @@ impl Conclusion {
             Conclusion::Unverified => 3,
             Conclusion::NoChange => 4,
             Conclusion::BudgetRanOut { .. } => 5,
+            Conclusion::NeedsReview => 6,
         }
     }
 }
@@ -351,6 +369,9 @@ pub struct Outcome {
     pub result: Option<TestRun>,
     pub changed_files: Vec<ChangedFile>,
     pub diff: Option<Diff>,
+    /// What the operator's policy saw in the change.
+    #[serde(default)]
+    pub policy: Option<Report>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
@@ -383,6 +404,7 @@ impl Outcome {
             result: None,
             changed_files: Vec::new(),
             diff: None,
+            policy: None,
             plan: None,
             summary: None,
             model: None,

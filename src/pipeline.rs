@@ -4,6 +4,7 @@ mod baseline;
 mod checkout;
 mod effect;
 mod evidence;
+mod guard;
 pub mod intake;
 mod publish;
 mod report;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 use tracing::Instrument;
 
 pub use crate::agent::ProtocolChoice;
+pub use guard::{Guard, GuardError};
 pub use intake::refused;
 pub use report::{cancelled, failed_early, waiting};
 pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, limit_of, transience};
@@ -126,6 +128,8 @@ pub struct Settings {
     pub setup: setup::Settings,
     pub patch_mode: PatchMode,
     pub publish: Publish,
+    /// What a change may hold to be published.
+    pub guard: Arc<Guard>,
     /// A folder with prompts that replace the built-in ones.
     pub prompts: Option<PathBuf>,
     /// The longest answer of the model, in tokens.
@@ -215,7 +219,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// 1. what the journal says of earlier attempts is read; an outcome that stands there is only reported;
 /// 2. a pull request of an earlier run ends the task at once;
 /// 3. the repository is checked out, and its tests run on the base;
-/// 4. the patches, or the agent with the tests in a loop, make a change, which the journal keeps;
+/// 4. the patches, or the agent with the guard and the tests in a loop, make a change, which the journal keeps;
 /// 5. exactly the tested tree is delivered;
 /// 6. the outcome is reported on the issue, unless the task is to be tried again.
 ///
@@ -273,20 +277,20 @@ fn work<'a>(
             Some(restored) => restored,
             None => make(services, order, outcome).await?,
         };
-        let Some(candidate) = solution.candidate else { return Ok(solution.conclusion) };
+        let Some(candidate) = &solution.candidate else { return Ok(solution.conclusion) };
         match &order.delivery {
             Delivery::Diff => {}
             Delivery::PullRequest(_) if publish::is_withheld(services, &solution.conclusion) => {
                 return Ok(publish::withhold(solution.conclusion, outcome));
             }
             Delivery::LocalBranch(name) => {
-                let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+                let commit = publish::commit(services, order, &checkout, candidate, &solution, outcome);
                 let commit = services.stage(order, Stage::Commit, commit).await?;
                 let create = publish::create_local_branch(&checkout, commit, name, outcome);
                 services.stage(order, Stage::Push, create).await?;
             }
             Delivery::PullRequest(repository) => {
-                let commit = publish::commit(services, order, &checkout, &candidate, solution.at, outcome);
+                let commit = publish::commit(services, order, &checkout, candidate, &solution, outcome);
                 let commit = services.stage(order, Stage::Commit, commit).await?;
                 let push = publish::push(services, order, repository, &mut checkout, commit, outcome);
                 let branch = match services.stage(order, Stage::Push, push).await? {
@@ -380,7 +384,8 @@ impl Failure {
                 Some(AgentError::Model(error)) => Some(error.remedy().to_owned()),
                 Some(_) | None => cause.downcast_ref::<ModelError>().map(|error| error.remedy().to_owned()),
             };
-            workspace.or_else(push).or_else(patch).or_else(model)
+            let leak = || cause.downcast_ref::<guard::Leak>().map(guard::Leak::remedy);
+            workspace.or_else(push).or_else(patch).or_else(model).or_else(leak)
         });
         let transience = transience(&self.error);
         let conclusion = Conclusion::Failed {

@@ -11,6 +11,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::event::{Event, Events};
+use crate::logging;
 use crate::outcome::{self, Conclusion, Outcome, Verdict};
 
 /// The longest text of one progress line, in characters.
@@ -49,7 +50,7 @@ impl Progress {
 
     /// Prints one line above the spinner, without the control characters of whoever wrote it.
     pub fn print(&self, line: &str) {
-        let line = outcome::printable(line).replace('\n', " ");
+        let line = outcome::printable(&logging::redacted(line)).replace('\n', " ");
         match &self.spinner {
             Some(spinner) => spinner.println(line),
             // Standard error may be closed; progress is not worth failing for.
@@ -154,6 +155,10 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
     lines.push(match &outcome.conclusion {
         Conclusion::Verified => "verified: the tests pass on exactly this change".to_owned(),
+        Conclusion::NeedsReview => {
+            let seen = outcome.policy.as_ref().map(|report| format!(": {}", report.summary())).unwrap_or_default();
+            format!("verified: the tests pass on exactly this change; but the policy wants a person to look{seen}")
+        }
         Conclusion::Unverified => format!("not verified: {}", verdict_in_words(outcome)),
         Conclusion::NoChange => "no change was needed".to_owned(),
         Conclusion::BudgetRanOut { budget } => {
@@ -175,9 +180,11 @@ pub fn failure_in_words(conclusion: &Conclusion) -> String {
             let remedy = if remedy.is_empty() { String::new() } else { format!(". {remedy}") };
             format!("failed in stage `{}`: {cause}{remedy}", stage.name())
         }
-        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange | Conclusion::BudgetRanOut { .. } => {
-            String::new()
-        }
+        Conclusion::Verified
+        | Conclusion::NeedsReview
+        | Conclusion::Unverified
+        | Conclusion::NoChange
+        | Conclusion::BudgetRanOut { .. } => String::new(),
     }
 }
 

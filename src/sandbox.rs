@@ -3,18 +3,24 @@
 //! A [`Backend`] is found once at start by a real probe; [`Backend::open`] puts a box around one folder, and each
 //! [`Sandbox::run`] runs one shell line in it at `/workspace`. No backend, no run: there is no fallback to the host.
 
+mod attempt;
 pub mod capture;
 mod cgroup;
 pub mod container;
+mod disk;
 mod engine;
 mod helper;
+mod landlock;
 mod layers;
+pub mod level;
 pub mod namespace;
 mod open;
 mod ownership;
 mod plan;
+mod probe;
 mod registry;
 mod room;
+pub mod seccomp;
 mod shape;
 mod surround;
 mod toolchains;
@@ -26,6 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use level::{Level, Standing};
 pub use plan::WORKSPACE;
 
 /// A box around one folder.
@@ -34,7 +41,7 @@ pub trait Sandbox: Send + Sync {
     /// Runs one line with `sh -c`. When it returns, no process of the command is alive.
     async fn run(&self, command: &Command) -> Result<Output, SandboxError>;
 
-    /// What this box is, for people: `namespace (user, mount, pid, network; memory by cgroup)`.
+    /// What this box is, for people: `namespace, level hardened (seccomp, landlock 6; memory by cgroup v2)`.
     fn description(&self) -> &str;
 
     /// Ends the box and waits until it is gone. Dropping it does the same without waiting.
@@ -60,6 +67,9 @@ pub struct Limits {
     pub processes: u64,
     /// The largest file that a process may write.
     pub file_size_bytes: u64,
+    /// What a box may hold on the host's disk, and how many files and folders.
+    pub disk_bytes: u64,
+    pub disk_files: u64,
     /// How much output is kept: half of it from the head, half from the tail.
     pub output_bytes: usize,
 }
@@ -124,6 +134,8 @@ pub enum Ending {
     TimedOut,
     /// The memory limit; the whole process tree was killed.
     OutOfMemory,
+    /// The limit on what the box holds on disk; the whole process tree was killed.
+    OutOfDisk,
 }
 
 /// What a command printed (standard output and error as they came, in one stream) and how it ended.
@@ -161,6 +173,10 @@ pub struct Settings {
     /// Folders of tools that stand elsewhere than in `home`, by their usual name below it: `.cargo`, `.rustup`, ...
     pub tool_homes: BTreeMap<String, PathBuf>,
     pub docker_host: Option<String>,
+    /// The engine's runtime for `container`, such as `runsc`; `None`: the engine's usual one.
+    pub runtime: Option<String>,
+    /// Below it no backend is taken.
+    pub minimum_level: Level,
     /// Identifies this installation's containers, for the sweep at start.
     pub owner: String,
 }
@@ -184,18 +200,75 @@ impl Backend {
     /// Finds the backend that `settings` ask for and tries it with a real command.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         match settings.choice {
-            Choice::Container => container::Engine::probe(settings).await.map(Self::Container),
-            Choice::Namespace => namespace::Launcher::probe(settings).await.map(Self::Namespace),
+            Choice::Container => Self::probe_container(settings).await,
+            Choice::Namespace => Self::probe_namespace(settings).await,
             Choice::Auto => {
-                let container = match container::Engine::probe(settings).await {
-                    Ok(engine) => return Ok(Self::Container(engine)),
+                let container = match Self::probe_container(settings).await {
+                    Ok(backend) => return Ok(backend),
                     Err(error) => error,
                 };
-                match namespace::Launcher::probe(settings).await {
-                    Ok(launcher) => Ok(Self::Namespace(launcher)),
-                    Err(namespace) => Err(neither(container, namespace)),
-                }
+                Self::probe_namespace(settings).await.map_err(|namespace| neither(container, namespace))
             }
+        }
+    }
+
+    async fn probe_container(settings: &Settings) -> Result<Self, SandboxError> {
+        let engine = container::Engine::probe(settings).await?;
+        Self::Container(engine).of_level(settings.minimum_level)
+    }
+
+    async fn probe_namespace(settings: &Settings) -> Result<Self, SandboxError> {
+        let launcher = namespace::Launcher::probe(settings).await?;
+        Self::Namespace(launcher).of_level(settings.minimum_level)
+    }
+
+    /// Refuses what does not hold enough.
+    fn of_level(self, minimum: Level) -> Result<Self, SandboxError> {
+        let standing = self.standing();
+        let level = standing.level();
+        if level.is_some_and(|level| level >= minimum) {
+            return Ok(self);
+        }
+        let reached = level.map_or_else(|| "no level at all".to_owned(), |level| format!("the level `{level}`"));
+        // Not every level has what the one below it has.
+        let wanted = if level.is_none() { Level::Basic } else { minimum };
+        Err(SandboxError::Unavailable {
+            reason: format!(
+                "the {} sandbox reaches {reached}; for `{wanted}` it lacks {}",
+                self.name(),
+                standing.explain(wanted)
+            ),
+            remedy: match level {
+                Some(level) => format!(
+                    "See docs/sandbox.md for what each level needs, or accept less: `minimum_level = \"{level}\"` in \
+                     the config's section [sandbox]"
+                ),
+                None => "See docs/sandbox.md for what it needs".into(),
+            },
+        })
+    }
+
+    /// What was tried of it when it was found, and what came of that.
+    pub fn standing(&self) -> &Standing {
+        match self {
+            Self::Container(engine) => engine.standing(),
+            Self::Namespace(launcher) => launcher.standing(),
+        }
+    }
+
+    /// What it is, for people; each of its boxes says the same.
+    pub fn description(&self) -> &str {
+        match self {
+            Self::Container(engine) => engine.description(),
+            Self::Namespace(launcher) => launcher.description(),
+        }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Container(_) => "container",
+            Self::Namespace(_) => "namespace",
         }
     }
 

@@ -10,6 +10,7 @@ mod admit;
 pub mod assemble;
 mod boxes;
 pub mod command;
+pub mod doctor;
 mod health;
 mod http;
 mod inbox;

@@ -168,6 +168,7 @@ pub enum Effect {
     Push,
     PullRequest,
     CommitStatus,
+    ReviewLabel,
     FinishedComment,
     FinishedLabels,
     CloseIssue,

@@ -7,6 +7,7 @@
 //! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod change;
 mod checkout;
 mod compare;
 mod diff;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use change::{Change, FileChange, Side};
 pub use checkout::{Author, Checkout, Export, PushExpectation};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
@@ -105,6 +107,11 @@ impl Workspace {
         let home = Folder::create(&temporary)?;
         let git = Git::new(settings.git, home.path().to_owned(), settings.environment, settings.git_timeout)?;
         Ok(Self(Arc::new(Inner { git, cache, temporary, _home: home })))
+    }
+
+    /// Whether git can be started and is new enough.
+    pub async fn check(&self) -> Result<(), WorkspaceError> {
+        self.0.git.check_version_once().await
     }
 
     /// Asks git for its version ahead of the first call, which waits for it else, and tells if it is too old.

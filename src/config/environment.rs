@@ -30,7 +30,7 @@ impl Environment {
     /// A secret variable.
     pub fn secret(&self, name: &str) -> Option<SecretString> {
         let secret = self.get(name)?;
-        crate::logging::keep_secret(secret);
+        crate::logging::keep_secret(name, secret);
         Some(SecretString::from(secret))
     }
 

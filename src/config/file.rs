@@ -8,6 +8,9 @@ use serde::Deserialize;
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::policy::Rules;
+use crate::sandbox::level::Level;
+use crate::secrets::Allow;
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]
@@ -31,6 +34,10 @@ pub struct ConfigFile {
     pub setup: SetupSection,
     pub commit: CommitSection,
     pub publish: PublishSection,
+    /// What a change may touch, and what becomes of one that does.
+    pub policy: Rules,
+    /// What may stand in a change though it looks like a secret.
+    pub secrets: Allow,
     pub log: super::logging::LogSection,
     pub service: ServiceSection,
     pub budget: BudgetSection,
@@ -90,6 +97,14 @@ pub struct SandboxSection {
     pub processes: Option<u64>,
     /// The largest file that may be written. Default: 1024.
     pub file_size_mib: Option<u64>,
+    /// What the working tree of one sandbox may hold on disk. Default: 8192.
+    pub disk_mib: Option<u64>,
+    /// How many files and folders it may hold. Default: 1,000,000.
+    pub disk_files: Option<u64>,
+    /// `basic`, `confined`, `hardened` or `virtual`: a sandbox that reaches less is not used. Default: `confined`.
+    pub minimum_level: Option<Level>,
+    /// The container engine's runtime, such as `runsc` (gVisor) or `kata`. Default: the engine's usual one.
+    pub runtime: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -152,6 +167,8 @@ pub struct RepositorySection {
     pub setup: Option<Vec<String>>,
     /// As `setup.repository_commands`, for this repository.
     pub repository_commands: Option<RepositoryCommands>,
+    /// Keys of `[policy]` that are others for this repository.
+    pub policy: toml::Table,
 }
 
 /// What the tests of repositories need, and what is made ready before a task.

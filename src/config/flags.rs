@@ -37,6 +37,19 @@ pub enum Command {
     Tasks(TasksFlags),
     /// Ask a running service whether it is well; exit code 0 if it is, else 1
     Health(HealthFlags),
+    /// Try everything that tasks need (config, git, sandboxes, model, forge, disk); exit code 0 if all is well, else 1
+    Doctor(Box<DoctorFlags>),
+}
+
+/// What is tried, and how it is shown.
+#[derive(Debug, Args)]
+pub struct DoctorFlags {
+    #[command(flatten)]
+    pub work: WorkFlags,
+
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The service's queue.

@@ -237,7 +237,9 @@ fn resolve_http(section: &ServiceSection, serve: &ServeFlags, environment: &Envi
     };
     let webhook_secret = match environment.secret("GITHUB_WEBHOOK_SECRET") {
         Some(secret) => Some(secret),
-        None => super::read_secret(section.webhook_secret_file.as_deref().map(Path::new))?,
+        None => {
+            super::read_secret("service.webhook_secret_file", section.webhook_secret_file.as_deref().map(Path::new))?
+        }
     };
     let port = |name: &str, in_file: Option<u16>| -> anyhow::Result<Option<u16>> {
         let Some(port) = environment.count(name)? else { return Ok(in_file) };

@@ -94,6 +94,7 @@ impl WireToken {
         let end: jiff::Timestamp = self.expires_at.parse().context("the end of a token's life is no time")?;
         let life = u64::try_from(end.as_second()).unwrap_or_default().saturating_sub(now);
         let life = Duration::from_secs(life);
+        crate::logging::keep_passing_secret("the App's token", &self.token);
         Ok(Minted { token: SecretString::from(self.token), renew_at: Instant::now() + (life - RENEWAL.min(life / 12)) })
     }
 }

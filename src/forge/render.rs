@@ -4,6 +4,7 @@
 //! words and markers go in as they are. Line 1 of a pull request's body is what completes the task at the dispatcher.
 
 mod harmless;
+mod policy;
 mod status;
 
 use crate::outcome::{
@@ -49,7 +50,9 @@ impl<'a> Marker<'a> {
     /// The marker of the comment that reports this outcome.
     pub fn of(outcome: &'a Outcome) -> Self {
         match &outcome.conclusion {
-            Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange => Marker::Completed(&outcome.task_id),
+            Conclusion::Verified | Conclusion::NeedsReview | Conclusion::Unverified | Conclusion::NoChange => {
+                Marker::Completed(&outcome.task_id)
+            }
             Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } => Marker::Failed(&outcome.task_id),
         }
     }
@@ -82,13 +85,14 @@ pub fn pull_request_title(task: &Task) -> String {
 
 /// The body of the task's pull request, complete from the start: edits of it count for nothing at the dispatcher.
 ///
-/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. evidence; 6. how it was made;
-/// 7. notes; 8. where it comes from.
+/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. what the policy saw in them;
+/// 6. evidence; 7. how it was made; 8. notes; 9. where it comes from.
 pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     let mut parts = vec![metadata_line(&task.id), verdict_in_words(outcome)];
     parts.extend(prose("Summary", outcome.summary.as_deref()));
     parts.extend(prose("Plan", outcome.plan.as_deref()));
     parts.push(changed_files(&outcome.changed_files));
+    parts.extend(outcome.policy.as_ref().map(policy::section));
     parts.push(evidence(outcome));
     parts.extend(outcome.setup.as_ref().map(environment));
     parts.push(how_it_was_made(outcome));
@@ -97,14 +101,18 @@ pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     parts.join("\n\n")
 }
 
+/// The trailer that says of a commit whose tests pass that a person has to look at it.
+pub const REVIEW_TRAILER: &str = "Patchwright-Review: needed";
+
 /// The commit's message: the runner's customary first lines, and trailers.
-pub fn commit_message(task: &Task, verdict: Option<&Verdict>) -> String {
+pub fn commit_message(task: &Task, verdict: Option<&Verdict>, conclusion: &Conclusion) -> String {
     let subject = match &task.issue {
         Some(issue) => format!("Process agent task from dispatch issue #{}", issue.number),
         None => line(&format!("Process agent task: {}", task.title), LONGEST_SUBJECT),
     };
     let verdict = verdict.map(|verdict| format!("Patchwright-Verdict: {}\n", verdict.name())).unwrap_or_default();
-    format!("{subject}\n\nTask ID: {id}\n\nTask-Id: {id}\n{verdict}", id = task.id)
+    let review = if *conclusion == Conclusion::NeedsReview { format!("{REVIEW_TRAILER}\n") } else { String::new() };
+    format!("{subject}\n\nTask ID: {id}\n\nTask-Id: {id}\n{verdict}{review}", id = task.id)
 }
 
 /// The comment at a task's start.
@@ -126,7 +134,9 @@ pub enum Logs {
 pub fn finished_comment(agent: &str, outcome: &Outcome, logs: Logs) -> String {
     let id = &outcome.task_id;
     let parts = match &outcome.conclusion {
-        Conclusion::Verified | Conclusion::Unverified => completed(agent, verdict_in_words(outcome)),
+        Conclusion::Verified | Conclusion::NeedsReview | Conclusion::Unverified => {
+            completed(agent, verdict_in_words(outcome))
+        }
         Conclusion::NoChange => completed(agent, "Nothing had to be changed: no pull request was opened.".into()),
         Conclusion::BudgetRanOut { budget } => failed(
             id,
@@ -143,9 +153,11 @@ pub fn finished_comment(agent: &str, outcome: &Outcome, logs: Logs) -> String {
     });
     let summary = match &outcome.conclusion {
         Conclusion::NoChange => outcome.summary.as_deref().filter(|summary| !summary.trim().is_empty()),
-        Conclusion::Verified | Conclusion::Unverified | Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } => {
-            None
-        }
+        Conclusion::Verified
+        | Conclusion::NeedsReview
+        | Conclusion::Unverified
+        | Conclusion::BudgetRanOut { .. }
+        | Conclusion::Failed { .. } => None,
     };
     let summary = summary.map(|summary| quoted(summary, LONGEST_PROSE));
     let marker = Marker::of(outcome).to_string();
@@ -192,8 +204,17 @@ fn own_address(url: &str) -> String {
     if url.len() <= LONGEST_LINE && url.chars().all(is_plain) { url.to_owned() } else { line(url, LONGEST_LINE) }
 }
 
-/// What the tests say, in a sentence that claims no more than they do.
+/// What the tests say, and whether a person has to look.
 fn verdict_in_words(outcome: &Outcome) -> String {
+    let tests = tests_in_words(outcome);
+    match policy::call(outcome.policy.as_ref()) {
+        Some(call) => format!("{tests}\n\n{call}"),
+        None => tests,
+    }
+}
+
+/// What the tests say, in a sentence that claims no more than they do.
+fn tests_in_words(outcome: &Outcome) -> String {
     let base_failed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Failed { .. }));
     let base_passed = matches!(outcome.baseline.as_ref().map(|run| &run.ending), Some(TestEnding::Passed));
     match &outcome.verdict {
@@ -293,7 +314,8 @@ fn ended(ending: &TestEnding) -> String {
         | TestEnding::NotFound { .. }
         | TestEnding::Killed { .. }
         | TestEnding::TimedOut { .. }
-        | TestEnding::OutOfMemory => ending.describe(),
+        | TestEnding::OutOfMemory
+        | TestEnding::OutOfDisk => ending.describe(),
     }
 }
 

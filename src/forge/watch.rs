@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::identity::Identity;
 use super::{Author, Forge, ForgeError, Issue, PAGE, User};
 use super::{classify, path_segment, repository_route, retry};
+use crate::logging::screened;
 use crate::task::{IssueReference, RepositoryName};
 
 /// Characters of a commit status's description.
@@ -173,7 +174,7 @@ impl Forge {
         let mut body = serde_json::json!({
             "state": status.state.name(),
             "context": status.context,
-            "description": status.description.chars().take(LONGEST_DESCRIPTION).collect::<String>(),
+            "description": screened(&status.description).chars().take(LONGEST_DESCRIPTION).collect::<String>(),
         });
         if let Some(url) = &status.target_url {
             body["target_url"] = url.as_str().into();
@@ -296,6 +297,7 @@ impl Forge {
     async fn edit_comment(&self, issue: &IssueReference, id: u64, body: &str) -> Result<(), ForgeError> {
         let route = format!("{}/issues/comments/{id}", repository_route(&issue.repository));
         let what = format!("our comment on {issue}");
+        let body = screened(body);
         retry::repeat(|| async {
             let _: serde_json::Value = self
                 .client

@@ -45,6 +45,7 @@ pub enum StepEnding {
     },
     TimedOut,
     OutOfMemory,
+    OutOfDisk,
 }
 
 impl Setup {
@@ -64,6 +65,7 @@ impl StepEnding {
             StepEnding::Killed { signal } => format!("was killed by signal {signal}"),
             StepEnding::TimedOut => "ran into the time limit of the setup".into(),
             StepEnding::OutOfMemory => "ran out of memory".into(),
+            StepEnding::OutOfDisk => "wrote more to the disk than a box may".into(),
         }
     }
 }

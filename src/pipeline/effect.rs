@@ -60,6 +60,7 @@ fn effect_key(effect: Effect) -> &'static str {
         Effect::Push => "push",
         Effect::PullRequest => "pull_request",
         Effect::CommitStatus => "commit_status",
+        Effect::ReviewLabel => "review_label",
         Effect::FinishedComment => "finished_comment",
         Effect::FinishedLabels => "finished_labels",
         Effect::CloseIssue => "close_issue",

@@ -3,19 +3,26 @@
 use anyhow::{Context, bail};
 
 use super::effect::effect;
+use super::guard::{self, Cleared};
 use super::resume::Memory;
+use super::solve::Solution;
 use super::{Order, Services, UnverifiedPolicy, elapsed_milliseconds};
 use crate::forge::{NewPullRequest, render};
 use crate::outcome::{Conclusion, Outcome, PullRequest, Stage, Verdict};
 use crate::pipeline::Delivery;
+use crate::policy::Level;
+use crate::secrets::Place;
 use crate::store::{Effect, StoreError};
-use crate::task::{RepositoryName, TaskId};
-use crate::workspace::{Checkout, CommitId, PushExpectation, Snapshot};
+use crate::task::{IssueReference, RepositoryName, TaskId};
+use crate::workspace::{Checkout, CommitId, PushExpectation};
 
-/// A pull request that another run of this task has opened, and whether its tests passed then.
+/// The label of a pull request that a person has to look at.
+const NEEDS_REVIEW: &str = "needs-review";
+
+/// A pull request that another run of this task has opened, and what that came to.
 pub(super) struct Published {
     pull_request: PullRequest,
-    verified: bool,
+    conclusion: Conclusion,
     branch: String,
     /// The commit that the branch holds.
     head: Option<String>,
@@ -35,10 +42,16 @@ pub(super) async fn find(services: &Services, order: &Order) -> anyhow::Result<O
     for branch in branch_names(&order.task.id) {
         if let Some(pull_request) = services.forge.pull_request_of(&order.task.id, repository, &branch).await? {
             let head = services.forge.branch(repository, &branch).await?;
-            let trailer = format!("Patchwright-Verdict: {}", Verdict::Verified.name());
-            let passed = head.as_ref().is_some_and(|head| head.message.lines().any(|line| line == trailer));
-            let verified = passed && !pull_request.draft;
-            return Ok(Some(Published { pull_request, verified, branch, head: head.map(|head| head.commit) }));
+            let has =
+                |trailer: &str| head.as_ref().is_some_and(|head| head.message.lines().any(|line| line == trailer));
+            let passed = has(&format!("Patchwright-Verdict: {}", Verdict::Verified.name()));
+            let conclusion = match (passed, pull_request.draft) {
+                // If it needed review, a person has marked it as ready.
+                (true, false) => Conclusion::Verified,
+                (true, true) if has(render::REVIEW_TRAILER) => Conclusion::NeedsReview,
+                (true, true) | (false, _) => Conclusion::Unverified,
+            };
+            return Ok(Some(Published { pull_request, conclusion, branch, head: head.map(|head| head.commit) }));
         }
     }
     Ok(None)
@@ -88,12 +101,13 @@ pub(super) fn conclude_from(
     services.events.note(&note);
     outcome.notes.push(note);
     outcome.pull_request = Some(PullRequest { existed: true, ..found.pull_request });
-    if found.verified { Conclusion::Verified } else { Conclusion::Unverified }
+    found.conclusion
 }
 
 /// Whether the operator wants no pull request for such a conclusion.
 pub(super) fn is_withheld(services: &Services, conclusion: &Conclusion) -> bool {
-    services.settings.publish.unverified == UnverifiedPolicy::None && *conclusion != Conclusion::Verified
+    services.settings.publish.unverified == UnverifiedPolicy::None
+        && !matches!(conclusion, Conclusion::Verified | Conclusion::NeedsReview)
 }
 
 /// What becomes of a change that is not published. A budget that ran out is still the first thing to say.
@@ -110,17 +124,29 @@ pub(super) fn withhold(conclusion: Conclusion, outcome: &Outcome) -> Conclusion 
     }
 }
 
-/// Commits the candidate's tree, as it was tested.
+/// Commits the candidate's tree, as it was tested, if none of the texts that go with it holds a secret.
 pub(super) async fn commit(
     services: &Services,
     order: &Order,
     checkout: &Checkout,
-    candidate: &Snapshot,
-    at: i64,
+    candidate: &Cleared,
+    solution: &Solution,
     outcome: &mut Outcome,
 ) -> anyhow::Result<CommitId> {
-    let message = render::commit_message(&order.task, outcome.verdict.as_ref());
-    let commit = checkout.commit(candidate, &message, &services.settings.author, Some(at)).await?;
+    let author = &services.settings.author;
+    let message = render::commit_message(&order.task, outcome.verdict.as_ref(), &solution.conclusion);
+    let mut texts = vec![(Place::CommitMessage, format!("{}\n{}\n{message}", author.name, author.email))];
+    match &order.delivery {
+        Delivery::Diff => {}
+        Delivery::LocalBranch(name) => texts.push((Place::Branch, name.clone())),
+        Delivery::PullRequest(_) => {
+            texts.extend(branch_names(&order.task.id).map(|name| (Place::Branch, name)));
+            texts.push((Place::Title, render::pull_request_title(&order.task)));
+            texts.push((Place::Body, render::pull_request_body(&order.task, outcome)));
+        }
+    }
+    guard::check_texts(texts)?;
+    let commit = checkout.commit(candidate.snapshot(), &message, author, Some(solution.at)).await?;
     outcome.commit = Some(commit.to_string());
     Ok(commit)
 }
@@ -198,10 +224,28 @@ pub(super) async fn open(
         base: base.to_owned(),
         draft: *conclusion != Conclusion::Verified,
     };
+    guard::check_texts(vec![(Place::Title, new.title.clone()), (Place::Body, new.body.clone())])?;
     let open = services.forge.open_pull_request(&order.task.id, repository, &new);
     let opened = effect(order.claim.as_ref(), Effect::PullRequest, &new.head, open, |opened| opened.url.clone());
     outcome.pull_request = Some(opened.await?);
     Ok(())
+}
+
+/// Puts the label on a pull request that a person has to look at. One that a person has marked as ready is left alone.
+pub(super) async fn label(services: &Services, order: &Order, outcome: &Outcome) -> anyhow::Result<()> {
+    let Some(issue) = needs_label(order, outcome) else { return Ok(()) };
+    let change = services.forge.change_labels(&issue, &[NEEDS_REVIEW], &[]);
+    let labelled = effect(order.claim.as_ref(), Effect::ReviewLabel, NEEDS_REVIEW, change, |()| String::new()).await;
+    labelled.with_context(|| format!("pull request {} could not be labelled `{NEEDS_REVIEW}`", issue.number))
+}
+
+/// The pull request, as the issue that it also is, if it wants the label.
+pub(super) fn needs_label(order: &Order, outcome: &Outcome) -> Option<IssueReference> {
+    let Delivery::PullRequest(repository) = &order.delivery else { return None };
+    let pull_request = outcome.pull_request.as_ref().filter(|pull_request| pull_request.draft)?;
+    let is_seen = outcome.policy.as_ref().is_some_and(|report| report.level() == Level::Review);
+    let wants = is_seen || outcome.conclusion == Conclusion::NeedsReview;
+    wants.then(|| IssueReference { repository: repository.clone(), number: pull_request.number })
 }
 
 /// The branches that may be this task's: the short name that tools look for, and one that no other task can share.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::effect::effect;
+use super::publish;
 use super::status::{self, Status};
 use super::transient::{is_unauthorized, transience};
 use super::{Delivery, Ending, Halt, Order, Services, Settings};
@@ -52,11 +53,15 @@ pub(super) async fn finished(
     mut outcome: Outcome,
 ) -> Result<Ending, StoreError> {
     mark_commit(services, order, &mut outcome).await?;
-    if reported_issue(order).is_none() && !status.is_wanted() {
+    if reported_issue(order).is_none() && !status.is_wanted() && publish::needs_label(order, &outcome).is_none() {
         return Ok(Ending::Reported(outcome));
     }
     let told = services.stage(order, Stage::Report, async {
-        let told = tell(services, order, &outcome).await;
+        let mut told = publish::label(services, order, &outcome).await;
+        if told.as_ref().is_err_and(|error| error.is::<StoreError>()) {
+            return told;
+        }
+        told = tell(services, order, &outcome).await.and(told);
         if told.as_ref().is_err_and(|error| error.is::<StoreError>()) {
             return told;
         }
@@ -67,7 +72,7 @@ pub(super) async fn finished(
         Err(Halt::Stopped(error)) => return Err(error),
         Err(Halt::Failed(failure)) => failure,
     };
-    let reason = format!("the issue could not be told: {:#}", failure.error);
+    let reason = format!("not everything could be told: {:#}", failure.error);
     note(services, &mut outcome, reason.clone());
     if order.claim.is_some() && is_unauthorized(&failure.error) {
         return Ok(Ending::Unauthorized);
@@ -87,9 +92,11 @@ pub(super) async fn again(
 ) -> Result<Ending, StoreError> {
     let cause = match &outcome.conclusion {
         Conclusion::Failed { stage, cause, .. } => format!("in `{}`, {cause}", stage.name()),
-        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange | Conclusion::BudgetRanOut { .. } => {
-            String::new()
-        }
+        Conclusion::Verified
+        | Conclusion::NeedsReview
+        | Conclusion::Unverified
+        | Conclusion::NoChange
+        | Conclusion::BudgetRanOut { .. } => String::new(),
     };
     let at = jiff::Timestamp::now();
     let at = at.checked_add(jiff::SignedDuration::try_from(after).unwrap_or_default()).unwrap_or(at);

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::guard::{self, Examined};
 use super::solve::Solution;
 use super::transient::transience;
 use super::{Halt, Order, Services, checkout, intake};
@@ -90,10 +91,18 @@ pub(super) async fn restore(
 ) -> Result<Option<(Checkout, Solution)>, Halt> {
     let Some(solved) = &memory.solved else { return Ok(None) };
     match services.stage(order, Stage::Checkout, rebuild(services, order, solved)).await {
-        Ok(rebuilt) => {
+        Ok((checkout, examined)) => {
             *outcome = solved.outcome.clone();
             services.events.note("the change of an earlier attempt is there; going on from it");
-            Ok(Some(rebuilt))
+            let (conclusion, candidate) = match examined {
+                Examined::Cleared(cleared) => {
+                    outcome.policy = Some(cleared.report().clone());
+                    (cleared.conclude(solved.outcome.conclusion.clone()), Some(cleared))
+                }
+                // The operator's rules, or what is known of secrets, are others than they were.
+                Examined::Refused(refusal) => (refusal.conclude(), None),
+            };
+            Ok(Some((checkout, Solution { conclusion, candidate, at: solved.at })))
         }
         Err(Halt::Failed(failure)) if transience(&failure.error).is_none() => {
             services.events.note(format!("the change of an earlier attempt cannot be used: {:#}", failure.error));
@@ -103,7 +112,7 @@ pub(super) async fn restore(
     }
 }
 
-async fn rebuild(services: &Services, order: &Order, solved: &Solved) -> anyhow::Result<(Checkout, Solution)> {
+async fn rebuild(services: &Services, order: &Order, solved: &Solved) -> anyhow::Result<(Checkout, Examined)> {
     let commit = solved.outcome.base_commit.as_deref().and_then(CommitId::parse).context("it has no base")?;
     let tree = solved.outcome.tree.as_deref().and_then(TreeId::parse).context("it has no tree")?;
     let diff = BASE64_STANDARD.decode(&solved.diff).context("its diff is damaged")?;
@@ -113,8 +122,8 @@ async fn rebuild(services: &Services, order: &Order, solved: &Solved) -> anyhow:
     if *candidate.tree() != tree {
         bail!("it leads to another tree than the one that was tested");
     }
-    let conclusion = solved.outcome.conclusion.clone();
-    Ok((checkout, Solution { conclusion, candidate: Some(candidate), at: solved.at }))
+    let examined = guard::examine(services, order, &checkout, candidate).await?;
+    Ok((checkout, examined))
 }
 
 /// Writes down the change that was judged.

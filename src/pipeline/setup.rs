@@ -204,12 +204,15 @@ fn report(step: &Step, output: &Output) -> SetupStep {
         Ending::Signalled(signal) => StepEnding::Killed { signal },
         Ending::TimedOut => StepEnding::TimedOut,
         Ending::OutOfMemory => StepEnding::OutOfMemory,
+        Ending::OutOfDisk => StepEnding::OutOfDisk,
     };
     let excerpt = match ending {
         StepEnding::Done | StepEnding::Left => String::new(),
-        StepEnding::Failed { .. } | StepEnding::Killed { .. } | StepEnding::TimedOut | StepEnding::OutOfMemory => {
-            verify::excerpt(&output.head, &output.tail, output.omitted_bytes)
-        }
+        StepEnding::Failed { .. }
+        | StepEnding::Killed { .. }
+        | StepEnding::TimedOut
+        | StepEnding::OutOfMemory
+        | StepEnding::OutOfDisk => verify::excerpt(&output.head, &output.tail, output.omitted_bytes),
     };
     let milliseconds = u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX);
     SetupStep { name: step.name.clone(), ending, milliseconds, excerpt }

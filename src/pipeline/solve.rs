@@ -1,11 +1,12 @@
-//! Solve: patches or the agent make a change, and the tests judge it. Failing tests go back to the agent; this is the
-//! only backward edge of a task, and it is bounded.
+//! Solve: patches or the agent make a change, and the guard and the tests judge it. What they refuse goes back to the
+//! agent; this is the only backward edge of a task, and it is bounded.
 
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::baseline::Tests;
+use super::guard::{self, Cleared, Examined, Refusal};
 use super::transient::is_transient_model;
 use super::{Order, PatchMode, Services, effect, evidence};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
@@ -18,17 +19,26 @@ use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeI
 /// How the solving ended.
 pub(super) struct Solution {
     pub conclusion: Conclusion,
-    /// The tree that was tested; `None` if nothing changed.
-    pub candidate: Option<Snapshot>,
+    /// The tree that was tested; `None` if nothing changed, or what changed may not leave.
+    pub candidate: Option<Cleared>,
     /// When it ended, in seconds since 1970: the commit's time.
     pub at: i64,
 }
 
-/// A candidate, and what the tests say of it.
+/// A candidate, and what is said of it.
 struct Judged {
     snapshot: Snapshot,
-    verdict: Verdict,
-    run: Option<TestRun>,
+    judgement: Judgement,
+}
+
+enum Judgement {
+    /// By the guard; it was not tested.
+    Refused(Refusal),
+    Tested {
+        cleared: Cleared,
+        verdict: Verdict,
+        run: Option<TestRun>,
+    },
 }
 
 /// Makes the change and has it judged.
@@ -52,14 +62,27 @@ pub(super) async fn solve(
     let Some(judged) = judged else {
         return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now() });
     };
-    let diff = checkout.diff(&judged.snapshot).await?;
-    outcome.changed_files = diff.files;
-    outcome.diff = Some(Diff(diff.patch));
+    let report = match &judged.judgement {
+        Judgement::Refused(refusal) => refusal.report(),
+        Judgement::Tested { cleared, .. } => Some(cleared.report()),
+    };
+    // Without a report not even the names of the files may be shown.
+    if let Some(report) = report {
+        let diff = checkout.diff(&judged.snapshot).await?;
+        outcome.changed_files = diff.files;
+        outcome.diff = Some(Diff(diff.patch));
+        outcome.policy = Some(report.clone());
+    }
     outcome.tree = Some(judged.snapshot.tree().to_string());
-    let conclusion = conclude(outcome, &judged.verdict);
-    outcome.verdict = Some(judged.verdict);
-    outcome.result = judged.run;
-    Ok(Solution { conclusion, candidate: Some(judged.snapshot), at: now() })
+    match judged.judgement {
+        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now() }),
+        Judgement::Tested { cleared, verdict, run } => {
+            let conclusion = cleared.conclude(conclude(outcome, &verdict));
+            outcome.verdict = Some(verdict);
+            outcome.result = run;
+            Ok(Solution { conclusion, candidate: Some(cleared), at: now() })
+        }
+    }
 }
 
 fn now() -> i64 {
@@ -117,25 +140,33 @@ async fn work_with_agent(
         // An agent that finishes again on the tree that was rejected has said its last word.
         let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
         rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
-        let feedback = judged
-            .as_ref()
-            .and_then(|judged| evidence::feedback(&judged.verdict, tests.baseline.as_ref(), judged.run.as_ref()));
-        match feedback {
-            Some(feedback) if stop == StopReason::Finished && rounds_left > 0 && !unchanged => {
-                rounds_left -= 1;
-                agent.reject(&feedback)?;
-            }
-            Some(_) | None => {
-                outcome.stop = Some(stop);
-                break judged;
-            }
+        let goes_back = stop == StopReason::Finished && rounds_left > 0 && !unchanged;
+        if !(goes_back && send_back(&mut agent, judged.as_ref(), tests)?) {
+            outcome.stop = Some(stop);
+            break judged;
         }
+        rounds_left -= 1;
     };
     sandbox.close().await?;
     match (model_error, &judged) {
         (Some(error), None) => Err(error.into()),
         (Some(_) | None, _) => Ok(judged),
     }
+}
+
+/// Tells the agent what is wrong with its change, if it can do something about it.
+fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> Result<bool, AgentError> {
+    match judged.map(|judged| &judged.judgement) {
+        None => return Ok(false),
+        Some(Judgement::Refused(refusal)) => agent.observe(refusal.feedback()),
+        Some(Judgement::Tested { verdict, run, .. }) => {
+            match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
+                Some(feedback) => agent.reject(&feedback)?,
+                None => return Ok(false),
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// What the agent is told, and what it may spend.
@@ -166,7 +197,7 @@ fn is_tried_again(order: &Order, error: &ModelError) -> bool {
     order.again_after.is_some() && is_transient_model(error)
 }
 
-/// Takes a snapshot of the working tree and runs the tests on it. `None`: nothing changed.
+/// Takes a snapshot of the working tree, and if the guard lets it pass, runs the tests on it. `None`: nothing changed.
 async fn judge(
     services: &Services,
     order: &Order,
@@ -180,6 +211,12 @@ async fn judge(
     if snapshot.tree() == untouched {
         return Ok(None);
     }
+    let cleared = match guard::examine(services, order, checkout, snapshot.clone()).await? {
+        Examined::Cleared(cleared) => cleared,
+        Examined::Refused(refusal) => {
+            return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));
+        }
+    };
     let started = Instant::now();
     services.events.emit(Event::StageStarted { stage: Stage::Verify });
     effect::in_stage(Stage::Verify);
@@ -203,7 +240,7 @@ async fn judge(
     let milliseconds = super::elapsed_milliseconds(started);
     services.events.emit(Event::StageDone { stage: Stage::Verify, milliseconds });
     let verdict = Verdict::judge(tests.baseline.as_ref(), run.as_ref());
-    Ok(Some(Judged { snapshot, verdict, run }))
+    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run } }))
 }
 
 fn is_too_large(error: &anyhow::Error) -> bool {
@@ -247,7 +284,7 @@ async fn write_trace(services: &Services, order: &Order, checkout: &Checkout) ->
     let issue = order.task.issue.as_ref().map(|issue| format!("Dispatch issue: {issue}\n")).unwrap_or_default();
     let text = format!("# Agent task\n\nTask ID: {}\n{issue}\n{}\n", order.task.id, order.task.instruction.trim());
     // It is published as it stands.
-    let text = crate::logging::redacted(&text);
+    let text = crate::logging::screened(&text);
     checkout.files().write(&path, text.as_bytes()).context("cannot write the trace file")?;
     Ok(checkout.snapshot(&Artefacts::default()).await?.tree().clone())
 }

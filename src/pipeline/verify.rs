@@ -38,6 +38,7 @@ pub async fn run_tests(
         Ending::Signalled(signal) => TestEnding::Killed { signal },
         Ending::TimedOut => TestEnding::TimedOut { seconds: timeout.as_secs() },
         Ending::OutOfMemory => TestEnding::OutOfMemory,
+        Ending::OutOfDisk => TestEnding::OutOfDisk,
     };
     Ok(TestRun {
         command: command.command.clone(),
@@ -64,7 +65,7 @@ async fn failing_exit(sandbox: &dyn Sandbox, line: &str, exit_code: i32) -> Resu
     };
     Ok(match sandbox.run(&shell_line(probe, PROBE_TIMEOUT)).await?.ending {
         Ending::Exited(shell::RUNNER_IS_MISSING) => TestEnding::NotFound { exit_code },
-        Ending::Exited(_) | Ending::Signalled(_) | Ending::TimedOut | Ending::OutOfMemory => {
+        Ending::Exited(_) | Ending::Signalled(_) | Ending::TimedOut | Ending::OutOfMemory | Ending::OutOfDisk => {
             TestEnding::Failed { exit_code }
         }
     })

@@ -59,6 +59,11 @@ impl Controllers {
         }
     }
 
+    /// Whether the groups limit the number of processes too.
+    pub fn limit_processes(&self) -> bool {
+        matches!(self.memory, Hierarchy::Two(_)) || self.processes.is_some()
+    }
+
     /// Makes an empty group with these limits.
     pub fn create(&self, memory_bytes: u64, processes: u64) -> io::Result<Group> {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -315,7 +320,13 @@ impl Observed {
 
     /// How many processes live in it.
     pub fn processes(&self) -> usize {
-        fs::read_to_string(self.memory.join("cgroup.procs")).map_or(0, |text| text.lines().count())
+        self.members().len()
+    }
+
+    /// The processes that live in it.
+    pub fn members(&self) -> Vec<u32> {
+        let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,15 +14,20 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOptions};
 use futures_util::StreamExt;
+use tempfile::NamedTempFile;
 
 use super::capture::Capture;
 use super::cgroup::Observed;
+use super::disk::Disk;
 use super::engine::{self, ANSWER_LIMIT, ask};
+use super::level::Standing;
 use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
+use super::probe::{self, Known};
 use super::registry::{Registered, Registry};
 use super::room::Room;
+use super::seccomp;
 use super::shape::{self, Shape};
 use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable};
 
@@ -48,7 +53,7 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     docker: Docker,
     image: String,
@@ -57,6 +62,12 @@ struct Inner {
     description: String,
     /// Podman without root maps our user to itself only if asked.
     keep_user: bool,
+    /// Our filter of system calls, as the engine takes it; `None`: the engine's own.
+    filter: Option<String>,
+    /// Podman reads the filter from here.
+    _profile: Option<Arc<NamedTempFile>>,
+    runtime: Option<String>,
+    standing: Standing,
     open: Open,
     registry: Arc<Registry>,
 }
@@ -72,6 +83,7 @@ struct ContainerSandbox {
     user: User,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
+    disk: Arc<Mutex<Disk>>,
     open: Open,
 }
 
@@ -107,37 +119,92 @@ impl Engine {
         let podman = version.components.iter().flatten().any(|component| component.name.starts_with("Podman"));
         let info = ask("describe itself", ANSWER_LIMIT, docker.info()).await?;
         let rootless = info.security_options.iter().flatten().any(|option| option.contains("rootless"));
-        let name = if podman { "Podman" } else { "Docker" };
-        let engine = Self {
-            inner: Arc::new(Inner {
-                description: format!("container ({name}, {image}; memory and processes by the engine)"),
-                image,
-                limits: settings.limits.clone(),
-                owner: settings.owner.clone(),
-                keep_user: podman && rootless,
-                open: Open::new(),
-                registry: Registry::new(docker.clone()),
-                docker,
-            }),
+        let name = format!("{}{}", if rootless { "rootless " } else { "" }, if podman { "Podman" } else { "Docker" });
+        if let Some(runtime) = &settings.runtime {
+            engine::has_runtime(&info, runtime)?;
+        }
+        // Docker takes the filter's text, Podman a file.
+        let profile = if podman { Some(Arc::new(profile_file()?)) } else { None };
+        let mut tried = Inner {
+            description: String::new(),
+            image,
+            limits: probe::limits(&settings.limits),
+            owner: settings.owner.clone(),
+            keep_user: podman && rootless,
+            filter: match &profile {
+                Some(file) => file.path().to_str().map(str::to_owned),
+                None => Some(seccomp::PROFILE.to_owned()),
+            },
+            _profile: profile,
+            runtime: settings.runtime.clone(),
+            standing: Standing::default(),
+            open: Open::new(),
+            registry: Registry::new(docker.clone()),
+            docker,
         };
-        engine.try_command().await?;
-        Ok(engine)
+        let try_with = async |inner: &Inner, filter| {
+            let engine = Self { inner: Arc::new(inner.clone()) };
+            engine.try_commands(filter).await
+        };
+        let standing = match try_with(&tried, "ours").await {
+            Ok(standing) => standing,
+            // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
+            Err(error) => {
+                tried.filter = None;
+                match try_with(&tried, "the engine's own").await {
+                    Ok(standing) => standing,
+                    Err(_) => return Err(error),
+                }
+            }
+        };
+        let runtime = settings.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
+        let description = format!(
+            "container{} ({name}{runtime}, {}; {}memory and processes by the engine)",
+            standing.level_in_words(),
+            tried.image,
+            standing.walls_in_words()
+        );
+        Ok(Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) })
     }
 
-    async fn try_command(&self) -> Result<(), SandboxError> {
+    /// What came of trying it.
+    pub fn standing(&self) -> &Standing {
+        &self.inner.standing
+    }
+
+    /// What it is, for people.
+    pub fn description(&self) -> &str {
+        &self.inner.description
+    }
+
+    /// Tries it with real commands, which its small limits bound.
+    async fn try_commands(&self, filter: &str) -> Result<Standing, SandboxError> {
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
         let sandbox = self.open(&Surroundings::of(folder.path())).await?;
+        let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
+        sandbox.close().await?;
+        tried
+    }
+
+    async fn try_in(&self, sandbox: &dyn Sandbox, folder: &Path, filter: &str) -> Result<Standing, SandboxError> {
         let command = Command {
             line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
             directory: PathBuf::new(),
             environment: BTreeMap::new(),
             timeout: ANSWER_LIMIT,
         };
-        let output = sandbox.run(&command).await;
-        sandbox.close().await?;
-        let reason = match output {
-            Ok(Output { ending: Ending::Exited(0), .. }) if folder.path().join("probe").exists() => return Ok(()),
+        let reason = match sandbox.run(&command).await {
+            Ok(Output { ending: Ending::Exited(0), .. }) if folder.join("probe").exists() => {
+                let known = Known {
+                    cgroup: Some("by the engine".into()),
+                    landlock: "engines have no setting for it, and no program of ours is in the image".into(),
+                    seccomp: filter.into(),
+                    user: ownership::user_for(folder).map_or(0, |user| user.uid),
+                    runtime: self.inner.runtime.clone(),
+                };
+                return probe::examine(sandbox, folder, &known).await;
+            }
             Ok(Output { ending: Ending::Exited(0), .. }) => "the engine does not share this machine's files".into(),
             Ok(output) => format!(
                 "a test command in {} ended with {:?} {}",
@@ -165,8 +232,15 @@ impl Engine {
         let user = ownership::user_for(room.tree()).map_err(|error| {
             SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))
         })?;
-        let shape =
-            Shape { image: &inner.image, owner: &inner.owner, limits: &inner.limits, keep_user: inner.keep_user };
+        let disk = Arc::new(Mutex::new(Disk::new(room.folders().map(Path::to_path_buf).collect(), &inner.limits)));
+        let shape = Shape {
+            image: &inner.image,
+            owner: &inner.owner,
+            limits: &inner.limits,
+            keep_user: inner.keep_user,
+            seccomp: inner.filter.as_deref(),
+            runtime: inner.runtime.as_deref(),
+        };
         let body = shape::body(&shape, &room, user)?;
         if inner.open.is_stopped() {
             return Err(closed());
@@ -180,6 +254,7 @@ impl Engine {
             surroundings: surroundings.clone(),
             user,
             state: tokio::sync::Mutex::new(State { observed: None }),
+            disk,
             open: inner.open.child(),
             engine: inner,
         };
@@ -371,9 +446,22 @@ impl ContainerSandbox {
                     if state.observed.as_ref().is_some_and(|observed| observed.memory_kills() > kills) {
                         return Ok(Some(Ending::OutOfMemory));
                     }
+                    if self.holds_too_much(state).await {
+                        return Ok(Some(Ending::OutOfDisk));
+                    }
                 }
             }
         }
+    }
+
+    /// Whether the box holds more on disk than it may.
+    async fn holds_too_much(&self, state: &State) -> bool {
+        let (disk, observed) = (self.disk.clone(), state.observed.clone());
+        let look = move || {
+            let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.is_exceeded(|| observed.map(|observed| observed.members()).unwrap_or_default())
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 
     async fn exit_code(&self, exec: &str) -> Result<i32, SandboxError> {
@@ -451,6 +539,13 @@ impl Sandbox for ContainerSandbox {
         self.registered.remove().await?;
         self.hand_over(User::ourselves()).await
     }
+}
+
+/// The filter of system calls as a file that the engine can read.
+fn profile_file() -> Result<NamedTempFile, SandboxError> {
+    let written = NamedTempFile::with_prefix("patchwright-seccomp-")
+        .and_then(|mut file| std::io::Write::write_all(&mut file, seccomp::PROFILE.as_bytes()).map(|()| file));
+    written.map_err(|error| SandboxError::Broken(format!("cannot write the filter of system calls: {error}")))
 }
 
 /// Removes the container of a command whose future was dropped: nobody is left to see to its processes.

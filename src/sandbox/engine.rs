@@ -59,6 +59,23 @@ pub async fn connect(settings: &Settings) -> Result<Docker, SandboxError> {
     })
 }
 
+/// Whether the engine knows the runtime that the operator named.
+pub fn has_runtime(info: &bollard::models::SystemInfo, runtime: &str) -> Result<(), SandboxError> {
+    // Podman tells only of the one that it uses, and takes others.
+    let Some(known) = info.runtimes.as_ref().filter(|known| known.len() > 1) else { return Ok(()) };
+    if known.contains_key(runtime) {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    Err(SandboxError::Unavailable {
+        reason: format!("the container engine has no runtime `{runtime}`; it has {}", names.join(", ")),
+        remedy: "Install it (`runsc install` for gVisor, or Kata Containers), add it to `runtimes` in the engine's \
+                 daemon.json and restart the engine; or name another one in the config's section [sandbox]"
+            .into(),
+    })
+}
+
 /// Awaits an answer, but not for ever.
 pub async fn ask<T>(
     what: &str,

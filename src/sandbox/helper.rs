@@ -59,6 +59,15 @@ pub struct CommandSpec {
     /// Absolute, inside.
     pub directory: String,
     pub environment: BTreeMap<String, String>,
+    /// What init puts around itself, and so around all that it starts.
+    pub walls: Walls,
+}
+
+/// What this kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walls {
+    pub seccomp: bool,
+    pub landlock: bool,
 }
 
 /// How it ended.
@@ -403,6 +412,21 @@ fn init() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot protect init")?;
     let spec: CommandSpec = read_frame(rustix::stdio::stdin())?;
     let output = rustix::stdio::stdout().as_fd().try_clone_to_owned().context("cannot duplicate the output")?;
+    if spec.walls.landlock {
+        super::landlock::restrict()?;
+    }
+    if spec.walls.seccomp {
+        super::seccomp::install()?;
+    }
+    // Before anything can use up the processes that there may be.
+    std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(|| {
+            let mut byte = [0u8; 1];
+            while !matches!(rustix::io::read(rustix::stdio::stdin(), &mut byte), Ok(0)) {}
+            std::process::exit(0);
+        })
+        .context("cannot watch for the caller's end")?;
     let started = if Path::new(&spec.directory).is_dir() {
         std::process::Command::new("/bin/sh")
             .args(["-c", &spec.line])
@@ -426,14 +450,6 @@ fn init() -> Result<()> {
             return Ok(());
         }
     };
-    std::thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(|| {
-            let mut byte = [0u8; 1];
-            while !matches!(rustix::io::read(rustix::stdio::stdin(), &mut byte), Ok(0)) {}
-            std::process::exit(0);
-        })
-        .context("cannot watch for the caller's end")?;
     loop {
         let Some((pid, status)) = rustix::process::wait(WaitOptions::empty()).context("cannot wait")? else { continue };
         if pid.as_raw_nonzero().get().unsigned_abs() != child {

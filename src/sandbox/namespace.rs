@@ -15,13 +15,17 @@ use tokio::process::Child;
 
 use super::capture::Capture;
 use super::cgroup::{Controllers, Group};
-use super::helper::{BoxSpec, CommandSpec, Report};
+use super::disk::Disk;
+use super::helper::{BoxSpec, CommandSpec, Report, Walls};
+use super::level::Standing;
 use super::open::Open;
-use super::plan::{self, Caches, Plan, WORKSPACE};
+use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
+use super::probe::{self, Known};
 use super::surround::{Ground, Overlays};
 use super::{
     Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable, watch,
 };
+use super::{landlock, seccomp};
 use crate::weak::{self, Defence};
 
 /// The first argument that makes our binary a sandbox helper.
@@ -48,6 +52,8 @@ struct Inner {
     limits: Limits,
     plan: Plan,
     groups: Option<Controllers>,
+    walls: Walls,
+    standing: Standing,
     description: String,
     /// What the kernel can do on each file system that a tree was on, by the number of its device.
     overlays: Mutex<HashMap<u64, Overlays>>,
@@ -59,6 +65,7 @@ struct NamespaceSandbox {
     launcher: Arc<Inner>,
     ground: Ground,
     surroundings: Surroundings,
+    disk: Arc<Mutex<Disk>>,
     open: Open,
 }
 
@@ -74,16 +81,16 @@ impl Launcher {
     /// overlays over package caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let groups = look(Controllers::find).await?;
-        let folder = tempfile::tempdir()
-            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
+        let folder = temporary()?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
             for caches in [Caches::Overlay, Caches::ReadOnly] {
                 // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
                 let wanted = settings.clone();
-                let launcher = Self::new(settings, look(move || draw(&wanted, caches)).await?, groups.clone());
+                let plan = look(move || draw(&wanted, caches)).await?;
+                let launcher = Self::new(settings, plan, groups.clone(), Standing::default());
                 match launcher.open(&Surroundings::of(folder.path())).await?.run(&probe_command()).await {
-                    Ok(Output { ending: Ending::Exited(0), .. }) => return Ok(launcher),
+                    Ok(Output { ending: Ending::Exited(0), .. }) => return launcher.examined(settings).await,
                     Ok(output) => {
                         let text = String::from_utf8_lossy(&output.head).trim().to_owned();
                         reason = format!("a test command ended with {:?} {text}", output.ending);
@@ -96,7 +103,30 @@ impl Launcher {
         Err(SandboxError::Unavailable { reason: format!("Linux namespaces do not work: {reason}"), remedy: remedy() })
     }
 
-    fn new(settings: &Settings, plan: Plan, groups: Option<Controllers>) -> Self {
+    /// Tries what it holds, in a box with small limits and a folder that only landlock keeps from being written.
+    async fn examined(self, settings: &Settings) -> Result<Self, SandboxError> {
+        let (plan, groups) = (self.inner.plan.clone(), self.inner.groups.clone());
+        let mut trapped = plan.clone();
+        trapped.entries.insert(probe::TRIPWIRE.to_owned(), Entry::Memory { bytes: 64 << 10 });
+        let small = Settings { limits: probe::limits(&settings.limits), ..settings.clone() };
+        let folder = temporary()?;
+        let trapped = Self::new(&small, trapped, groups.clone(), Standing::default());
+        let sandbox = trapped.open(&Surroundings::of(folder.path())).await?;
+        let known = Known {
+            cgroup: groups.as_ref().filter(|groups| groups.limit_processes()).map(|groups| groups.description().into()),
+            landlock: match landlock::version() {
+                Some(version) => format!("version {version}"),
+                None => "the kernel has none, or it is off".into(),
+            },
+            seccomp: seccomp::missing().unwrap_or_default(),
+            user: rustix::process::getuid().as_raw(),
+            runtime: None,
+        };
+        let standing = probe::examine(sandbox.as_ref(), folder.path(), &known).await?;
+        Ok(Self::new(settings, plan, groups, standing))
+    }
+
+    fn new(settings: &Settings, plan: Plan, groups: Option<Controllers>, standing: Standing) -> Self {
         let limits_by = match &groups {
             Some(groups) => groups.description().to_owned(),
             None if watch::can_watch() => "memory and processes by watching".to_owned(),
@@ -108,11 +138,27 @@ impl Launcher {
                 limits: settings.limits.clone(),
                 plan,
                 groups,
-                description: format!("namespace (user, mount, pid, network, ipc, uts, cgroup; {limits_by})"),
+                description: format!(
+                    "namespace{} (user, mount, pid, network, ipc, uts, cgroup; {}{limits_by})",
+                    standing.level_in_words(),
+                    standing.walls_in_words()
+                ),
+                walls: Walls { seccomp: seccomp::missing().is_none(), landlock: landlock::version().is_some() },
+                standing,
                 overlays: Mutex::default(),
                 open: Open::new(),
             }),
         }
+    }
+
+    /// What came of trying it.
+    pub fn standing(&self) -> &Standing {
+        &self.inner.standing
+    }
+
+    /// What it is, for people.
+    pub fn description(&self) -> &str {
+        &self.inner.description
     }
 
     /// Puts a box around what the surroundings name.
@@ -130,8 +176,9 @@ impl Launcher {
     ) -> Result<NamespaceSandbox, SandboxError> {
         let (launcher, wanted) = (self.inner.clone(), surroundings.clone());
         let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays)).await??;
+        let disk = Arc::new(Mutex::new(Disk::new(ground.written(), &self.inner.limits)));
         let (launcher, open) = (self.inner.clone(), self.inner.open.child());
-        Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), open })
+        Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), disk, open })
     }
 
     /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
@@ -212,7 +259,8 @@ impl Sandbox for NamespaceSandbox {
             None => None,
         };
         let child = self.launcher.start(group.as_ref())?;
-        let running = Running { child, group, limits: &self.launcher.limits, open: &self.open, started };
+        let (limits, disk) = (&self.launcher.limits, &self.disk);
+        let running = Running { child, group, limits, disk, open: &self.open, started };
         running.finish(frames.concat(), command.timeout).await
     }
 
@@ -269,6 +317,7 @@ impl Inner {
             line: command.line.clone(),
             directory: utf8(&Path::new(WORKSPACE).join(&command.directory))?,
             environment,
+            walls: self.walls,
         })
     }
 
@@ -296,6 +345,7 @@ struct Running<'a> {
     child: Child,
     group: Option<Group>,
     limits: &'a Limits,
+    disk: &'a Arc<Mutex<Disk>>,
     open: &'a Open,
     started: Instant,
 }
@@ -306,6 +356,7 @@ enum Cause {
     Timeout,
     Memory,
     Processes,
+    Disk,
     Closed,
 }
 
@@ -337,7 +388,7 @@ impl Running<'_> {
             tokio::pin!(work);
             let early = tokio::select! {
                 _ = &mut work => true,
-                reason = interrupted(timeout, self.open, self.group.as_ref(), pid, self.limits), if sent => {
+                reason = interrupted(timeout, self.open, self.group.as_ref(), pid, self.limits, self.disk), if sent => {
                     cause = Some(reason);
                     false
                 }
@@ -382,24 +433,19 @@ async fn interrupted(
     group: Option<&Group>,
     pid: Option<u32>,
     limits: &Limits,
+    disk: &Arc<Mutex<Disk>>,
 ) -> Cause {
     let watching = async {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            match (group, pid) {
-                (Some(group), _) if group.ran_out_of_memory() => return Cause::Memory,
-                (None, Some(pid)) => {
-                    let limit = limits.memory_bytes;
-                    let usage = tokio::task::spawn_blocking(move || watch::tree_usage(pid, limit)).await;
-                    match usage {
-                        Ok(usage) if usage.memory_bytes > limit => return Cause::Memory,
-                        Ok(usage) if usage.processes > limits.processes.saturating_add(OURS) => {
-                            return Cause::Processes;
-                        }
-                        Ok(_) | Err(_) => {}
-                    }
-                }
-                (Some(_), _) | (None, None) => {}
+            if group.is_some_and(Group::ran_out_of_memory) {
+                return Cause::Memory;
+            }
+            let Some(pid) = pid else { continue };
+            let (has_group, limits, disk) = (group.is_some(), limits.clone(), disk.clone());
+            let look = tokio::task::spawn_blocking(move || excess(pid, has_group, &limits, &disk));
+            if let Ok(Some(cause)) = look.await {
+                return cause;
             }
         }
     };
@@ -410,12 +456,27 @@ async fn interrupted(
     }
 }
 
+/// Which limit a command has passed. Where a control group keeps memory and processes, they need no watching.
+fn excess(pid: u32, has_group: bool, limits: &Limits, disk: &Mutex<Disk>) -> Option<Cause> {
+    if !has_group {
+        let usage = watch::tree_usage(pid, limits.memory_bytes);
+        if usage.memory_bytes > limits.memory_bytes {
+            return Some(Cause::Memory);
+        }
+        if usage.processes > limits.processes.saturating_add(OURS) {
+            return Some(Cause::Processes);
+        }
+    }
+    disk.lock().unwrap_or_else(PoisonError::into_inner).is_exceeded(|| watch::tree(pid)).then_some(Cause::Disk)
+}
+
 /// Judges the end of a box from why we ended it, what the kernel counted, and what its helpers reported.
 fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<Ending, SandboxError> {
     match cause {
         Some(Cause::Closed) => return Err(closed()),
         Some(Cause::Memory) => return Ok(Ending::OutOfMemory),
         Some(Cause::Timeout) => return Ok(Ending::TimedOut),
+        Some(Cause::Disk) => return Ok(Ending::OutOfDisk),
         // As the kernel would have: the tree was killed for a limit that is not memory.
         Some(Cause::Processes) => return Ok(Ending::Signalled(9)),
         None if out_of_memory => return Ok(Ending::OutOfMemory),
@@ -492,6 +553,10 @@ fn utf8(path: &Path) -> Result<String, SandboxError> {
 
 fn closed() -> SandboxError {
     SandboxError::Broken("it was closed".into())
+}
+
+fn temporary() -> Result<tempfile::TempDir, SandboxError> {
+    tempfile::tempdir().map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))
 }
 
 fn probe_command() -> Command {

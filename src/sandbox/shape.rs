@@ -24,38 +24,18 @@ pub struct Shape<'a> {
     pub limits: &'a Limits,
     /// Podman without root maps our user to itself only if asked.
     pub keep_user: bool,
+    /// The filter of system calls as the engine takes it; `None`: the engine's own.
+    pub seccomp: Option<&'a str>,
+    /// `None`: the engine's usual one.
+    pub runtime: Option<&'a str>,
 }
 
 /// The order for a container around `room` whose commands run as `user`.
 pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreateBody, SandboxError> {
-    let half = (shape.limits.memory_bytes / 2).max(16 << 20);
+    let half = half_of_memory(shape.limits);
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
     let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
     let (mounts, memory_folders) = folders(room, owned)?;
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let ulimit = |name: &str, value: u64| ResourcesUlimits {
-        name: Some(name.to_owned()),
-        soft: Some(number(value)),
-        hard: Some(number(value)),
-    };
-    let host_config = HostConfig {
-        mounts: Some(mounts),
-        tmpfs: Some(memory_folders),
-        network_mode: Some("none".into()),
-        memory: Some(number(shape.limits.memory_bytes)),
-        memory_swap: Some(number(shape.limits.memory_bytes)),
-        pids_limit: Some(number(shape.limits.processes.saturating_add(4))),
-        // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
-        ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
-        shm_size: Some(number(half.min(256 << 20))),
-        readonly_rootfs: Some(true),
-        cap_drop: Some(vec!["ALL".into()]),
-        security_opt: Some(vec!["no-new-privileges".into()]),
-        ipc_mode: Some("private".into()),
-        userns_mode: shape.keep_user.then(|| "keep-id".to_owned()),
-        auto_remove: Some(true),
-        ..HostConfig::default()
-    };
     Ok(ContainerCreateBody {
         image: Some(shape.image.to_owned()),
         entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
@@ -76,7 +56,7 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
             (OWNER_LABEL.to_owned(), shape.owner.to_owned()),
             (PROCESS_LABEL.to_owned(), engine::own_process()),
         ])),
-        host_config: Some(host_config),
+        host_config: Some(host_config(shape, mounts, memory_folders)),
         ..ContainerCreateBody::default()
     })
 }
@@ -117,4 +97,43 @@ fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, St
         None => {}
     }
     Ok((mounts, memory_folders))
+}
+
+/// What keeps it small and without power.
+fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<String, String>) -> HostConfig {
+    let half = half_of_memory(shape.limits);
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let ulimit = |name: &str, value: u64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(number(value)),
+        hard: Some(number(value)),
+    };
+    HostConfig {
+        mounts: Some(mounts),
+        tmpfs: Some(memory_folders),
+        network_mode: Some("none".into()),
+        memory: Some(number(shape.limits.memory_bytes)),
+        memory_swap: Some(number(shape.limits.memory_bytes)),
+        pids_limit: Some(number(shape.limits.processes.saturating_add(4))),
+        // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
+        ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
+        shm_size: Some(number(half.min(256 << 20))),
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".into()]),
+        security_opt: Some(
+            ["no-new-privileges".to_owned()]
+                .into_iter()
+                .chain(shape.seccomp.map(|profile| format!("seccomp={profile}")))
+                .collect(),
+        ),
+        runtime: shape.runtime.map(str::to_owned),
+        ipc_mode: Some("private".into()),
+        userns_mode: shape.keep_user.then(|| "keep-id".to_owned()),
+        auto_remove: Some(true),
+        ..HostConfig::default()
+    }
+}
+
+fn half_of_memory(limits: &Limits) -> u64 {
+    (limits.memory_bytes / 2).max(16 << 20)
 }

@@ -50,6 +50,11 @@ impl Ground {
         Ok(ground)
     }
 
+    /// The folders of the host that commands write to.
+    pub fn written(&self) -> Vec<PathBuf> {
+        [Some(&self.tree), self.home.as_ref(), self.repository.as_ref()].into_iter().flatten().cloned().collect()
+    }
+
     /// What the next command sees.
     pub fn entries(&self) -> Result<(BTreeMap<String, Entry>, BTreeSet<String>), SandboxError> {
         let mut entries = self.entries.clone();

@@ -19,6 +19,14 @@ pub fn can_watch() -> bool {
 /// Measures the tree below `root`. The cheap sum counts shared pages for each process; only if it exceeds
 /// `limit` are they counted exactly, which is slow.
 pub fn tree_usage(root: u32, limit: u64) -> TreeUsage {
+    let processes = tree(root);
+    let cheap: u64 = processes.iter().map(|pid| resident_bytes(*pid)).sum();
+    let memory_bytes = if cheap <= limit { cheap } else { processes.iter().map(|pid| proportional_bytes(*pid)).sum() };
+    TreeUsage { memory_bytes, processes: processes.len() as u64 }
+}
+
+/// A process and its descendants.
+pub fn tree(root: u32) -> Vec<u32> {
     let mut processes = vec![root];
     let mut next = 0;
     while let Some(pid) = processes.get(next).copied() {
@@ -28,9 +36,7 @@ pub fn tree_usage(root: u32, limit: u64) -> TreeUsage {
             processes.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
         }
     }
-    let cheap: u64 = processes.iter().map(|pid| resident_bytes(*pid)).sum();
-    let memory_bytes = if cheap <= limit { cheap } else { processes.iter().map(|pid| proportional_bytes(*pid)).sum() };
-    TreeUsage { memory_bytes, processes: processes.len() as u64 }
+    processes
 }
 
 /// Resident bytes from `/proc/PID/statm`, whose second field is in pages.

@@ -150,12 +150,17 @@ fn disk(service: &Service) -> Condition {
 pub(super) fn disk_trouble(service: &Service) -> Option<String> {
     let config = &service.config;
     let store = config.store.path.parent().unwrap_or(Path::new("/"));
-    for folder in [config.workspace.temporary.as_path(), config.workspace.cache.as_path(), store] {
+    room([config.workspace.temporary.as_path(), config.workspace.cache.as_path(), store], config.free_limit)
+}
+
+/// Why there is no room of `limit` bytes below each of these folders.
+pub(super) fn room<'a>(folders: impl IntoIterator<Item = &'a Path>, limit: u64) -> Option<String> {
+    for folder in folders {
         let free = match rustix::fs::statvfs(folder) {
             Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
             Err(error) => return Some(format!("{} cannot be used: {error}", folder.display())),
         };
-        if free < config.free_limit {
+        if free < limit {
             return Some(format!("{} has {} MiB left. Make room", folder.display(), free >> 20));
         }
     }

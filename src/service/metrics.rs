@@ -58,6 +58,7 @@ impl Metrics {
     pub(super) fn ended(&self, task: &TaskRecord, outcome: &Outcome, now: i64) {
         let name = match &outcome.conclusion {
             Conclusion::Verified => "verified",
+            Conclusion::NeedsReview => "needs_review",
             Conclusion::Unverified => "unverified",
             Conclusion::NoChange => "no_change",
             Conclusion::BudgetRanOut { .. } => "budget_ran_out",

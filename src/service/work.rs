@@ -527,6 +527,7 @@ fn is_of_sandbox(outcome: &Outcome) -> bool {
         Conclusion::Failed { stage: Stage::Baseline | Stage::Solve | Stage::Verify, .. } => true,
         Conclusion::Failed { .. }
         | Conclusion::Verified
+        | Conclusion::NeedsReview
         | Conclusion::Unverified
         | Conclusion::NoChange
         | Conclusion::BudgetRanOut { .. } => false,
@@ -539,7 +540,9 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         return claim.task.state;
     }
     match &outcome.conclusion {
-        Conclusion::Verified | Conclusion::Unverified | Conclusion::NoChange => State::Completed,
+        Conclusion::Verified | Conclusion::NeedsReview | Conclusion::Unverified | Conclusion::NoChange => {
+            State::Completed
+        }
         Conclusion::Failed { transient: true, .. } => State::Dead,
         Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } if claim.exhausted => State::Dead,
         Conclusion::BudgetRanOut { .. } | Conclusion::Failed { .. } => State::Failed,
@@ -554,6 +557,7 @@ fn address_of(outcome: &Outcome) -> Option<String> {
 fn reason_of(outcome: &Outcome) -> String {
     match &outcome.conclusion {
         Conclusion::Verified => "a change whose tests pass".into(),
+        Conclusion::NeedsReview => "a change whose tests pass, and which a person has to look at".into(),
         Conclusion::Unverified => "a change that is not verified".into(),
         Conclusion::NoChange => "nothing had to be changed".into(),
         Conclusion::BudgetRanOut { budget } => format!("the {} ran out", budget.describe()),

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use git2::{Oid, Signature, Time};
 use secrecy::SecretString;
 
+use super::change::{self, Change};
 use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::files::Files;
@@ -267,6 +268,12 @@ impl Checkout {
     pub async fn diff(&self, snapshot: &Snapshot) -> Result<Diff, WorkspaceError> {
         let (repository, old, new) = (self.repository.clone(), self.base_tree.clone(), snapshot.tree().clone());
         blocking("compare two trees", move || diff::between(&repository, &old, &new)).await
+    }
+
+    /// What a snapshot changes, file by file, with contents as far as they are not too large.
+    pub async fn change(&self, snapshot: &Snapshot) -> Result<Change, WorkspaceError> {
+        let (repository, old, new) = (self.repository.clone(), self.base_tree.clone(), snapshot.tree().clone());
+        blocking("read a change", move || change::between(&repository, &old, &new)).await
     }
 
     /// Applies patches in order to the working tree: all, or none.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use patchwright::sandbox::level::Level;
 use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, SandboxError, Settings, Surroundings};
 
 use crate::figures::{Figures, Unit, milliseconds};
@@ -84,13 +85,22 @@ fn command() -> Command {
 fn settings(choice: Choice) -> Settings {
     Settings {
         choice,
-        limits: Limits { memory_bytes: 2 << 30, processes: 512, file_size_bytes: 1 << 30, output_bytes: 64 << 10 },
+        limits: Limits {
+            memory_bytes: 2 << 30,
+            processes: 512,
+            file_size_bytes: 1 << 30,
+            disk_bytes: 8 << 30,
+            disk_files: 1_000_000,
+            output_bytes: 64 << 10,
+        },
         image: Some(std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into())),
         helper: Path::new(env!("CARGO_BIN_EXE_patchwright")).to_owned(),
         path: std::env::var_os("PATH"),
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: BTreeMap::new(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        runtime: None,
+        minimum_level: Level::Confined,
         owner: "patchwright-bench".into(),
     }
 }

@@ -139,3 +139,17 @@ fn times_have_units() {
         assert!(parse_duration(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn policy_and_secrets_are_checked_when_the_config_is_read() {
+    let refused = |text: &str| refusal(REMOTE, &[], Some(text));
+    assert!(refused("[policy]\nci = \"maybe\"").contains("does not fit"));
+    assert!(refused("[policy]\ntypo = \"allow\"").contains("typo"));
+    assert!(refused("[policy.limits]\nfile = 1").contains("file"));
+    assert!(refused("[[policy.overrides]]\nglob = \"a[\"\naction = \"block\"").contains("no valid glob"));
+    assert!(refused("[secrets]\nallow = [\"a[\"]").contains("no valid glob"));
+    assert!(refused("[repositories.\"a/b\".policy]\ntypo = 1").contains("[repositories.\"a/b\".policy] does not fit"));
+    let whole = "[policy]\nci = \"review\"\n[policy.limits]\nlines = 5\n[secrets]\nallow = [\"fixtures/**\"]\n\
+                 [repositories.\"a/b\".policy]\nlocks = \"allow\"\n[repositories.\"a/b\".policy.limits]\nfiles = 3\n";
+    resolve(REMOTE, &[], Some(whole)).unwrap();
+}

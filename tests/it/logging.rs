@@ -204,7 +204,7 @@ fn child_that_logs() {
     let file = std::env::var_os("PATCHWRIGHT_TEST_LOG_FILE").unwrap().into();
     let file = FileSettings { path: file, most_bytes: 1 << 20, days: 1, kept: 1 };
     patchwright::logging::start(&Settings { level: "warn".into(), format, stream: None, file: Some(file) }).unwrap();
-    patchwright::logging::keep_secret("correct horse battery staple");
+    patchwright::logging::keep_secret("PASSPHRASE", "correct horse battery staple");
     let task = patchwright::logging::task_span("550e8400", 2);
     let _in_task = task.enter();
     let stage = patchwright::logging::stage_span("solve");

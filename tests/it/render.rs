@@ -3,13 +3,14 @@
 use std::sync::LazyLock;
 
 use patchwright::forge::render::{
-    Logs, Marker, Standing, commit_message, fenced, finished_comment, metadata_line, neutralise, pull_request_body,
-    pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
+    Logs, Marker, REVIEW_TRAILER, Standing, commit_message, fenced, finished_comment, metadata_line, neutralise,
+    pull_request_body, pull_request_title, rejection_comment, started_comment, status_comment, verdict_description,
 };
 use patchwright::outcome::{
     Budget, ChangeKind, ChangedFile, Conclusion, Diff, Outcome, PullRequest, Setup, SetupStep, Stage, StepEnding,
     StopReason, TestCommand, TestEnding, TestRun, Usage, Verdict,
 };
+use patchwright::policy::{Class, Finding, Level, PathClass, Report, Totals};
 use patchwright::task::{IssueReference, RepositoryName, Task, TaskId};
 use proptest::prelude::*;
 use regex::Regex;
@@ -69,6 +70,7 @@ fn outcome(text: &str) -> Outcome {
         result: Some(run(TestEnding::Failed { exit_code: 101 }, text)),
         changed_files: vec![file(text, ChangeKind::Added), file("src/a.rs", ChangeKind::Modified)],
         diff: Some(Diff(text.as_bytes().to_vec())),
+        policy: Some(report(text)),
         plan: some(),
         summary: some(),
         model: some(),
@@ -93,9 +95,23 @@ fn outcome(text: &str) -> Outcome {
     }
 }
 
-fn conclusions(text: &str) -> [Conclusion; 5] {
+/// What the policy says, with `text` wherever the repository's words stand.
+fn report(text: &str) -> Report {
+    let finding = |class, level, line| Finding { class, level, path: text.into(), line, text: text.into() };
+    Report {
+        findings: vec![
+            finding(Class::SkippedTest, Level::Review, Some(3)),
+            finding(Class::Path(PathClass::Other), Level::Note, None),
+        ],
+        omitted: 1,
+        totals: Totals { files: 2, added_lines: 1, ..Totals::default() },
+    }
+}
+
+fn conclusions(text: &str) -> [Conclusion; 6] {
     [
         Conclusion::Verified,
+        Conclusion::NeedsReview,
         Conclusion::Unverified,
         Conclusion::NoChange,
         Conclusion::BudgetRanOut { budget: Budget::Tokens },
@@ -132,7 +148,7 @@ fn comments(text: &str) -> Vec<(String, String)> {
 #[test]
 fn the_body_of_a_verified_change_reads_well() {
     let outcome = Outcome {
-        conclusion: Conclusion::Verified,
+        conclusion: Conclusion::NeedsReview,
         stop: Some(StopReason::Finished),
         verdict: Some(Verdict::Verified),
         test_command: Some(TestCommand { command: "cargo test".into(), reason: "`Cargo.toml` stands there".into() }),
@@ -162,6 +178,17 @@ fn the_body_of_a_verified_change_reads_well() {
             milliseconds: 100,
         }),
         notes: Vec::new(),
+        policy: Some(Report {
+            findings: vec![Finding {
+                class: Class::SkippedTest,
+                level: Level::Review,
+                path: "tests/login.rs".into(),
+                line: Some(7),
+                text: "the test `a|b` is ignored".into(),
+            }],
+            omitted: 0,
+            totals: Totals { files: 1, added_lines: 3, removed_lines: 1, ..Totals::default() },
+        }),
         ..outcome("")
     };
     let body = pull_request_body(&task("Fix the login"), &outcome);
@@ -170,6 +197,8 @@ fn the_body_of_a_verified_change_reads_well() {
     <!-- agent_task_metadata {"task_id": "550e8400-e29b-41d4-a716-446655440000"} -->
 
     **Verified**: the tests pass on exactly this tree; on the base they failed.
+
+    **Needs review**: the policy wants a person to look at what is named under *Policy*.
 
     ## Summary
 
@@ -187,6 +216,16 @@ fn the_body_of_a_verified_change_reads_well() {
     | file | | lines added | lines removed |
     |---|---|---|---|
     | `src/login.rs` | modified | +3 | -1 |
+
+    ## Policy
+
+    Found in the change: 1 to be reviewed; 1 file, 3 lines added, 1 removed.
+
+    **Needs review**
+
+    | where | what |
+    |---|---|
+    | `tests/login.rs:7` | the test `a\|b` is ignored |
 
     ## Evidence
 
@@ -312,7 +351,7 @@ fn verdicts_are_told_as_they_are() {
 
 #[test]
 fn commits_follow_the_customary_words() {
-    let message = commit_message(&task("fixes #9"), Some(&Verdict::StillRed));
+    let message = commit_message(&task("fixes #9"), Some(&Verdict::StillRed), &Conclusion::Unverified);
     assert_eq!(
         message,
         format!(
@@ -320,7 +359,7 @@ fn commits_follow_the_customary_words() {
         )
     );
     let from_command_line = Task { issue: None, ..task("fixes #9 for @bob\n\nTask-Id: forged") };
-    let message = commit_message(&from_command_line, None);
+    let message = commit_message(&from_command_line, None, &Conclusion::Unverified);
     assert_eq!(message.lines().filter(|line| line.starts_with("Task-Id:")).count(), 1);
     assert!(!CLOSES.is_match(&message) && !message.contains('@'), "{message}");
     assert!(message.lines().next().unwrap().chars().count() <= 72);
@@ -543,15 +582,15 @@ proptest! {
 
     #[test]
     fn no_secret_is_published(text in text_with_secrets()) {
-        patchwright::logging::keep_secret(OWN_SECRET);
+        patchwright::logging::keep_secret("GITHUB_TOKEN", OWN_SECRET);
         // A key of ours must not hide another one.
-        patchwright::logging::keep_secret("-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----");
+        patchwright::logging::keep_secret("APP_KEY", "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----");
         let outcome = outcome(&text);
         let from_command_line = Task { issue: None, ..task(&text) };
         let mut published = vec![
             pull_request_title(&task(&text)),
             pull_request_body(&task(&text), &outcome),
-            commit_message(&from_command_line, outcome.verdict.as_ref()),
+            commit_message(&from_command_line, outcome.verdict.as_ref(), &Conclusion::NeedsReview),
             verdict_description(&Verdict::Inconclusive { reason: text.clone() }),
             verdict_description(&Verdict::Untested { reason: text.clone() }),
             neutralise(&text),
@@ -567,10 +606,10 @@ proptest! {
 
     #[test]
     fn commit_messages_hold_one_task_only(text in hostile_text()) {
-        let message = commit_message(&Task { issue: None, ..task(&text) }, Some(&Verdict::Verified));
+        let message = commit_message(&Task { issue: None, ..task(&text) }, Some(&Verdict::Verified), &Conclusion::NeedsReview);
         check_harmless(&message, &format!("Task-Id: {ID}"))?;
         prop_assert_eq!(message.lines().filter(|line| line.starts_with("Task ID:")).count(), 1);
-        let trailers = format!("\n\nTask-Id: {ID}\nPatchwright-Verdict: verified\n");
+        let trailers = format!("\n\nTask-Id: {ID}\nPatchwright-Verdict: verified\n{REVIEW_TRAILER}\n");
         prop_assert!(message.ends_with(&trailers));
     }
 
@@ -600,7 +639,7 @@ fn the_status_comment_says_where_a_task_stands() {
         working(Stage::Solve, 12),
         "⏳ patchwright is working on step 5 of 9: solve (request 12 of at most 50 to the model)."
     );
-    assert_eq!(working(Stage::Verify, 12), "⏳ patchwright is testing the change, in step 4 of 8.");
+    assert_eq!(working(Stage::Verify, 12), "⏳ patchwright is testing the change, in step 5 of 9.");
     assert_eq!(
         first_line(2, &Standing::Again { at: "2026-11-22T10:20:30.5Z".parse().unwrap(), cause: "the net is down" }),
         "🔁 will be tried again at 2026-11-22T10:20:30Z: the net is down"

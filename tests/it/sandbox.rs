@@ -2,9 +2,13 @@
 //! second process, a fake home or a broken engine.
 
 mod cases;
+mod disk;
 mod engine;
 mod host;
+mod levels;
+mod nested;
 mod surroundings;
+mod walls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
+use patchwright::sandbox::level::{Defence, Level};
 use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings, Surroundings};
 
 /// Tells that something was left out, or fails where nothing may be.
@@ -23,7 +28,14 @@ fn skipped(reason: &str) {
 fn settings(choice: Choice) -> Settings {
     Settings {
         choice,
-        limits: Limits { memory_bytes: 256 << 20, processes: 64, file_size_bytes: 8 << 20, output_bytes: 16 << 10 },
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            processes: 64,
+            file_size_bytes: 8 << 20,
+            disk_bytes: 1 << 30,
+            disk_files: 100_000,
+            output_bytes: 16 << 10,
+        },
         image: Some(std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into())),
         helper: std::env::var_os("PATCHWRIGHT_TEST_HELPER")
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_patchwright")), PathBuf::from),
@@ -31,6 +43,8 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        runtime: None,
+        minimum_level: Level::Basic,
         owner: "patchwright-tests".into(),
     }
 }
@@ -149,6 +163,10 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::all_boxes",
             "sandbox::host::toolchains_in",
             "sandbox::host::nothing_is",
+            "sandbox::the_environment_is",
+            "sandbox::walls::",
+            "sandbox::levels::",
+            "sandbox::disk::",
             "--skip",
             "as_an_ordinary_user",
             "--nocapture",
@@ -338,19 +356,25 @@ async fn the_environment_is_made_from_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn overhead() {
-    for (choice, backend) in all_backends().await {
+    for (choice, _) in all_backends().await {
+        let started = Instant::now();
+        let backend = Backend::probe(&settings(choice)).await.unwrap();
+        let probe = started.elapsed();
         let tree = tempfile::tempdir().unwrap();
         let started = Instant::now();
         let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
         let open = started.elapsed();
         let mut times = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..200 {
             let output = sandbox.run(&command("true")).await.unwrap();
             assert_eq!(output.ending, Ending::Exited(0));
             times.push(output.duration);
         }
         times.sort();
-        println!("{choice:?}: open {open:?}, run median {:?}, best {:?}, worst {:?}", times[10], times[0], times[19]);
+        println!(
+            "{choice:?}: probe {probe:?}, open {open:?}, run median {:?}, best {:?}, worst {:?}",
+            times[100], times[0], times[199]
+        );
         sandbox.close().await.unwrap();
     }
 }

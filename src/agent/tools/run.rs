@@ -37,6 +37,9 @@ pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, budgets: &Budg
             (false, format!("The command did not end within {seconds} s and was killed. Run less, or without waiting."))
         }
         Ending::OutOfMemory => (false, "The command ran out of memory and was killed. Run less at once.".to_owned()),
+        Ending::OutOfDisk => {
+            (false, "The command wrote more to disk than it may and was killed. Remove what it wrote.".to_owned())
+        }
     };
     let text = match shown.is_empty() {
         true => format!("{ending} It printed nothing."),

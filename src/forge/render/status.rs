@@ -86,6 +86,7 @@ fn ended(outcome: &Outcome) -> String {
     let failed = |stage: Stage, cause: &str| format!("❌ failed in `{}`: {}", stage.name(), line(cause, LONGEST_LINE));
     let status = match &outcome.conclusion {
         Conclusion::Verified => "✅ done, and the tests pass.".to_owned(),
+        Conclusion::NeedsReview => "✅ done, and the tests pass; a person has to look at the change.".to_owned(),
         Conclusion::Unverified => "✅ done, but not verified.".to_owned(),
         Conclusion::NoChange => "✅ done: nothing had to be changed.".to_owned(),
         Conclusion::BudgetRanOut { budget } => {

@@ -141,3 +141,27 @@ fn readers_that_are_gone_are_no_panic() {
     assert!(ran.code == Some(1) && !ran.stderr.contains("panicked"), "{ran:#?}");
     place.assert_clean();
 }
+
+/// What a repository's tests print can neither move a terminal's cursor nor set its title, wherever it is shown.
+#[test]
+fn escapes_of_the_tests_reach_no_terminal_and_no_log() {
+    let place = Place::new();
+    let repository = place.repository("repository");
+    let test =
+        r"printf '\033]0;owned\007\033[2J\033[31mred\033[0m \302\233[2J\r\n'; printf '\342\200\256evil\n'; exit 3";
+    let record = place.path("record.jsonl");
+    for more in [&["-vv"][..], &["--json", "--record", record.to_str().unwrap()]] {
+        let run = ["run", "--repo", &repository, "--task", PATCH, "--test-command", test];
+        let ran = place.run(&[&run[..], more].concat());
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        let record = std::fs::read_to_string(&record).unwrap_or_default();
+        let shown = format!("{}{}{record}", String::from_utf8_lossy(&ran.stdout), ran.stderr);
+        let test_command_is_quoted = shown.replace(test, "").replace(&test.replace('\\', "\\\\"), "");
+        for escape in ['\u{1b}', '\u{9b}', '\u{7}', '\u{202e}'] {
+            assert!(!shown.contains(escape), "{escape:?} in {shown}");
+        }
+        assert!(!test_command_is_quoted.contains("owned"), "{shown}");
+        assert!(!shown.contains("u001b") && !shown.contains("u202e"), "{shown}");
+    }
+    place.assert_clean();
+}

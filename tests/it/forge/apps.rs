@@ -43,6 +43,8 @@ async fn an_app_has_a_token_for_each_repository_and_no_more() {
     // A second task has a token of its own.
     let second = base.for_repository(&name(WIDGETS)).await.unwrap();
     assert_ne!(git_token(&second).await, git_token(&task).await);
+    let shown = patchwright::logging::screened(&format!("the token\n{}", git_token(&task).await));
+    assert!(!shown.contains(&git_token(&task).await), "a token that was minted is known as a secret");
     // The dispatch repository's token is another one, and shared.
     let reference = patchwright::task::IssueReference { repository: name("acme/dispatch"), number };
     for client in [&base, &task, &second] {

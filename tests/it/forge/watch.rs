@@ -89,6 +89,41 @@ async fn recent_comments_come_newest_first_with_their_issue() {
     nothing_wrong(&lab);
 }
 
+/// Whatever a text comes from, no form of a secret of ours goes over the wire.
+#[tokio::test]
+async fn no_text_is_sent_with_a_secret_in_any_form() {
+    use base64::Engine;
+    const SECRET: &str = "Hn5+wQ8/xC3-zT7kM2rV9p";
+    patchwright::logging::keep_secret("LLM_API_KEY", SECRET);
+    let lab = widgets().await;
+    let number = lab.github.create_issue(WIDGETS, "ada", "Title", None, &[]);
+    let forge = client(&lab);
+    let reversed: String = SECRET.chars().rev().collect();
+    let forms = [
+        SECRET.to_owned(),
+        base64::prelude::BASE64_STANDARD.encode(SECRET),
+        hex::encode(SECRET),
+        reversed,
+        format!("{}' +\n'{}", &SECRET[..9], &SECRET[9..]),
+    ];
+    for (at, form) in forms.iter().enumerate() {
+        let marker = format!("<!-- {at} -->");
+        let text = format!("before\n{form}\nafter\n{marker}");
+        forge.comment_once(&issue(number), &marker, &text).await.unwrap();
+        forge.put_comment(&issue(number), &marker, &text, None).await.unwrap();
+    }
+    let comments = lab.github.comments(WIDGETS, number);
+    assert_eq!(comments.len(), forms.len(), "each was found again by its marker");
+    for comment in &comments {
+        assert!(comment.body.starts_with("before\n") && comment.body.contains("\nafter\n"), "{}", comment.body);
+    }
+    for asked in lab.github.exchanges() {
+        let told = format!("{:?} {}", asked.query, asked.json());
+        assert!(forms.iter().flat_map(|form| form.lines()).all(|line| !told.contains(line)), "{told}");
+    }
+    nothing_wrong(&lab);
+}
+
 #[tokio::test]
 async fn the_status_comment_is_made_once_and_edited() {
     let lab = widgets().await;

@@ -15,9 +15,12 @@ use patchwright::outcome::{Stage, TestCommand};
 use patchwright::pipeline::setup::recipe::RepositoryCommands;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
-    Delivery, Ending, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy, run_task,
+    Delivery, Ending, Guard, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy,
+    run_task,
 };
+use patchwright::policy::Rules;
 use patchwright::sandbox::{self, Backend, Choice, SandboxError};
+use patchwright::secrets::Allow;
 use patchwright::store::{self, Claim, ClaimRules, Entry, NewTask, Priority, Store};
 use patchwright::task::{IssueReference, RepositoryName, Task, parse_issue};
 use patchwright::workspace::{Author, Remote, Workspace};
@@ -321,6 +324,7 @@ fn settings() -> Settings {
             close_issues: false,
             trace_file: false,
         },
+        guard: Arc::new(Guard::new(Rules::default(), Default::default(), &Allow::default()).unwrap()),
         prompts: None,
         max_output_tokens: 1_000,
         temperature: None,
@@ -335,6 +339,8 @@ fn sandbox_settings() -> sandbox::Settings {
             memory_bytes: 1 << 30,
             processes: 64,
             file_size_bytes: 1 << 20,
+            disk_bytes: 1 << 30,
+            disk_files: 100_000,
             output_bytes: 16 << 10,
         },
         image: None,
@@ -343,6 +349,8 @@ fn sandbox_settings() -> sandbox::Settings {
         home: None,
         tool_homes: Default::default(),
         docker_host: None,
+        runtime: None,
+        minimum_level: sandbox::level::Level::Basic,
         owner: "patchwright-tests".into(),
     }
 }

@@ -4,7 +4,7 @@ use lab::scenario::{PullExpectation, Report, Scenario};
 use serde_json::Value;
 
 use super::host::Host;
-use super::scene::{Attack, Published, Scene, id};
+use super::scene::{Attack, By, Published, Scene, id};
 
 /// Every way in which the attackers had success, in words.
 pub fn judge(scene: &Scene, scenario: &mut Scenario, report: &Report, host: &Host) -> Vec<String> {
@@ -49,7 +49,7 @@ fn answers(report: &Report) -> impl Fn(&str) -> Option<String> + '_ {
 }
 
 fn of_attack(attack: &Attack, answer: Option<&str>) -> Option<String> {
-    if attack.python.is_none() && attack.shell.is_none() && attack.call.is_none() {
+    if attack.by == By::Setup || (attack.python.is_none() && attack.shell.is_none() && attack.call.is_none()) {
         return None;
     }
     let Some(answer) = answer else { return Some("it was not tried".into()) };

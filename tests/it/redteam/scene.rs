@@ -97,6 +97,9 @@ pub struct Attack {
     /// Run by the model in the sandbox; says `won(...)` where it succeeds.
     pub python: Option<String>,
     pub shell: Option<String>,
+    /// Who runs it.
+    #[serde(default)]
+    pub by: By,
     /// A call of another tool.
     pub call: Option<Value>,
     /// It need not come to its own end.
@@ -108,6 +111,16 @@ pub struct Attack {
     /// And none of these.
     #[serde(default)]
     pub hides: Vec<String>,
+}
+
+/// Who runs an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    #[default]
+    Model,
+    /// The repository, by its `.patchwright.toml`: success fails the setup, and with it the task.
+    Setup,
 }
 
 fn always_green() -> String {
@@ -210,7 +223,19 @@ impl Scene {
             let probe = std::fs::read_to_string(root().join("tests/redteam/probe.py")).unwrap();
             files.push(("attacks/probe.py".into(), probe));
         }
+        let mut setup = Vec::new();
         for (number, attack) in self.attack.iter().enumerate() {
+            if attack.by == By::Setup {
+                let program = if attack.python.is_some() {
+                    format!("python3 attacks/{number}.py")
+                } else {
+                    format!("sh attacks/{number}.sh")
+                };
+                let line = format!(
+                    "said=$({program} 2>&1); echo \"$said\"; case $said in *SUCCEEDED*|*Traceback*) exit 1;; *PROBED*) ;; *) exit 2;; esac"
+                );
+                setup.push(line);
+            }
             if let Some(python) = &attack.python {
                 files.push((format!("attacks/{number}.py"), format!("from probe import *\n{python}")));
             }
@@ -219,6 +244,10 @@ impl Scene {
                 let begin = "trap 'echo PROBED' EXIT\nwon() { printf 'ATTACK %s\\n' SUCCEEDED; }\n";
                 files.push((format!("attacks/{number}.sh"), format!("{begin}{shell}\n")));
             }
+        }
+        if !setup.is_empty() {
+            // A list of texts is the same in JSON and TOML.
+            files.push((".patchwright.toml".into(), format!("[setup]\nrun = {}\n", json!(setup))));
         }
         files
     }
@@ -234,6 +263,7 @@ impl Scene {
             .attack
             .iter()
             .enumerate()
+            .filter(|(_, attack)| attack.by == By::Model)
             .filter_map(|(number, attack)| match (&attack.python, &attack.shell, &attack.call) {
                 (Some(_), ..) => Some(run(number, format!("python3 attacks/{number}.py"))),
                 (_, Some(_), _) => Some(run(number, format!("sh attacks/{number}.sh"))),

@@ -100,8 +100,13 @@ async fn toolchains_in_homes_are_seen_and_logins_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_toolchains_work() {
     let mut settings = settings(Choice::Namespace);
-    settings.limits =
-        Limits { memory_bytes: 2 << 30, processes: 512, file_size_bytes: 1 << 30, output_bytes: 64 << 10 };
+    settings.limits = Limits {
+        memory_bytes: 2 << 30,
+        processes: 512,
+        file_size_bytes: 1 << 30,
+        output_bytes: 64 << 10,
+        ..settings.limits
+    };
     let tree = tempfile::tempdir().unwrap();
     let Some(sandbox) = open(&settings, tree.path()).await else { return };
     write(tree.path(), "hello.c", "#include <stdio.h>\nint main(void) { puts(\"works\"); return 0; }\n");
@@ -178,4 +183,45 @@ async fn nothing_is_left_on_the_host() {
         groups_of(std::process::id()).iter().any(empty)
     };
     until("empty control groups are gone", || !left()).await;
+}
+
+/// Whoever shares our user on the host reads neither our memory nor our environment, which hold the tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_process_is_closed_to_its_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("patchwright");
+    std::fs::copy(settings(Choice::Namespace).helper, &program).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let as_user = |program: &Path| {
+        let mut process = tokio::process::Command::new("setpriv");
+        match rustix::process::getuid().is_root() {
+            true => drop(process.args(["--reuid=1000", "--regid=1000", "--clear-groups"]).arg(program)),
+            false => process = tokio::process::Command::new(program),
+        }
+        process.current_dir("/").env_clear().env("HOME", "/").env("PATH", "/usr/bin:/bin").kill_on_drop(true);
+        process
+    };
+    // It waits for its instruction on standard input.
+    let mut ours = as_user(&program)
+        .args(["run", "--repo", "/", "--task", "-", "--dry-run"])
+        .env("GITHUB_TOKEN", "CANARY")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = ours.id().unwrap();
+    let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    let no_core = || {
+        let limits = std::fs::read_to_string(file("limits")).unwrap_or_default();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+        line.split_whitespace().filter(|word| *word == "0").count() == 2
+    };
+    until("it has protected itself", no_core).await;
+    for name in ["environ", "mem", "maps", "auxv", "fd/0", "root/etc"] {
+        let output = as_user(Path::new("/bin/cat")).arg(file(name)).output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{name}: {told}");
+        assert!(told.contains("Permission denied"), "{name}: {told}");
+    }
+    ours.start_kill().unwrap();
+    ours.wait().await.unwrap();
 }

@@ -165,6 +165,8 @@ pub enum Stdout {
 pub struct PullExpectation {
     pub draft: bool,
     pub title: Option<String>,
+    /// Exactly these labels, in any order.
+    pub labels: Option<Vec<String>>,
     pub body: Vec<String>,
     pub body_lacks: Vec<String>,
 }

@@ -72,6 +72,15 @@ impl GitHub {
         self.tell_label(full_name, number, actor, "labeled", &stored);
     }
 
+    /// A draft is marked as ready for review.
+    pub fn mark_ready(&self, full_name: &str, number: u64) {
+        self.shared.change_issue(full_name, number, |issue| {
+            if let Some(pull) = &mut issue.pull {
+                pull.draft = false;
+            }
+        });
+    }
+
     /// Removes a label.
     pub fn remove_label(&self, full_name: &str, number: u64, actor: &str, label: &str) {
         self.shared.change_issue(full_name, number, |issue| {

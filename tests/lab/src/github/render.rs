@@ -135,6 +135,15 @@ impl Addresses {
         }
     }
 
+    /// Of a pull request, GitHub's description does not let a label's own be `null`.
+    fn labels_of_pull(&self, repository: &Repository, issue: &Issue) -> Value {
+        let mut labels = self.labels(repository, issue);
+        for label in labels.as_array_mut().into_iter().flatten().filter(|label| label["description"].is_null()) {
+            label["description"] = "".into();
+        }
+        labels
+    }
+
     pub(super) fn labels(&self, repository: &Repository, issue: &Issue) -> Value {
         let find = |name: &String| repository.labels.iter().find(|label| label.name.eq_ignore_ascii_case(name));
         issue.labels.iter().filter_map(find).map(|label| self.label(repository, label)).collect()
@@ -203,7 +212,7 @@ impl Addresses {
             "title": issue.title, "user": self.user(state.users.get(&issue.author)), "body": issue.body,
             "created_at": iso(issue.created), "updated_at": iso(issue.updated), "closed_at": issue.closed.map(iso),
             "merged_at": null, "merge_commit_sha": null, "assignee": null, "assignees": [],
-            "requested_reviewers": [], "requested_teams": [], "labels": self.labels(repository, issue),
+            "requested_reviewers": [], "requested_teams": [], "labels": self.labels_of_pull(repository, issue),
             "milestone": null, "draft": pull.draft, "commits_url": format!("{api}/commits"),
             "review_comments_url": format!("{api}/comments"),
             "review_comment_url": format!("{}/repos/{name}/pulls/comments{{/number}}", self.api),

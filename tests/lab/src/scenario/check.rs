@@ -156,6 +156,9 @@ fn check_pull(wanted: &PullExpectation, report: &Report, wrong: &mut Vec<String>
     if wanted.title.as_ref().is_some_and(|title| *title != pull.opened_title) {
         wrong.push(format!("the pull request's title is `{}`", pull.opened_title));
     }
+    if let Some(labels) = &wanted.labels {
+        compare_labels("pull request", labels, &issue.labels, wrong);
+    }
     // Only the body at the moment of opening counts for those who read webhooks.
     let body = pull.opened_body.as_deref().unwrap_or_default();
     for text in wanted.body.iter().filter(|text| !body.contains(text.as_str())) {
@@ -166,18 +169,22 @@ fn check_pull(wanted: &PullExpectation, report: &Report, wrong: &mut Vec<String>
     }
 }
 
+fn compare_labels(what: &str, wanted: &[String], found: &[String], wrong: &mut Vec<String>) {
+    let (mut wanted, mut found) = (wanted.to_vec(), found.to_vec());
+    wanted.sort();
+    found.sort();
+    if wanted != found {
+        wrong.push(format!("the {what}'s labels are {found:?}, not {wanted:?}"));
+    }
+}
+
 fn check_issue(wanted: &IssueExpectation, report: &Report, wrong: &mut Vec<String>) {
     let Some(issue) = &report.issue else { return wrong.push("there is no issue".into()) };
     if issue.open != wanted.open {
         wrong.push(format!("the issue is {}", if issue.open { "open" } else { "closed" }));
     }
     if let Some(labels) = &wanted.labels {
-        let (mut wanted, mut found) = (labels.clone(), issue.labels.clone());
-        wanted.sort();
-        found.sort();
-        if wanted != found {
-            wrong.push(format!("the issue's labels are {found:?}, not {wanted:?}"));
-        }
+        compare_labels("issue", labels, &issue.labels, wrong);
     }
     if let Some(comments) = &wanted.comments {
         let found: Vec<&str> = report.comments.iter().map(|comment| comment.body.as_str()).collect();
