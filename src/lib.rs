@@ -29,4 +29,5 @@ pub mod secrets;
 pub mod service;
 pub mod store;
 pub mod task;
+pub mod weak;
 pub mod workspace;

@@ -25,6 +25,7 @@ use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::service::{self, assemble};
 use patchwright::store;
 use patchwright::task::{IssueReference, RepositoryName, Task};
+use patchwright::weak;
 use patchwright::workspace::{self, Remote, Workspace};
 
 /// Bytes of an instruction on standard input.
@@ -80,6 +81,9 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     }
     if let Some(point) = environment.crash_point() {
         store::crash::arm(point);
+    }
+    if let Some(name) = environment.without() {
+        weak::switch_off(name);
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build()?;

@@ -138,6 +138,11 @@ impl Environment {
         self.get("PATCHWRIGHT_CRASH_AT")
     }
 
+    /// `PATCHWRIGHT_WITHOUT`: which defence a test wants switched off; builds for use ignore it.
+    pub fn without(&self) -> Option<&str> {
+        self.get("PATCHWRIGHT_WITHOUT")
+    }
+
     fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder = self.get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
         Some(folder.or_else(|| Some(self.home()?.join(below_home)))?.join("patchwright"))

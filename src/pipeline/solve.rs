@@ -13,6 +13,7 @@ use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
 use crate::model::ModelError;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
+use crate::weak::{self, Defence};
 use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
 
 /// How the solving ended.
@@ -226,7 +227,9 @@ async fn judge(
     }
     let run = match &tests.command {
         Some(command) => {
-            let place = tests.environment.around(&export.tree_path());
+            let own = weak::is_off(Defence::FreshTree);
+            let tree = if own { checkout.tree_path() } else { export.tree_path() };
+            let place = tests.environment.around(&tree);
             Some(evidence::run_tests_on(services, &place, command, order.deadline, outcome).await?)
         }
         None => None,

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::outcome::{TestCommand, TestEnding, TestRun};
-use crate::sandbox::{Command, Ending, Sandbox, SandboxError};
+use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 
+use crate::weak::{self, Defence};
 pub use detect::{Listing, detect};
 pub use excerpt::excerpt;
 
@@ -30,6 +31,9 @@ pub async fn run_tests(
     let output = sandbox.run(&shell_line(command.command.clone(), timeout)).await?;
     let ending = match output.ending {
         Ending::Exited(0) => TestEnding::Passed,
+        Ending::Exited(_) if weak::is_off(Defence::ExitCodes) && text_of(&output).contains("passed") => {
+            TestEnding::Passed
+        }
         Ending::Exited(exit_code) => failing_exit(sandbox, &command.command, exit_code).await?,
         Ending::Signalled(signal) => TestEnding::Killed { signal },
         Ending::TimedOut => TestEnding::TimedOut { seconds: timeout.as_secs() },
@@ -42,6 +46,10 @@ pub async fn run_tests(
         milliseconds: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
         excerpt: excerpt(&output.head, &output.tail, output.omitted_bytes),
     })
+}
+
+fn text_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.head).into_owned()
 }
 
 /// What an exit code other than 0 means for this command.

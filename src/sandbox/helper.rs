@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use hakoniwa::{Container, MountOptions, Namespace, Rlimit};
+use hakoniwa::{Container, MountOptions, Namespace, Rlimit, Runctl};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use rustix::fs::Access;
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::egress::relay;
 use super::plan::{Entry, HOME, WORKSPACE};
+use crate::weak::{self, Defence};
 
 /// The second argument that makes a helper the box's process 1.
 const INIT_ARGUMENT: &str = "init";
@@ -51,6 +52,7 @@ pub struct BoxSpec {
     pub data_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub file_size_bytes: u64,
+    pub without: Option<Defence>,
 }
 
 /// The command, for init.
@@ -103,6 +105,7 @@ fn outer() -> Result<()> {
     let _ = rustix::process::setsid();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let spec: BoxSpec = read_frame(rustix::stdio::stdin())?;
+    spec.without.into_iter().for_each(weak::without);
     leave_host()?;
     let relay = spec.proxy.as_deref().map(|socket| relay::Waiting::new(socket.as_ref())).transpose()?;
     let room = make_room(spec.overlay_bytes)?;
@@ -130,15 +133,21 @@ fn outer() -> Result<()> {
 fn leave_host() -> Result<()> {
     let user = rustix::process::getuid().as_raw();
     let group = rustix::process::getgid().as_raw();
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
-        .context("cannot leave the host's namespaces")?;
+    let mut flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    flags.set(CloneFlags::CLONE_NEWNET, !weak::is_off(Defence::NetworkNamespace));
+    nix::sched::unshare(flags).context("cannot leave the host's namespaces")?;
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/uid_map", &format!("{user} {user} 1"))?;
     write("/proc/self/gid_map", &format!("{group} {group} 1"))?;
     // One more, for the box itself; the command gets none, and so none of the kernel's surface behind them.
-    write("/proc/sys/user/max_user_namespaces", "1")?;
+    if !weak::is_off(Defence::UserNamespaces) {
+        write("/proc/sys/user/max_user_namespaces", "1")?;
+    }
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("cannot make the mounts private")?;
+    if weak::is_off(Defence::NetworkNamespace) {
+        return Ok(());
+    }
     loopback_up().context("cannot bring the loopback interface up")
 }
 
@@ -255,6 +264,9 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     {
         container.unshare(namespace);
     }
+    if weak::is_off(Defence::NoNewPrivileges) {
+        container.runctl(Runctl::AllowNewPrivs);
+    }
     container.uidmap(USER).gidmap(USER).hostname("sandbox");
     container.rootdir(Path::new(room.base).join("root"));
     for (target, entry) in &spec.entries {
@@ -283,8 +295,12 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     let flags = MountOptions::RDONLY | MountOptions::NOSUID | MountOptions::NODEV | MountOptions::NOEXEC;
     container.mount("proc", "/proc", "proc", flags, None);
 
-    limit(&mut container, Rlimit::Core, 0);
-    limit(&mut container, Rlimit::Fsize, spec.file_size_bytes);
+    if !weak::is_off(Defence::CoreLimit) {
+        limit(&mut container, Rlimit::Core, 0);
+    }
+    if !weak::is_off(Defence::FileSizeLimit) {
+        limit(&mut container, Rlimit::Fsize, spec.file_size_bytes);
+    }
     limit(&mut container, Rlimit::Nofile, 65_536);
     if let Some(bytes) = spec.data_bytes {
         limit(&mut container, Rlimit::Data, bytes);

@@ -30,6 +30,7 @@ use super::{
     unrunnable, watch,
 };
 use super::{landlock, seccomp};
+use crate::weak::{self, Defence};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -315,6 +316,7 @@ impl Inner {
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
             processes: counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
             file_size_bytes: self.limits.file_size_bytes,
+            without: weak::off(),
         })
     }
 
@@ -525,6 +527,10 @@ fn draw(settings: &Settings, caches: Caches) -> Plan {
     let mut plan = plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches);
     if let Some(text) = settings.sources.cargo.clone() {
         plan.entries.insert(online::CARGO.into(), Entry::File { text });
+    }
+    if let Some(home) = settings.home.as_deref().and_then(Path::to_str).filter(|_| weak::is_off(Defence::OperatorFiles))
+    {
+        plan.entries.insert(home.to_owned(), Entry::ReadOnly { source: home.to_owned() });
     }
     plan
 }

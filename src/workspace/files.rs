@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::path::{PathError, RelativePath, is_git_data};
 use super::scan::{self, Permissions, Rules, ScanError};
+use crate::weak::{self, Defence};
 
 /// The files of one working tree. Cheap to clone; the clones share the record of what was written.
 #[derive(Clone)]
@@ -336,6 +337,11 @@ impl Files {
     }
 
     fn resolve(&self, path: &RelativePath, flags: OFlags) -> Result<OwnedFd, FileError> {
+        if weak::is_off(Defence::Links) {
+            let flags = (flags | OFlags::CLOEXEC) - OFlags::NOFOLLOW;
+            return rustix::fs::openat(&self.0.root, path.as_str(), flags, Mode::empty())
+                .map_err(|errno| explain(errno, path.as_str()));
+        }
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if !self.0.componentwise.load(Ordering::Relaxed) {
             let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

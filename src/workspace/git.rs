@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::error::WorkspaceError;
+use crate::weak::{self, Defence};
 
 /// How much of standard output and of standard error is kept, in bytes.
 const LONGEST_OUTPUT: usize = 1 << 20;
@@ -137,9 +138,11 @@ impl Git {
         let action = call.action;
         let start = |source| WorkspaceError::Io { action: "start", path: self.program.display().to_string(), source };
         let mut command = tokio::process::Command::new(&self.program);
+        if !weak::is_off(Defence::GitConfiguration) {
+            command.env_clear();
+        }
         command
             .args(&call.arguments)
-            .env_clear()
             .envs(self.variables(call))
             .current_dir(&self.home)
             .process_group(0)
@@ -169,10 +172,12 @@ impl Git {
         let mut path = self.program.parent().unwrap_or(Path::new("/")).as_os_str().to_owned();
         path.push(":/usr/local/bin:/usr/bin:/bin");
         set("PATH", &path);
-        for name in ["HOME", "XDG_CONFIG_HOME", "TMPDIR"] {
-            set(name, self.home.as_os_str());
+        if !weak::is_off(Defence::GitConfiguration) {
+            for name in ["HOME", "XDG_CONFIG_HOME", "TMPDIR"] {
+                set(name, self.home.as_os_str());
+            }
+            set("GIT_CONFIG_GLOBAL", self.home.join("config").as_os_str());
         }
-        set("GIT_CONFIG_GLOBAL", self.home.join("config").as_os_str());
         for (name, value) in [
             ("LC_ALL", "C"),
             ("GIT_CONFIG_NOSYSTEM", "1"),

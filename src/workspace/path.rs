@@ -1,5 +1,6 @@
 //! Paths inside of a working tree, as a model or a patch names them.
 
+use crate::weak::{self, Defence};
 use std::fmt;
 
 /// The longest path in bytes, as Linux bounds it (`PATH_MAX` with its terminator).
@@ -45,7 +46,7 @@ impl RelativePath {
             if component == ".." {
                 return Err(PathError::Parent(shorten(text)));
             }
-            if is_git_data(component.as_bytes()) {
+            if is_git_data(component.as_bytes()) && !weak::is_off(Defence::GitPaths) {
                 return Err(PathError::GitData(shorten(text)));
             }
             if component.len() > LONGEST_COMPONENT {

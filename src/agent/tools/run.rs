@@ -10,6 +10,7 @@ use super::super::budget::Budgets;
 use super::super::text::{elide, plain};
 use super::{Answer, RunArguments};
 use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
+use crate::weak::{self, Defence};
 
 /// The most bytes of output that the model reads, half from the head and half from the tail.
 const MOST_OUTPUT_BYTES: usize = 8_000;
@@ -54,5 +55,8 @@ fn render(output: &Output) -> String {
         0 => format!("{head}{tail}"),
         omitted => format!("{head}\n[... {omitted} bytes left out ...]\n{tail}"),
     };
+    if weak::is_off(Defence::OutputLimit) {
+        return whole;
+    }
     elide(whole.trim_end(), MOST_OUTPUT_BYTES)
 }

@@ -6,6 +6,7 @@
 
 use crate::logging;
 use crate::outcome::printable;
+use crate::weak::{self, Defence};
 
 /// Breaks sequences apart and does not show: the zero-width space.
 const BREAK: char = '\u{200b}';
@@ -19,6 +20,9 @@ const AT: char = '\u{ff20}';
 /// `@` becomes its full-width twin. Secrets and what does not print are removed first, so that nothing hides between two
 /// characters.
 pub fn neutralise(text: &str) -> String {
+    if weak::is_off(Defence::Neutralise) {
+        return shown(text);
+    }
     let characters: Vec<char> = shown(text).chars().collect();
     let mut harmless = String::with_capacity(characters.len() + 16);
     for (index, character) in characters.iter().copied().enumerate() {
@@ -57,7 +61,8 @@ pub fn fenced(text: &str, info: &str) -> String {
 /// The same, of at most `limit` characters of the text.
 pub(super) fn fenced_within(text: &str, limit: usize, info: &str) -> String {
     let text = shortened(neutralise(text), limit);
-    let fence = "`".repeat(longest_run(&text).max(2) + 1);
+    let longest = if weak::is_off(Defence::Fences) { 0 } else { longest_run(&text) };
+    let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}{info}\n{}\n{fence}", text.trim_end_matches('\n'))
 }
 

@@ -72,6 +72,12 @@ pub struct Settings {
     pub requires: Vec<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Further texts that must be seen nowhere, besides the lab's own tokens.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// The model says secrets of its own accord: that they are in what it is sent is no violation.
+    #[serde(default)]
+    pub model_knows: bool,
     /// For the whole run, in seconds.
     #[serde(default = "default_timeout")]
     pub timeout: u64,

@@ -75,11 +75,14 @@ pub async fn run(binary: &Path, scenario: &Scenario) -> anyhow::Result<Report> {
     let base = root.path().canonicalize()?;
     let places = Places { scratch: base.join("tmp"), local: base.join("repository"), root };
     environment(&base)?;
+    scenario.settings.secrets.iter().for_each(|secret| lab.github.add_secret(secret));
     let issue = seed(&lab, scenario, &places).await?;
     let model = match &scenario.script {
         Some(script) => {
             let model = lab.model(script.clone()).await?;
-            lab.github.secrets().iter().for_each(|secret| model.add_secret(secret));
+            if !scenario.settings.model_knows {
+                lab.github.secrets().iter().for_each(|secret| model.add_secret(secret));
+            }
             Some(model)
         }
         None => None,

@@ -1,0 +1,74 @@
+//! Defences that the red team may switch off, one at a time, to see that its attacks notice. Release builds have all of
+//! them, always.
+
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+/// One defence. Its name is what `PATCHWRIGHT_WITHOUT` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Defence {
+    /// Foreign text is made harmless before it is published.
+    Neutralise,
+    /// Nothing is shown that does not print.
+    Printable,
+    /// Secrets are taken out of texts.
+    Redaction,
+    /// A fence is longer than any that its text holds.
+    Fences,
+    /// Paths of edits resolve without links.
+    Links,
+    /// Paths of edits do not lead into git's data.
+    GitPaths,
+    /// git sees no configuration of the operator's.
+    GitConfiguration,
+    /// Exit codes decide, not what is printed.
+    ExitCodes,
+    /// The tests run on a tree of their own.
+    FreshTree,
+    /// Only allowed repositories are worked on.
+    AllowedTargets,
+    /// The model is shown the head and the tail of long output.
+    OutputLimit,
+    /// The sandbox has a network of its own.
+    NetworkNamespace,
+    /// The sandbox makes no further user namespace.
+    UserNamespaces,
+    /// The sandbox gains no privileges by programs.
+    NoNewPrivileges,
+    /// The operator's home is not shown.
+    OperatorFiles,
+    /// Files with logins beside shown programs are covered.
+    CredentialMasks,
+    FileSizeLimit,
+    CoreLimit,
+}
+
+static OFF: OnceLock<Defence> = OnceLock::new();
+
+/// Switches off the defence of this name, once. An unknown name, or a release build: nothing happens.
+pub fn switch_off(name: &str) {
+    if let Ok(defence) = serde_json::from_value(serde_json::Value::from(name)) {
+        without(defence);
+    }
+}
+
+/// Switches off a defence, for a process that was started by one without it.
+pub fn without(defence: Defence) {
+    if cfg!(debug_assertions) {
+        // A second order is ignored: the first one stands.
+        let _ = OFF.set(defence);
+    }
+}
+
+/// What is off.
+pub fn off() -> Option<Defence> {
+    if cfg!(debug_assertions) { OFF.get().copied() } else { None }
+}
+
+/// Whether this defence is off.
+#[inline]
+pub fn is_off(defence: Defence) -> bool {
+    off() == Some(defence)
+}

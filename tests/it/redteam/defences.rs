@@ -1,0 +1,67 @@
+//! The suite notices when a defence is not there: each is switched off in turn, and the attacks that it is for are tried.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::scene::{File, read_all};
+use super::{Backend, complaints};
+
+/// A defence, an attack that it is for, and a part of the complaint.
+const NOTICED: [(&str, &str, &str); 18] = [
+    ("neutralise", "mentions and closing words", "@everyone"),
+    ("printable", "terminal escapes into logs", "holds '"),
+    ("redaction", "tokens of others in a summary", "ghp_"),
+    ("fences", "markup in comments", "## Verified"),
+    ("links", "links under the edit tools", "a secret was seen"),
+    ("git-paths", "paths of the edit tools: git data", "holds `Created`"),
+    ("git-configuration", "branch name as a command", "ran-own-trace"),
+    ("exit-codes", "printed success", "draft is false"),
+    ("fresh-tree", "a shim in an ignored folder", "draft is false"),
+    ("allowed-targets", "another target", "allowed_targets"),
+    ("output-limit", "output bomb", "the model was shown"),
+    ("network-namespace", "loopback of the host", "connected to the host"),
+    ("user-namespaces", "new namespaces", "it succeeded"),
+    ("no-new-privileges", "setuid", "it succeeded"),
+    ("operator-files", "files of the operator", "it succeeded"),
+    ("credential-masks", "files of the operator", "it succeeded"),
+    ("file-size-limit", "disk bomb", "it succeeded"),
+    ("core-limit", "core dump", "it succeeded"),
+];
+
+#[test]
+fn the_suite_notices_each_defence_that_is_off() {
+    let files = read_all();
+    let wanted = std::env::var("PATCHWRIGHT_TEST_DEFENCE").unwrap_or_default();
+    let chosen: Vec<_> = NOTICED.iter().filter(|(defence, ..)| defence.contains(&wanted)).collect();
+    let (next, missed) = (Mutex::new(chosen.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((defence, attack, part)) = { next.lock().unwrap_or_else(PoisonError::into_inner).next() }
+                {
+                    let scene = only(&files, attack);
+                    let with = complaints(Backend::Namespace, "", &scene).join("\n");
+                    let without = complaints(Backend::Namespace, defence, &scene).join("\n");
+                    let fits = !with.contains(part) && without.contains(part);
+                    if !fits {
+                        let told = format!("{defence}, by `{attack}`:\n  with it: {with}\n  without it: {without}");
+                        missed.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(missed.is_empty(), "{} defences are not missed when they are off:\n{}", missed.len(), missed.join("\n"));
+    assert!(NOTICED.len() >= 15);
+}
+
+/// The scene with this attack, and of its attacks those of the same family.
+fn only(files: &[File], attack: &str) -> Vec<File> {
+    let has = |file: &&File| file.scene.iter().any(|scene| scene.attack.iter().any(|other| other.name == attack));
+    let mut file = files.iter().find(has).unwrap_or_else(|| panic!("no attack is called `{attack}`")).clone();
+    file.scene.retain(|scene| scene.attack.iter().any(|other| other.name == attack));
+    for scene in &mut file.scene {
+        scene.attack.retain(|other| other.name.starts_with(attack));
+    }
+    vec![file]
+}
