@@ -9,8 +9,8 @@ use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
-use crate::secrets::Allow;
 use crate::sandbox::level::Level;
+use crate::secrets::Allow;
 
 /// The whole file; every key is optional.
 #[derive(Debug, Default, Deserialize)]

@@ -212,9 +212,7 @@ fn report(step: &Step, output: &Output) -> SetupStep {
         | StepEnding::Killed { .. }
         | StepEnding::TimedOut
         | StepEnding::OutOfMemory
-        | StepEnding::OutOfDisk => {
-            verify::excerpt(&output.head, &output.tail, output.omitted_bytes)
-        }
+        | StepEnding::OutOfDisk => verify::excerpt(&output.head, &output.tail, output.omitted_bytes),
     };
     let milliseconds = u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX);
     SetupStep { name: step.name.clone(), ending, milliseconds, excerpt }

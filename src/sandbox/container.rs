@@ -34,8 +34,10 @@ use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Su
 /// Processes of the keeper.
 const KEEPERS: usize = 2;
 
-/// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream.
+/// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream. A
+/// process has at most as many files open as in a namespace box, or the fewer that the engine allows.
 const WRAPPER: &str = r#"exec 2>&1 </dev/null
+ulimit -n 65536 2>/dev/null
 cd "$2" || exit 126
 /bin/sh -c "$1"
 code=$?
@@ -153,7 +155,7 @@ impl Engine {
                 tried.filter = None;
                 match try_with(&tried, "the engine's own").await {
                     Ok(standing) => standing,
-                    Err(_) => return Err(error),
+                    Err(_) => return Err(unstarted(error, settings.runtime.as_deref())),
                 }
             }
         };
@@ -538,6 +540,16 @@ impl Sandbox for ContainerSandbox {
         self.open.stop();
         self.registered.remove().await?;
         self.hand_over(User::ourselves()).await
+    }
+}
+
+/// What a start that failed is to be blamed on.
+fn unstarted(error: SandboxError, runtime: Option<&str>) -> SandboxError {
+    match (error, runtime) {
+        (SandboxError::Broken(reason), Some(runtime)) => {
+            engine::no_runtime(format!("the runtime `{runtime}` does not start a container: {reason}"))
+        }
+        (error @ (SandboxError::Broken(_) | SandboxError::Unavailable { .. }), _) => error,
     }
 }
 
