@@ -351,6 +351,7 @@ fn sandbox_settings() -> sandbox::Settings {
         docker_host: None,
         runtime: None,
         minimum_level: sandbox::level::Level::Basic,
+        sources: Default::default(),
         owner: "patchwright-tests".into(),
     }
 }
