@@ -116,9 +116,6 @@ fn outer() -> Result<()> {
     relay.map(relay::Waiting::start).transpose()?;
     // The pipes belong to init alone from here on, so that their end is its end.
     let status = child.wait().context("cannot wait for the box")?;
-    if let Some(mut relay) = relay {
-        relay.kill().and_then(|()| relay.wait()).context("cannot end the relay")?;
-    }
     match status.exit_code {
         Some(0) => Ok(()),
         Some(code) => bail!("the box's first process ended with code {code}"),
