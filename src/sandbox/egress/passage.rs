@@ -70,6 +70,12 @@ pub struct Passage {
     _lock: File,
 }
 
+impl std::fmt::Debug for Passage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Passage").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
 impl Phase {
     /// The phase's list in the configuration.
     fn list(self) -> &'static str {
