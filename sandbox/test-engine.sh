@@ -88,7 +88,7 @@ start() { # folder
     # A socket's path is short; no bridge and no packet filter: the tests' containers have no network.
     dockerd --host "unix://$directory/docker.sock" --data-root "$directory/data" --exec-root "$directory/exec" \
         --pidfile "$directory/docker.pid" --iptables=false --ip6tables=false --bridge=none \
-        --add-runtime "other=$(command -v runc)" \
+        --add-runtime "other=$(command -v runc)" --add-runtime broken=/bin/false \
         >"$directory/dockerd.log" 2>&1 &
     echo $! >"$directory/started.pid"
     DOCKER_HOST="unix://$directory/docker.sock"

@@ -255,6 +255,20 @@ impl Backend {
         })
     }
 
+    /// Whether it still works, by one real command; what it holds is not tried anew.
+    pub async fn check(&self) -> Result<(), SandboxError> {
+        let folder = tempfile::tempdir()
+            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
+        let sandbox = self.open(&Surroundings::of(folder.path())).await?;
+        let (line, directory, environment) = ("true".to_owned(), PathBuf::new(), BTreeMap::new());
+        let ran = sandbox.run(&Command { line, directory, environment, timeout: CHECK_LIMIT }).await;
+        sandbox.close().await?;
+        match ran?.ending {
+            Ending::Exited(0) => Ok(()),
+            ending => Err(SandboxError::Broken(format!("a test command ended with {ending:?}"))),
+        }
+    }
+
     /// What was tried of it when it was found, and what came of that.
     pub fn standing(&self) -> &Standing {
         match self {
@@ -325,6 +339,9 @@ impl Backend {
 pub async fn await_removals(limit: Duration) {
     registry::await_removals(limit).await;
 }
+
+/// How long the command of a check may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Linux's limit on one argument of a program, with its zero at the end.
 const LONGEST_LINE: usize = 128 * 1024 - 1;

@@ -68,12 +68,17 @@ pub fn has_runtime(info: &bollard::models::SystemInfo, runtime: &str) -> Result<
     }
     let mut names: Vec<&str> = known.keys().map(String::as_str).collect();
     names.sort_unstable();
-    Err(SandboxError::Unavailable {
-        reason: format!("the container engine has no runtime `{runtime}`; it has {}", names.join(", ")),
+    Err(no_runtime(format!("the container engine has no runtime `{runtime}`; it has {}", names.join(", "))))
+}
+
+/// The runtime that the operator named is not there, or does not start anything.
+pub fn no_runtime(reason: String) -> SandboxError {
+    SandboxError::Unavailable {
+        reason,
         remedy: "Install it (`runsc install` for gVisor, or Kata Containers), add it to `runtimes` in the engine's \
                  daemon.json and restart the engine; or name another one in the config's section [sandbox]"
             .into(),
-    })
+    }
 }
 
 /// Awaits an answer, but not for ever.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 use seccompiler::{
@@ -86,12 +87,13 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why the kernel or machine has no filter; `None`: it has.
 pub fn missing() -> Option<String> {
-    let architecture = std::env::consts::ARCH;
-    if !Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
-        Some("the kernel has no seccomp filters".into())
-    } else {
-        compile(architecture).err().map(|error| format!("{error:#}"))
-    }
+    static MISSING: LazyLock<Option<String>> = LazyLock::new(|| {
+        if !Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
+            return Some("the kernel has no seccomp filters".into());
+        }
+        compile(std::env::consts::ARCH).err().map(|error| format!("{error:#}"))
+    });
+    MISSING.clone()
 }
 
 /// Installs the profile for this thread and all that it starts.

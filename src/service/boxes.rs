@@ -73,7 +73,7 @@ impl Boxes {
 
     /// Tries the usual backend again, with a real command.
     pub(super) async fn check(&self) -> Result<(), SandboxError> {
-        Backend::probe(&self.settings).await.map(drop)
+        self.usual.check().await
     }
 
     /// Removes what processes that were killed left behind.

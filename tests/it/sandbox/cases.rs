@@ -124,6 +124,18 @@ time.sleep(60)\" & done; wait",
             Ending::OutOfMemory,
             &[],
         ),
+        case(
+            "a bomb of file descriptors",
+            "python3 -c \"
+import os
+try:
+    while True:
+        os.open('/dev/null', os.O_RDONLY)
+except OSError as error:
+    print('refused', error.errno)\"",
+            ok,
+            &["refused 24"],
+        ),
         case("well after a memory bomb", "echo fine", ok, &["fine"]),
         case("a timeout kills the tree", &format!("setsid sleep {marker} & sleep {marker}"), Ending::TimedOut, &[])
             .within(1),

@@ -60,6 +60,18 @@ async fn a_runtime_is_really_tried() {
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("there is such a runtime"),
     }
+    // One that the engine knows, and that does nothing.
+    match Backend::probe(&with("broken")).await {
+        Err(SandboxError::Unavailable { reason, remedy }) => {
+            assert!(
+                reason.contains("`broken` does not start a container") || reason.contains("no runtime"),
+                "{reason}"
+            );
+            assert!(remedy.contains("daemon.json"), "{remedy}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it does not start anything"),
+    }
     // The tests' engine knows runc by this name too: it is taken, and found to have the host's kernel.
     match Backend::probe(&with("other")).await {
         Ok(backend) => {
