@@ -1,6 +1,8 @@
 //! Linux namespaces: a box per command, built by our own binary executed again, since forking a program with threads
 //! and then building a box in the child is unsound.
 
+mod kernel;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -104,7 +106,10 @@ impl Launcher {
                 }
             }
         }
-        Err(SandboxError::Unavailable { reason: format!("Linux namespaces do not work: {reason}"), remedy: remedy() })
+        Err(SandboxError::Unavailable {
+            reason: format!("Linux namespaces do not work: {reason}"),
+            remedy: kernel::remedy(),
+        })
     }
 
     /// Tries what it holds, in a box with small limits and a folder that only landlock keeps from being written.
@@ -313,7 +318,7 @@ impl Inner {
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
             data_bytes: watched
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
-            processes: counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
+            processes: kernel::counts_processes_by_namespace().then(|| self.limits.processes.saturating_add(OURS)),
             file_size_bytes: self.limits.file_size_bytes,
         })
     }
@@ -580,36 +585,5 @@ fn probe_command() -> Command {
         directory: PathBuf::new(),
         environment: BTreeMap::new(),
         timeout: BUILD_LIMIT,
-    }
-}
-
-/// Since Linux 5.14 the process limit counts within a user namespace; before, it counted the user's processes on the
-/// whole host, where it would hit whatever else runs.
-fn counts_processes_by_namespace() -> bool {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 14)
-}
-
-/// What the operator can do where namespaces are forbidden.
-fn remedy() -> String {
-    let setting = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        "AppArmor forbids user namespaces here: give our binary a profile that allows `userns`, \
-         or run `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, \
-         or use `--sandbox container`"
-            .into()
-    } else if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        "Run `sudo sysctl -w kernel.unprivileged_userns_clone=1`, or use `--sandbox container`".into()
-    } else if setting("/proc/sys/user/max_user_namespaces") == "0" {
-        "Run `sudo sysctl -w user.max_user_namespaces=10000`, or use `--sandbox container`".into()
-    } else if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
-        "We run in a container, which forbids them by default: start it with \
-         `--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`, \
-         or use `--sandbox container` with an engine's socket"
-            .into()
-    } else {
-        "Allow user namespaces for this user, or use `--sandbox container`".into()
     }
 }
