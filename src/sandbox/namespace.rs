@@ -15,6 +15,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
+use kernel::look;
+
 use super::capture::Capture;
 use super::cgroup::{Controllers, Group};
 use super::disk::Disk;
@@ -532,12 +534,6 @@ fn draw(settings: &Settings, caches: Caches) -> Plan {
         plan.entries.insert(online::CARGO.into(), Entry::File { text });
     }
     plan
-}
-
-/// Looks at the host on a thread that may wait for its disk.
-async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))
 }
 
 async fn pump(mut from: impl AsyncRead + Unpin, into: &Mutex<Capture>) {

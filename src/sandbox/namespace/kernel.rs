@@ -1,6 +1,14 @@
-//! What this host's kernel does and forbids.
+//! What this host does and forbids.
 
 use std::path::Path;
+
+use crate::sandbox::SandboxError;
+
+/// Looks at the host on a thread that may wait for its disk.
+pub(super) async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SandboxError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| SandboxError::Broken(format!("cannot look at this host: {error}")))
+}
 
 /// Since Linux 5.14 the process limit counts within a user namespace; before, it counted the user's processes on the
 /// whole host, where it would hit whatever else runs.
