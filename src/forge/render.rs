@@ -331,7 +331,7 @@ fn environment(setup: &Setup) -> String {
         text.push_str(&format!("\n| {name} | {} | {time} |", step.ending.describe()));
     }
     let refused = setup.refused.iter().map(|host| format!("not reached: {host}"));
-    text.push_str("\n");
+    text.push('\n');
     for note in refused.chain(setup.notes.iter().cloned()).take(MOST_STEPS) {
         text.push_str(&format!("\n- {}", line(&note, LONGEST_REMARK)));
     }

@@ -67,7 +67,7 @@ pub(super) fn split(tree: &Path, index: &Path, layer: &Path) -> Result<Artefacts
             if tracked.folders.contains(&path) {
                 // Something else in a tracked folder's place is a change, not a leftover.
                 folders.extend(is_folder.then_some(path));
-            } else if !tracked.files.contains(&path) && !(folder.is_empty() && is_git_data(&path)) {
+            } else if !(tracked.files.contains(&path) || folder.is_empty() && is_git_data(&path)) {
                 shift(tree, layer, &path, is_folder)?;
                 artefacts.insert(if is_folder { join(&path, b"") } else { path });
             }
