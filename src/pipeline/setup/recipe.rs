@@ -43,14 +43,6 @@ const LONGEST_SHOWN: usize = 120;
 /// The exit code of a detected step whose program is not there.
 pub const PROGRAM_IS_MISSING: i32 = 86;
 
-/// What lets package managers reach their registries: the opposite of what a box without network tells them.
-const ONLINE: [(&str, &str); 4] = [
-    ("CARGO_NET_OFFLINE", "false"),
-    ("GOPROXY", "https://proxy.golang.org"),
-    ("PIP_RETRIES", "3"),
-    ("npm_config_offline", "false"),
-];
-
 /// What makes the tests of a repository able to run.
 ///
 /// What was made by a recipe is right for others with the same recipe (it is `Serialize` to be hashed) and the same
@@ -239,9 +231,6 @@ impl Draft {
         for step in &mut self.steps {
             step.name = shown(&step.name);
             check_step(step).map_err(|reason| RecipeError { file: file.into(), reason })?;
-            for (name, value) in ONLINE {
-                step.environment.entry(name.into()).or_insert_with(|| value.into());
-            }
         }
         if let Some(image) = image.as_ref().filter(|image| !is_image(&image.name)) {
             return refused(file, format!("`{}` is no name of an image", shown(&image.name)));
