@@ -41,6 +41,12 @@ pub enum Defence {
     OperatorFiles,
     /// Files with logins beside shown programs are covered.
     CredentialMasks,
+    /// A change is judged by the operator's policy.
+    Policy,
+    /// A change is searched for secrets.
+    SecretScan,
+    /// System calls are filtered.
+    Seccomp,
     FileSizeLimit,
     CoreLimit,
 }

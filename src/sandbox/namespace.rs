@@ -143,7 +143,10 @@ impl Launcher {
                     standing.level_in_words(),
                     standing.walls_in_words()
                 ),
-                walls: Walls { seccomp: seccomp::missing().is_none(), landlock: landlock::version().is_some() },
+                walls: Walls {
+                    seccomp: seccomp::missing().is_none() && !weak::is_off(Defence::Seccomp),
+                    landlock: landlock::version().is_some(),
+                },
                 standing,
                 overlays: Mutex::default(),
                 open: Open::new(),

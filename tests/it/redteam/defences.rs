@@ -6,7 +6,7 @@ use super::scene::{File, read_all};
 use super::{Backend, complaints};
 
 /// A defence, an attack that it is for, and a part of the complaint.
-const NOTICED: [(&str, &str, &str); 18] = [
+const NOTICED: [(&str, &str, &str); 22] = [
     ("neutralise", "mentions and closing words", "@everyone"),
     ("printable", "terminal escapes into logs", "holds '"),
     ("redaction", "tokens of others in a summary", "ghp_"),
@@ -23,6 +23,10 @@ const NOTICED: [(&str, &str, &str); 18] = [
     ("no-new-privileges", "setuid", "it succeeded"),
     ("operator-files", "files of the operator", "it succeeded"),
     ("credential-masks", "files of the operator", "it succeeded"),
+    ("seccomp", "kernel interfaces", "it succeeded"),
+    ("policy", "a weakened assertion", "draft is false"),
+    ("policy", "a new executable", "none was wanted"),
+    ("secret-scan", "the key in base64", "a secret was seen in the change"),
     ("file-size-limit", "disk bomb", "it succeeded"),
     ("core-limit", "core dump", "it succeeded"),
 ];
