@@ -9,6 +9,8 @@
 set -eu
 
 image=patchwright-test:latest
+# One shell, linked statically, and nothing else: for what must run in any image.
+bare=patchwright-bare:latest
 
 fail() {
     echo "test-engine: $*" >&2
@@ -64,6 +66,20 @@ build_root() { # root
     find "$1" -exec touch -h -d @0 {} +
 }
 
+build_bare_root() { # root; fails without a busybox that needs no library
+    shell=$(command -v busybox) || return 1
+    if ldd "$shell" >/dev/null 2>&1; then return 1; fi
+    mkdir -p "$1/bin" "$1/tmp" "$1/proc" "$1/sys" "$1/dev"
+    cp -L "$shell" "$1/bin/busybox"
+    for name in sh sleep test wget kill cat; do ln -s busybox "$1/bin/$name"; done
+    find "$1" -exec touch -h -d @0 {} +
+}
+
+import() { # root, image
+    tar --create --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 --directory "$1" . |
+        docker import - "$2" >/dev/null
+}
+
 start() { # folder
     [ "$(id -u)" = 0 ] || fail "needs root"
     command -v dockerd >/dev/null || fail "needs dockerd: apt-get install docker.io"
@@ -89,8 +105,12 @@ start() { # folder
     if ! docker image inspect "$image" >/dev/null 2>&1; then
         root=$(mktemp -d "$directory/root.XXXXXX")
         build_root "$root"
-        tar --create --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 --directory "$root" . |
-            docker import - "$image" >/dev/null
+        import "$root" "$image"
+        rm -rf "$root"
+    fi
+    if ! docker image inspect "$bare" >/dev/null 2>&1; then
+        root=$(mktemp -d "$directory/root.XXXXXX")
+        if build_bare_root "$root"; then import "$root" "$bare"; fi
         rm -rf "$root"
     fi
     echo "PATCHWRIGHT_TEST_DOCKER_HOST=unix://$directory/docker.sock"

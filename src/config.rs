@@ -9,6 +9,7 @@ pub mod file;
 pub mod flags;
 pub mod health;
 pub mod logging;
+pub mod network;
 pub mod serve;
 pub mod state;
 
@@ -47,6 +48,7 @@ pub struct RunConfig {
     pub allowed_targets: Option<Vec<String>>,
     /// By `owner/name` in lower case.
     pub repositories: BTreeMap<String, RepositorySection>,
+    pub network: network::NetworkConfig,
     /// `--image` was given; it wins over a repository's own.
     pub image_from_flag: bool,
     pub model: ModelConfig,
@@ -123,6 +125,8 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
     }
     let target_repository = resolve_target(environment)?;
     let model = resolve_model(&file, &run.work, environment)?;
+    let sandbox = resolve_sandbox(&file, &run.work, environment)?;
+    let workspace = resolve_workspace(&file, environment)?;
     Ok(RunConfig {
         source,
         repository,
@@ -136,8 +140,9 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
         pipeline: resolve_pipeline(&file, &run.work, environment, &model)?,
         model,
         forge,
-        sandbox: resolve_sandbox(&file, &run.work, environment)?,
-        workspace: resolve_workspace(&file, environment)?,
+        network: network::resolve(&file, environment, &sandbox.sources, workspace.temporary.clone())?,
+        sandbox,
+        workspace,
         image_from_flag: run.work.image.is_some(),
         repositories: resolve_repositories(file.repositories)?,
     })
@@ -497,6 +502,7 @@ fn resolve_sandbox(
         docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
         runtime: section.runtime.clone(),
         minimum_level: section.minimum_level.unwrap_or(sandbox::level::Level::Confined),
+        sources: network::package_sources(file, environment),
         owner: environment.owner(),
     })
 }

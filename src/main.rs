@@ -362,6 +362,7 @@ async fn take_order(config: &RunConfig, forge: &Forge, events: &Events) -> anyho
     let section = assemble::section_of(&config.repositories, name.as_ref());
     Ok(Ok(Order {
         setup: assemble::setup_of(section),
+        access: config.network.access(section)?,
         task,
         remote,
         repository: name,

@@ -40,6 +40,7 @@ use crate::forge::{Forge, ForgeError};
 use crate::model::{Model, ModelError};
 use crate::outcome::{Conclusion, CostLimit, Outcome, Stage, TestCommand};
 use crate::sandbox::Backend;
+use crate::sandbox::egress::Access;
 use crate::store::{Claim, Entry, StoreError};
 use crate::task::{RepositoryName, Task};
 use crate::workspace::{Author, Checkout, PatchError, PushError, Remote, Workspace, WorkspaceError};
@@ -56,6 +57,8 @@ pub struct Order {
     /// From the operator; `None`: detected.
     pub test_command: Option<TestCommand>,
     pub setup: setup::Wishes,
+    /// What its boxes may reach.
+    pub access: Access,
     /// When the task was taken; its time counts from here.
     pub started: Instant,
     pub deadline: Instant,

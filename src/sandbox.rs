@@ -3,25 +3,30 @@
 //! A [`Backend`] is found once at start by a real probe; [`Backend::open`] puts a box around one folder, and each
 //! [`Sandbox::run`] runs one shell line in it at `/workspace`. No backend, no run: there is no fallback to the host.
 
+mod attach;
 mod attempt;
 pub mod capture;
 mod cgroup;
 pub mod container;
 mod disk;
+pub mod egress;
 mod engine;
 mod helper;
 mod landlock;
 mod layers;
 pub mod level;
 pub mod namespace;
+mod online;
 mod open;
 mod ownership;
 mod plan;
+mod portable;
 mod probe;
 mod registry;
 mod room;
 pub mod seccomp;
 mod shape;
+pub mod sources;
 mod surround;
 mod toolchains;
 mod watch;
@@ -106,7 +111,7 @@ pub enum Home {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     Off,
-    /// The proxy that listens on this Unix socket, and nothing else.
+    /// The proxy that listens on this Unix socket, and nothing else. The socket's folder is the passage's own.
     Proxy(PathBuf),
 }
 
@@ -177,6 +182,8 @@ pub struct Settings {
     pub runtime: Option<String>,
     /// Below it no backend is taken.
     pub minimum_level: Level,
+    /// Where the operator's package managers get packages.
+    pub sources: sources::Sources,
     /// Identifies this installation's containers, for the sweep at start.
     pub owner: String,
 }
@@ -285,6 +292,14 @@ impl Backend {
         match self {
             Self::Container(engine) => engine.fingerprint().await,
             Self::Namespace(launcher) => launcher.fingerprint(),
+        }
+    }
+
+    /// Why no box of this backend reaches a proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        match self {
+            Self::Container(engine) => engine.why_no_network(),
+            Self::Namespace(_) => None,
         }
     }
 

@@ -30,6 +30,7 @@ pub struct ConfigFile {
     pub github: GithubSection,
     pub model: ModelSection,
     pub sandbox: SandboxSection,
+    pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
     pub setup: SetupSection,
     pub commit: CommitSection,
@@ -169,6 +170,10 @@ pub struct RepositorySection {
     pub repository_commands: Option<RepositoryCommands>,
     /// Keys of `[policy]` that are others for this repository.
     pub policy: toml::Table,
+    /// Added to `network.allow`. Default: none.
+    pub network_allow: Vec<super::network::AllowEntry>,
+    /// Added to `network.agent_allow`. Default: none.
+    pub network_agent_allow: Vec<super::network::AllowEntry>,
 }
 
 /// What the tests of repositories need, and what is made ready before a task.

@@ -47,6 +47,7 @@ pub struct ServeConfig {
     pub model: ModelConfig,
     pub pipeline: pipeline::Settings,
     pub forge: forge::Settings,
+    pub network: super::network::NetworkConfig,
     pub sandbox: sandbox::Settings,
     pub workspace: workspace::Settings,
 }
@@ -97,6 +98,8 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
     file.publish.commit_status.get_or_insert(true);
     let forge = super::resolve_forge(&file, environment)?;
     let model = super::resolve_model(&file, &serve.work, environment)?;
+    let sandbox = super::resolve_sandbox(&file, &serve.work, environment)?;
+    let workspace = super::resolve_workspace(&file, environment)?;
     let section = &file.service;
     let http = resolve_http(section, serve, environment)?;
     let polling = section.polling.unwrap_or(true) || serve.once;
@@ -136,8 +139,9 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
         pipeline: super::resolve_pipeline(&file, &serve.work, environment, &model)?,
         model,
         forge,
-        sandbox: super::resolve_sandbox(&file, &serve.work, environment)?,
-        workspace: super::resolve_workspace(&file, environment)?,
+        network: super::network::resolve(&file, environment, &sandbox.sources, workspace.temporary.clone())?,
+        sandbox,
+        workspace,
         repositories: super::resolve_repositories(file.repositories)?,
     })
 }

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 use super::{Order, Services, elapsed_milliseconds, evidence, verify};
 use crate::event::Event;
 use crate::outcome::{Outcome, Setup, SetupStep, StepEnding};
-use crate::sandbox::{Command, Ending, Home, Network, Output, Sandbox, Surroundings, WORKSPACE};
+use crate::sandbox::egress::{Passage, Phase};
+use crate::sandbox::{Command, Ending, Home, Output, Sandbox, Surroundings, WORKSPACE};
 use crate::workspace::{Artefacts, Checkout, Files, Found, Layer, Preparation, Prepared, RelativePath};
 use recipe::{Origin, Recipe, RepositoryCommands, Step};
 
@@ -55,6 +56,8 @@ pub(super) struct Environment {
     layers: Vec<Layer>,
     variables: BTreeMap<String, String>,
     prelude: String,
+    /// Open for the agent and the tests, where the operator lets them out.
+    passage: Option<Passage>,
 }
 
 impl Environment {
@@ -66,6 +69,7 @@ impl Environment {
             home: self.prepared.as_ref().map_or(Home::Empty, |prepared| Home::Frozen(prepared.home_path())),
             environment: self.variables.clone(),
             prelude: self.prelude.clone(),
+            network: Passage::network_of(self.passage.as_ref()),
             ..Surroundings::of(tree)
         }
     }
@@ -83,7 +87,7 @@ impl Environment {
     }
 }
 
-/// Makes the environment ready, or finds it ready.
+/// Makes the environment ready, or finds it ready. What the agent and the tests may reach is open from here on.
 pub(super) async fn prepare(
     services: &Services,
     order: &Order,
@@ -91,13 +95,13 @@ pub(super) async fn prepare(
     outcome: &mut Outcome,
 ) -> anyhow::Result<Environment> {
     let settings = &services.settings.setup;
+    let passage = order.access.open(Phase::Agent, &services.backend, &services.events)?;
+    let mut environment = Environment { passage, ..Environment::default() };
     if !settings.enabled {
-        return Ok(Environment::default());
+        return Ok(environment);
     }
     let started = Instant::now();
-    let Some(recipe) = find_recipe(services, order, checkout.files().clone()).await? else {
-        return Ok(Environment::default());
-    };
+    let Some(recipe) = find_recipe(services, order, checkout.files().clone()).await? else { return Ok(environment) };
     let mut setup = Setup {
         origin: recipe.origin.describe().to_owned(),
         steps: Vec::new(),
@@ -106,8 +110,8 @@ pub(super) async fn prepare(
         notes: notes(&recipe),
         milliseconds: 0,
     };
-    let mut environment =
-        Environment { variables: recipe.environment.clone(), prelude: prelude(&recipe), ..Environment::default() };
+    environment.variables = recipe.environment.clone();
+    environment.prelude = prelude(&recipe);
     if !recipe.steps.is_empty() {
         let key = key(services, order, checkout, &recipe).await?;
         let prepared = match checkout.prepared(&key, settings.limit).await? {
@@ -116,7 +120,7 @@ pub(super) async fn prepare(
                 setup.reused = true;
                 prepared
             }
-            Found::Nothing(preparation) => make(services, &recipe, preparation, &mut setup).await?,
+            Found::Nothing(preparation) => make(services, order, &recipe, preparation, &mut setup).await?,
         };
         environment.prepared = Some(prepared);
     }
@@ -138,20 +142,25 @@ async fn find_recipe(services: &Services, order: &Order, files: Files) -> anyhow
 /// Runs the recipe in a box of its own and freezes what it has made. What was made in part is of use for this task alone.
 async fn make(
     services: &Services,
+    order: &Order,
     recipe: &Recipe,
     preparation: Preparation,
     setup: &mut Setup,
 ) -> anyhow::Result<Prepared> {
+    let passage = order.access.open(Phase::Setup, &services.backend, &services.events)?;
     let surroundings = Surroundings {
         home: Home::Kept(preparation.home_path()),
         environment: recipe.environment.clone(),
         prelude: prelude(recipe),
-        network: Network::Off,
+        network: Passage::network_of(passage.as_ref()),
         ..Surroundings::of(&preparation.tree_path())
     };
     let sandbox = services.backend.open(&surroundings).await?;
     let ran = run(services, recipe, sandbox.as_ref(), setup).await;
     sandbox.close().await?;
+    if let Some(passage) = passage {
+        setup.refused = passage.close().await.iter().map(ToString::to_string).collect();
+    }
     ran?;
     let note = serde_json::to_string(setup)?;
     let prepared = preparation.finish(note, !setup.is_whole()).await?;

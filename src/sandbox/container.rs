@@ -16,6 +16,7 @@ use bollard::query_parameters::{RestartContainerOptionsBuilder, StartContainerOp
 use futures_util::StreamExt;
 use tempfile::NamedTempFile;
 
+use super::attach::{self, attach};
 use super::capture::Capture;
 use super::cgroup::Observed;
 use super::disk::Disk;
@@ -24,14 +25,18 @@ use super::level::Standing;
 use super::open::Open;
 use super::ownership::{self, User};
 use super::plan::WORKSPACE;
+use super::portable::{self, Portable};
 use super::probe::{self, Known};
 use super::registry::{Registered, Registry};
 use super::room::Room;
 use super::seccomp;
 use super::shape::{self, Shape};
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable};
+use super::sources::Sources;
+use super::{
+    Command, Ending, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable,
+};
 
-/// Processes of the keeper.
+/// Processes of the keeper, without the relay.
 const KEEPERS: usize = 2;
 
 /// Runs the line (`$1`) in the folder (`$2`), then ends all that is left of it. Output and errors are one stream.
@@ -68,6 +73,11 @@ struct Inner {
     _profile: Option<Arc<NamedTempFile>>,
     runtime: Option<String>,
     standing: Standing,
+    sources: Sources,
+    /// The relay's program; an error in words where it cannot be brought along.
+    portable: Result<Portable, String>,
+    /// What came of trying the relay; `None`: it runs.
+    no_network: Option<String>,
     open: Open,
     registry: Arc<Registry>,
 }
@@ -81,6 +91,8 @@ struct ContainerSandbox {
     room: Room,
     surroundings: Surroundings,
     user: User,
+    /// Processes of ours in it.
+    keepers: usize,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
     disk: Arc<Mutex<Disk>>,
@@ -137,21 +149,21 @@ impl Engine {
             },
             _profile: profile,
             runtime: settings.runtime.clone(),
+            sources: settings.sources.clone(),
+            portable: portable::find(&settings.helper).await,
+            no_network: None,
             standing: Standing::default(),
             open: Open::new(),
             registry: Registry::new(docker.clone()),
             docker,
         };
-        let try_with = async |inner: &Inner, filter| {
-            let engine = Self { inner: Arc::new(inner.clone()) };
-            engine.try_commands(filter).await
-        };
-        let standing = match try_with(&tried, "ours").await {
+        let trial = attach::Trial::new()?;
+        let standing = match Self::try_ways(&mut tried, "ours", &trial).await {
             Ok(standing) => standing,
             // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
             Err(error) => {
                 tried.filter = None;
-                match try_with(&tried, "the engine's own").await {
+                match Self::try_ways(&mut tried, "the engine's own", &trial).await {
                     Ok(standing) => standing,
                     Err(_) => return Err(error),
                 }
@@ -177,11 +189,29 @@ impl Engine {
         &self.inner.description
     }
 
+    /// Why no container reaches the egress proxy; `None`: they do.
+    pub fn why_no_network(&self) -> Option<&str> {
+        self.inner.no_network.as_deref()
+    }
+
+    /// Tries it with the relay to a proxy and, if that fails, without.
+    async fn try_ways(tried: &mut Inner, filter: &str, trial: &attach::Trial) -> Result<Standing, SandboxError> {
+        tried.no_network = None;
+        let engine = Self { inner: Arc::new(tried.clone()) };
+        match engine.try_commands(filter, trial.network()).await {
+            Ok(standing) => return Ok(standing),
+            Err(SandboxError::Unavailable { reason, .. } | SandboxError::Broken(reason)) => {
+                tried.no_network = Some(reason);
+            }
+        }
+        engine.try_commands(filter, Network::Off).await
+    }
+
     /// Tries it with real commands, which its small limits bound.
-    async fn try_commands(&self, filter: &str) -> Result<Standing, SandboxError> {
+    async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
         let folder = tempfile::tempdir()
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(&Surroundings::of(folder.path())).await?;
+        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await?;
         let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
         sandbox.close().await?;
         tried
@@ -241,7 +271,12 @@ impl Engine {
             seccomp: inner.filter.as_deref(),
             runtime: inner.runtime.as_deref(),
         };
-        let body = shape::body(&shape, &room, user)?;
+        let mut body = shape::body(&shape, &room, user)?;
+        let portable = match &inner.no_network {
+            None => inner.portable.as_ref().map_err(String::as_str),
+            Some(reason) => Err(reason.as_str()),
+        };
+        attach(&mut body, &surroundings.network, &inner.sources, portable)?;
         if inner.open.is_stopped() {
             return Err(closed());
         }
@@ -253,6 +288,7 @@ impl Engine {
             room,
             surroundings: surroundings.clone(),
             user,
+            keepers: KEEPERS + attach::processes(&surroundings.network),
             state: tokio::sync::Mutex::new(State { observed: None }),
             disk,
             open: inner.open.child(),
@@ -306,18 +342,39 @@ impl ContainerSandbox {
         if state.running != Some(true) {
             return Err(SandboxError::Broken(format!(
                 "the container ended at once: {}",
-                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| "no reason is known".into())
+                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| self.likely_reason().into())
             )));
         }
         let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         let observed = pid.and_then(|pid| Observed::of(pid, &self.container));
-        if let Some(observed) = &observed {
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while observed.processes() < KEEPERS && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        }
+        self.await_keepers(observed.as_ref()).await?;
         Ok(observed)
+    }
+
+    /// Waits a while until the keeper is complete; one that has no relay where it should is no keeper.
+    async fn await_keepers(&self, observed: Option<&Observed>) -> Result<(), SandboxError> {
+        let needed = self.keepers > KEEPERS;
+        let deadline = Instant::now() + Duration::from_secs(if needed { 10 } else { 2 });
+        loop {
+            let processes = match observed {
+                Some(observed) => observed.processes(),
+                None if needed => self.count_by_engine().await.unwrap_or(0),
+                None => return Ok(()),
+            };
+            if processes >= self.keepers {
+                return Ok(());
+            }
+            if processes == 0 || Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if needed { Err(SandboxError::Broken(self.likely_reason().into())) } else { Ok(()) }
+    }
+
+    /// Why the keeper is not there.
+    fn likely_reason(&self) -> &'static str {
+        if self.keepers > KEEPERS { "the relay to the egress proxy does not run in it" } else { "no reason is known" }
     }
 
     async fn start_line(
@@ -374,7 +431,7 @@ impl ContainerSandbox {
                 Some(observed) => Some(observed.processes()),
                 None => self.count_by_engine().await,
             };
-            if processes.is_some_and(|processes| processes <= KEEPERS) {
+            if processes.is_some_and(|processes| processes <= self.keepers) {
                 return true;
             }
             if Instant::now() > deadline {

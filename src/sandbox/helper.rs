@@ -1,7 +1,7 @@
 //! The inside of the namespace sandbox: our own binary, executed again, as a process without threads.
 //!
 //! 1. **outer**: leaves the host's network and mounts, makes room in memory for a new root, and has hakoniwa build the
-//!    box there;
+//!    box there. Then it is the relay to the egress proxy, if there is one;
 //! 2. **init**: process 1 of the box. Starts the shell line, reaps orphans, reports how the line ended, and ends; with
 //!    it ends every process of the box.
 //!
@@ -25,6 +25,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
 use rustix::process::{DumpableBehavior, WaitOptions};
 use serde::{Deserialize, Serialize};
 
+use super::egress::relay;
 use super::plan::{Entry, HOME, WORKSPACE};
 use crate::weak::{self, Defence};
 
@@ -46,6 +47,8 @@ pub struct BoxSpec {
     pub helper: String,
     /// How much may be written to overlays over memory.
     pub overlay_bytes: u64,
+    /// The egress proxy's socket on the host, if the box may reach it.
+    pub proxy: Option<String>,
     pub data_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub file_size_bytes: u64,
@@ -85,6 +88,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let result = match arguments {
         [] => outer(),
         [stage] if stage == INIT_ARGUMENT => init(),
+        [stage, socket] if stage == relay::ARGUMENT => relay::main(socket),
         _ => Err(anyhow::anyhow!("this is not for people: it is how Patchwright starts a sandbox")),
     };
     match result {
@@ -103,6 +107,7 @@ fn outer() -> Result<()> {
     let spec: BoxSpec = read_frame(rustix::stdio::stdin())?;
     spec.without.into_iter().for_each(weak::without);
     leave_host()?;
+    let relay = spec.proxy.as_deref().map(|socket| relay::Waiting::new(socket.as_ref())).transpose()?;
     let room = make_room(spec.overlay_bytes)?;
     hide(&spec, &room)?;
     freeze(&spec)?;
@@ -111,6 +116,7 @@ fn outer() -> Result<()> {
     command.args([super::namespace::HELPER_ARGUMENT, INIT_ARGUMENT]);
     command.current_dir("/");
     let mut child = command.spawn().context("cannot start the box")?;
+    relay.map(relay::Waiting::start).transpose()?;
     // The pipes belong to init alone from here on, so that their end is its end.
     let status = child.wait().context("cannot wait for the box")?;
     match status.exit_code {

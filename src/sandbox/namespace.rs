@@ -16,14 +16,18 @@ use tokio::process::Child;
 use super::capture::Capture;
 use super::cgroup::{Controllers, Group};
 use super::disk::Disk;
+use super::egress::CERTIFICATES;
 use super::helper::{BoxSpec, CommandSpec, Report, Walls};
 use super::level::Standing;
+use super::online::{self, SHOWN};
 use super::open::Open;
 use super::plan::{self, Caches, Entry, Plan, WORKSPACE};
 use super::probe::{self, Known};
+use super::sources::Sources;
 use super::surround::{Ground, Overlays};
 use super::{
-    Command, Ending, Home, Limits, Output, Sandbox, SandboxError, Settings, Surroundings, complete, unrunnable, watch,
+    Command, Ending, Home, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, complete,
+    unrunnable, watch,
 };
 use super::{landlock, seccomp};
 use crate::weak::{self, Defence};
@@ -51,6 +55,7 @@ struct Inner {
     helper: PathBuf,
     limits: Limits,
     plan: Plan,
+    sources: Sources,
     groups: Option<Controllers>,
     walls: Walls,
     standing: Standing,
@@ -137,6 +142,7 @@ impl Launcher {
                 helper: settings.helper.clone(),
                 limits: settings.limits.clone(),
                 plan,
+                sources: settings.sources.clone(),
                 groups,
                 description: format!(
                     "namespace{} (user, mount, pid, network, ipc, uts, cgroup; {}{limits_by})",
@@ -252,7 +258,10 @@ impl Sandbox for NamespaceSandbox {
             return Ok(answer);
         }
         let started = Instant::now();
-        let frames = [frame(&self.launcher.box_spec(&self.ground)?)?, frame(&self.launcher.command_spec(command)?)?];
+        let frames = [
+            frame(&self.launcher.box_spec(&self.ground, &self.surroundings.network)?)?,
+            frame(&self.launcher.command_spec(command, &self.surroundings.network)?)?,
+        ];
         let group = match &self.launcher.groups {
             Some(groups) => Some(
                 groups
@@ -284,12 +293,19 @@ impl Drop for NamespaceSandbox {
     }
 }
 
-/// Processes and threads of ours in each box: the helper, hakoniwa's, init and its watcher.
-const OURS: u64 = 4;
+/// Processes and threads of ours for each box: the helper and its relay, hakoniwa's, init and its watcher.
+const OURS: u64 = 5;
 
 impl Inner {
-    fn box_spec(&self, ground: &Ground) -> Result<BoxSpec, SandboxError> {
-        let (entries, more) = ground.entries()?;
+    fn box_spec(&self, ground: &Ground, network: &Network) -> Result<BoxSpec, SandboxError> {
+        let (mut entries, more) = ground.entries()?;
+        if let Some(path) = online::certificates(network) {
+            entries.insert(format!("{SHOWN}/{CERTIFICATES}"), Entry::ReadOnly { source: utf8(&path)? });
+        }
+        let proxy = match network {
+            Network::Off => None,
+            Network::Proxy(socket) => Some(utf8(socket)?),
+        };
         let hidden = self.plan.hidden.iter().cloned().chain(more).collect();
         let watched = self.groups.is_none();
         Ok(BoxSpec {
@@ -297,6 +313,7 @@ impl Inner {
             hidden,
             helper: utf8(&self.helper)?,
             overlay_bytes: self.limits.memory_bytes,
+            proxy,
             // Twice the limit: what watches must see a command pass the limit before an allocation fails.
             data_bytes: watched
                 .then(|| self.limits.memory_bytes.saturating_mul(if watch::can_watch() { 2 } else { 1 })),
@@ -306,7 +323,7 @@ impl Inner {
         })
     }
 
-    fn command_spec(&self, command: &Command) -> Result<CommandSpec, SandboxError> {
+    fn command_spec(&self, command: &Command, network: &Network) -> Result<CommandSpec, SandboxError> {
         let plain = command.directory.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !plain {
             return Err(SandboxError::Broken(format!(
@@ -315,6 +332,7 @@ impl Inner {
             )));
         }
         let mut environment: BTreeMap<String, String> = self.plan.environment.clone();
+        environment.extend(online::environment(network, &self.sources));
         environment.extend(command.environment.clone());
         Ok(CommandSpec {
             line: command.line.clone(),
@@ -510,9 +528,12 @@ fn ending(cause: Option<Cause>, out_of_memory: bool, reports: &[u8]) -> Result<E
 fn draw(settings: &Settings, caches: Caches) -> Plan {
     let homes = plan::Homes::new(settings.home.as_deref(), &settings.tool_homes);
     let mut plan = plan::draw(settings.path.as_deref(), homes.as_ref(), settings.limits.memory_bytes, caches);
+    if let Some(text) = settings.sources.cargo.clone() {
+        plan.entries.insert(online::CARGO.into(), Entry::File { text });
+    }
     if let Some(home) = settings.home.as_deref().and_then(Path::to_str).filter(|_| weak::is_off(Defence::OperatorFiles))
     {
-        plan.entries.insert(home.to_owned(), plan::Entry::ReadOnly { source: home.to_owned() });
+        plan.entries.insert(home.to_owned(), Entry::ReadOnly { source: home.to_owned() });
     }
     plan
 }

@@ -199,9 +199,6 @@ fn home_tools(plan: &mut Plan, homes: &Homes, caches: Caches) {
         let Some(source) = homes.place(".rustup").join(name).canonicalize().ok().and_then(text) else { continue };
         plan.entries.insert(format!("{HOME}/.rustup/{name}"), Entry::ReadOnly { source });
     }
-    if let Some(sources) = cargo_sources(&homes.place(".cargo")) {
-        plan.entries.insert(format!("{HOME}/.cargo/config.toml"), Entry::File { text: sources });
-    }
 }
 
 /// The operator's `PATH` as far as it leads to something inside, and the system's folders after it.
@@ -273,14 +270,10 @@ fn environment(plan: &mut Plan, path: &str) {
         ("LANG", "C.UTF-8"),
         ("TERM", "dumb"),
         ("TMPDIR", "/tmp"),
-        ("CARGO_NET_OFFLINE", "true"),
         ("GOFLAGS", "-modcacherw"),
-        ("GOPROXY", "off"),
         ("GOTOOLCHAIN", "local"),
-        ("npm_config_offline", "true"),
         ("npm_config_update_notifier", "false"),
         ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
-        ("PIP_RETRIES", "0"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
     ];
     for (name, value) in own {
@@ -362,36 +355,6 @@ fn credentials_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             credentials_below(&entry.path(), depth - 1, found);
         }
     }
-}
-
-/// The part of the operator's cargo configuration that says where packages come from: without it, cargo does not find
-/// what it downloaded from a mirror. Tokens, logins in addresses and everything else are left out.
-fn cargo_sources(cargo_home: &Path) -> Option<String> {
-    let text = ["config.toml", "config"]
-        .iter()
-        .find_map(|name| fs::read_to_string(cargo_home.join(name)).ok())
-        .filter(|text| text.len() < 1 << 20)?;
-    let given: toml::Table = text.parse().ok()?;
-    let mut kept = String::new();
-    for (section, keys) in
-        [("source", &["registry", "replace-with", "local-registry", "directory"][..]), ("registries", &["index"][..])]
-    {
-        for (name, table) in given.get(section).and_then(toml::Value::as_table).into_iter().flatten() {
-            let mut lines = String::new();
-            for key in keys {
-                let value = table.get(*key).and_then(toml::Value::as_str).filter(|value| !value.contains('@'));
-                if let Some(value) = value {
-                    lines.push_str(&format!("{key} = {}\n", serde_json::Value::from(value)));
-                }
-            }
-
-            // A JSON string is a TOML string.
-            if !lines.is_empty() {
-                kept.push_str(&format!("[{section}.{}]\n{lines}", serde_json::Value::from(name.as_str())));
-            }
-        }
-    }
-    (!kept.is_empty()).then_some(kept)
 }
 
 /// Whether a path has no `.` or `..` in it.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, ResourcesUlimits};
 
+use super::attach::KEEPER_LINE;
 use super::engine::{self, OWNER_LABEL, PROCESS_LABEL};
 use super::ownership::User;
 use super::plan::{HOME, WORKSPACE};
@@ -13,9 +14,6 @@ use super::{Limits, SandboxError};
 
 /// The user of process 1: nobody's.
 const KEEPER: &str = "65533:65533";
-
-/// Waits for ever and reaps what commands leave behind.
-const KEEPER_LINE: &str = "while :; do sleep 86400 & wait $!; done";
 
 /// What differs between installations.
 pub struct Shape<'a> {
@@ -46,8 +44,8 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
         env: Some(
             ["USER=agent", "LOGNAME=agent", "LANG=C.UTF-8", "TERM=dumb", "TMPDIR=/tmp"]
                 .into_iter()
-                .chain(["CARGO_NET_OFFLINE=true", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_RETRIES=0"])
-                .chain(["PYTHONDONTWRITEBYTECODE=1", "npm_config_update_notifier=false"])
+                .chain(["PIP_DISABLE_PIP_VERSION_CHECK=1", "PYTHONDONTWRITEBYTECODE=1"])
+                .chain(["npm_config_update_notifier=false"])
                 .map(str::to_owned)
                 .chain([format!("HOME={HOME}")])
                 .collect(),
@@ -114,7 +112,7 @@ fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<St
         network_mode: Some("none".into()),
         memory: Some(number(shape.limits.memory_bytes)),
         memory_swap: Some(number(shape.limits.memory_bytes)),
-        pids_limit: Some(number(shape.limits.processes.saturating_add(4))),
+        pids_limit: Some(number(shape.limits.processes.saturating_add(6))),
         // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
         ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
         shm_size: Some(number(half.min(256 << 20))),

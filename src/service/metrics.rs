@@ -186,6 +186,8 @@ fn describe() {
     describe_counter!("patchwright_retries_total", "Attempts that failed for transient reasons");
     describe_counter!("patchwright_commands_total", "Commands of the model in the sandbox");
     describe_counter!("patchwright_test_runs_total", "Runs of tests in the sandbox");
+    describe_counter!("patchwright_egress_total", "Requests and tunnels of boxes, by the egress proxy's verdict");
+    describe_counter!("patchwright_egress_bytes_total", "What they sent and received");
     describe_counter!("patchwright_model_tokens_total", "Tokens as the model's server counted them");
     describe_counter!("patchwright_model_errors_total", "Requests that the model's server did not answer");
     describe_histogram!("patchwright_model_seconds", "One answer of the model");

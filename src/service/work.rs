@@ -19,6 +19,7 @@ use crate::forge::ForgeError;
 use crate::model::Model;
 use crate::outcome::{Budget, Conclusion, Outcome, Stage};
 use crate::pipeline::{self, Delivery, Ending, Order, Services};
+use crate::sandbox::egress::Access;
 use crate::store::{Claim, End, Entry, Heartbeat, State, StoreError, TaskRecord};
 use crate::task::{self, RepositoryName, Task, TaskId};
 use crate::workspace::Remote;
@@ -271,6 +272,11 @@ fn order(
 ) -> Order {
     let config = &service.config;
     let started = Instant::now();
+    let access = config.network.access(assemble::section_of(&config.repositories, Some(target)));
+    let access = access.unwrap_or_else(|error| {
+        tracing::error!("nothing may be reached: {error}");
+        Access::none()
+    });
     Order {
         task,
         // Its token is asked for when git needs it.
@@ -279,6 +285,7 @@ fn order(
         base: None,
         delivery: Delivery::PullRequest(target.clone()),
         test_command: assemble::test_command_of(assemble::section_of(&config.repositories, Some(target))),
+        access,
         setup: assemble::setup_of(assemble::section_of(&config.repositories, Some(target))),
         started,
         deadline: started + config.pipeline.limits.task,

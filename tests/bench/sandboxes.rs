@@ -101,6 +101,7 @@ fn settings(choice: Choice) -> Settings {
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
         runtime: None,
         minimum_level: Level::Confined,
+        sources: Default::default(),
         owner: "patchwright-bench".into(),
     }
 }

@@ -6,6 +6,7 @@ use clap::Parser;
 use patchwright::config::environment::Environment;
 use patchwright::config::flags::{Command, Flags, parse_duration};
 use patchwright::config::{Destination, RepositoryArgument, RunConfig, resolve_run};
+use patchwright::sandbox::egress::{Phase, Target};
 
 /// Resolves `patchwright ARGUMENTS` with `variables` and, if given, a config file.
 fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> anyhow::Result<RunConfig> {
@@ -152,4 +153,102 @@ fn policy_and_secrets_are_checked_when_the_config_is_read() {
     let whole = "[policy]\nci = \"review\"\n[policy.limits]\nlines = 5\n[secrets]\nallow = [\"fixtures/**\"]\n\
                  [repositories.\"a/b\".policy]\nlocks = \"allow\"\n[repositories.\"a/b\".policy.limits]\nfiles = 3\n";
     resolve(REMOTE, &[], Some(whole)).unwrap();
+}
+
+/// What a task on `repository` may reach, by phase: hosts with their ports.
+fn reaches(resolved: &RunConfig, repository: Option<&str>, phase: Phase, target: &str) -> bool {
+    let access = resolved.network.access(repository.map(|name| &resolved.repositories[name])).unwrap();
+    let list = match phase {
+        Phase::Setup => access.setup,
+        Phase::Agent => access.agent,
+    };
+    list.find(&Target::parse(target, None).unwrap()).is_some()
+}
+
+#[test]
+fn the_network_is_open_for_registries_during_setup_and_for_what_is_named() {
+    let registry = "registry.npmjs.org:443";
+    let resolved = resolve(REMOTE, &[], None).unwrap();
+    assert!(reaches(&resolved, None, Phase::Setup, registry));
+    assert!(!reaches(&resolved, None, Phase::Setup, "example.org:443"));
+    assert!(!reaches(&resolved, None, Phase::Agent, registry));
+
+    let file = "[network]\nregistries = false\nallow = [\"a.example\", { host = \"b.example:8081\", at = [\"10.0.0.0/8\"] }]\n\
+                agent_allow = [\"*.c.example\"]\n[repositories.\"Acme/Widgets\"]\nnetwork_allow = [\"d.example\"]\n\
+                network_agent_allow = [\"e.example:8443\"]\n";
+    let resolved = resolve(REMOTE, &[], Some(file)).unwrap();
+    for (repository, phase, target, expected) in [
+        (None, Phase::Setup, registry, false),
+        (None, Phase::Setup, "a.example:443", true),
+        (None, Phase::Setup, "b.example:8081", true),
+        (None, Phase::Setup, "b.example:443", false),
+        (None, Phase::Setup, "x.c.example:443", false),
+        (None, Phase::Agent, "x.c.example:443", true),
+        (None, Phase::Agent, "a.example:443", false),
+        (None, Phase::Setup, "d.example:443", false),
+        (Some("acme/widgets"), Phase::Setup, "d.example:443", true),
+        (Some("acme/widgets"), Phase::Setup, "a.example:443", true),
+        (Some("acme/widgets"), Phase::Setup, "e.example:8443", false),
+        (Some("acme/widgets"), Phase::Agent, "e.example:8443", true),
+    ] {
+        assert_eq!(reaches(&resolved, repository, phase, target), expected, "{repository:?} {phase:?} {target}");
+    }
+}
+
+#[test]
+fn registries_come_from_a_file_and_from_the_operators_package_managers() {
+    let home = tempfile::tempdir().unwrap();
+    let list = home.path().join("registries.toml");
+    std::fs::write(&list, "[own]\nhosts = [\"own.example\"]\n").unwrap();
+    std::fs::write(home.path().join(".npmrc"), "registry = https://mirror.example:8443/npm/\n").unwrap();
+    let variables = [("HOME", home.path().to_str().unwrap())];
+    let file = |more: &str| format!("[network]\nregistries_file = \"{}\"\n{more}", list.display());
+    let resolved = resolve(REMOTE, &variables, Some(&file(""))).unwrap();
+    assert!(reaches(&resolved, None, Phase::Setup, "own.example:443"));
+    assert!(reaches(&resolved, None, Phase::Setup, "mirror.example:8443"));
+    assert!(!reaches(&resolved, None, Phase::Setup, "registry.npmjs.org:443"));
+    assert_eq!(resolved.sandbox.sources.environment["npm_config_registry"], "https://mirror.example:8443/npm/");
+
+    let resolved = resolve(REMOTE, &variables, Some(&file("package_sources = false\n"))).unwrap();
+    assert!(!reaches(&resolved, None, Phase::Setup, "mirror.example:8443"));
+    assert!(resolved.sandbox.sources.environment.is_empty());
+}
+
+#[test]
+fn authorities_are_handed_on_and_keys_and_logins_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let block = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----");
+    let key = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
+    std::fs::write(path("own.pem"), format!("CANARY\n{}\n{key}{}\n", block("first"), block("second"))).unwrap();
+    std::fs::write(path("named.pem"), format!("{}\n{}\n", block("third"), block("first"))).unwrap();
+    std::fs::write(path("none.pem"), key).unwrap();
+    let named = path("named.pem");
+    let variables = [("SSL_CERT_FILE", named.as_str()), ("HTTPS_PROXY", "http://me:CANARY@proxy.example:3128")];
+    let file = format!("[network]\nca_file = \"{}\"\n", path("own.pem"));
+    let resolved = resolve(REMOTE, &variables, Some(&file)).unwrap();
+    let access = resolved.network.access(None).unwrap();
+    let certificates = access.certificates.clone().unwrap();
+    for text in ["first", "second", "third"] {
+        assert_eq!(certificates.matches(&block(text)).count(), 1, "{text}");
+    }
+    assert!(!certificates.contains("CANARY"));
+    assert!(access.upstream.as_ref().is_some_and(|upstream| upstream.target.to_string() == "proxy.example:3128"));
+    assert!(!format!("{:?}{:?}", resolved.network, resolved.sandbox).contains("CANARY"));
+
+    for (file, variables, expected) in [
+        (format!("ca_file = \"{}\"", path("none.pem")), ("A", "b"), "holds no certificate in PEM form"),
+        (format!("ca_file = \"{}\"", path("absent.pem")), ("A", "b"), "network.ca_file"),
+        (String::new(), ("SSL_CERT_FILE", "/absent.pem"), "SSL_CERT_FILE /absent.pem cannot be read"),
+        (String::new(), ("HTTPS_PROXY", "socks5://me:CANARY@proxy.example"), "only http:// is known"),
+        ("allow = [\"https://a.example\"]".into(), ("A", "b"), "without a scheme or a path"),
+        ("allow = [{ host = \"a.example\" }]".into(), ("A", "b"), "expected a host such as"),
+        ("agent_allow = [{ host = \"a.example\", at = [\"10.0.0.0/33\"] }]".into(), ("A", "b"), "it is no network"),
+        ("registries_file = \"/absent\"".into(), ("A", "b"), "network.registries_file /absent cannot be read"),
+        ("open = true".into(), ("A", "b"), "unknown field `open`"),
+        ("[repositories.\"a/b\"]\nnetwork_allow = [\"*\"]".into(), ("A", "b"), "[repositories.\"a/b\"] cannot be used"),
+    ] {
+        let text = refusal(REMOTE, &[variables], Some(&format!("[network]\n{file}")));
+        assert!(text.contains(expected) && !text.contains("CANARY"), "{file}: {text}");
+    }
 }

@@ -3,10 +3,12 @@
 
 mod cases;
 mod disk;
+mod egress;
 mod engine;
 mod host;
 mod levels;
 mod nested;
+mod sources;
 mod surroundings;
 mod walls;
 
@@ -17,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
 use patchwright::sandbox::level::{Defence, Level};
-use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, Output, SandboxError, Settings, Surroundings};
+use patchwright::sandbox::{
+    Backend, Choice, Command, Ending, Limits, Network, Output, SandboxError, Settings, Surroundings,
+};
 
 /// Tells that something was left out, or fails where nothing may be.
 fn skipped(reason: &str) {
@@ -45,6 +49,7 @@ fn settings(choice: Choice) -> Settings {
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
         runtime: None,
         minimum_level: Level::Basic,
+        sources: Default::default(),
         owner: "patchwright-tests".into(),
     }
 }
@@ -167,6 +172,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::walls::",
             "sandbox::levels::",
             "sandbox::disk::",
+            "sandbox::egress::boxes",
             "--skip",
             "as_an_ordinary_user",
             "--nocapture",
@@ -194,11 +200,17 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
 
 /// Both backends that work here, but for a child of these tests only one.
 async fn all_backends() -> Vec<(Choice, Backend)> {
+    all_backends_with(|_| {}).await
+}
+
+async fn all_backends_with(change: impl Fn(&mut Settings)) -> Vec<(Choice, Backend)> {
     let mut found = Vec::new();
     let only = std::env::var_os("PATCHWRIGHT_TEST_NAMESPACE_ONLY").is_some();
     for choice in [Choice::Namespace, Choice::Container] {
         if choice == Choice::Namespace || !only {
-            found.extend(backend(&settings(choice)).await.map(|backend| (choice, backend)));
+            let mut settings = settings(choice);
+            change(&mut settings);
+            found.extend(backend(&settings).await.map(|backend| (choice, backend)));
         }
     }
     found
@@ -283,7 +295,9 @@ async fn child() {
     };
     let backend = Backend::probe(&settings(choice)).await.unwrap();
     let tree = PathBuf::from(std::env::var_os("PATCHWRIGHT_TEST_CHILD_TREE").unwrap());
-    let sandbox = backend.open(&Surroundings::of(&tree)).await.unwrap();
+    let network =
+        std::env::var_os("PATCHWRIGHT_TEST_CHILD_PROXY").map_or(Network::Off, |path| Network::Proxy(path.into()));
+    let sandbox = backend.open(&Surroundings { network, ..Surroundings::of(&tree) }).await.unwrap();
     let output = sandbox.run(&command(&line)).await.unwrap();
     println!("<output>{}</output>", text(&output));
     sandbox.close().await.unwrap();
@@ -356,13 +370,23 @@ async fn the_environment_is_made_from_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn overhead() {
-    for (choice, _) in all_backends().await {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("proxy");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let networks = [Network::Off, Network::Proxy(socket.clone())];
+    for (choice, network) in
+        all_backends().await.iter().flat_map(|(choice, _)| networks.iter().map(|way| (*choice, way)))
+    {
         let started = Instant::now();
         let backend = Backend::probe(&settings(choice)).await.unwrap();
         let probe = started.elapsed();
         let tree = tempfile::tempdir().unwrap();
         let started = Instant::now();
-        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
+        let surroundings = Surroundings { network: network.clone(), ..Surroundings::of(tree.path()) };
+        let sandbox = backend.open(&surroundings).await.unwrap();
         let open = started.elapsed();
         let mut times = Vec::new();
         for _ in 0..200 {
@@ -372,7 +396,7 @@ async fn overhead() {
         }
         times.sort();
         println!(
-            "{choice:?}: probe {probe:?}, open {open:?}, run median {:?}, best {:?}, worst {:?}",
+            "{choice:?}, {network:?}: probe {probe:?}, open {open:?}, run median {:?}, best {:?}, worst {:?}",
             times[100], times[0], times[199]
         );
         sandbox.close().await.unwrap();

@@ -19,6 +19,7 @@ use patchwright::pipeline::{
     run_task,
 };
 use patchwright::policy::Rules;
+use patchwright::sandbox::egress::Access;
 use patchwright::sandbox::{self, Backend, Choice, SandboxError};
 use patchwright::secrets::Allow;
 use patchwright::store::{self, Claim, ClaimRules, Entry, NewTask, Priority, Store};
@@ -162,6 +163,7 @@ impl Place {
             base: None,
             delivery: Delivery::PullRequest(repository),
             setup: Wishes::default(),
+            access: Access::none(),
             test_command: Some(TestCommand { command: "grep -q fixed state.txt".into(), reason: "told".into() }),
             started: Instant::now(),
             deadline: Instant::now() + LIMIT,
@@ -351,6 +353,7 @@ fn sandbox_settings() -> sandbox::Settings {
         docker_host: None,
         runtime: None,
         minimum_level: sandbox::level::Level::Basic,
+        sources: Default::default(),
         owner: "patchwright-tests".into(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use patchwright::sandbox::sources::Sources;
+
 use super::*;
 
 async fn open(settings: &Settings, tree: &Path) -> Option<Box<dyn patchwright::sandbox::Sandbox>> {
@@ -65,6 +67,7 @@ async fn toolchains_in_homes_are_seen_and_logins_are_not() {
     write(&home, ".cargo/registry/cache/a.crate", "crate");
     let mut settings = settings(Choice::Namespace);
     settings.home = Some(home.clone());
+    settings.sources = Sources::find(Some(&home), &Default::default(), &Default::default());
     let folders = tools.iter().map(|tool| home.join(tool).parent().unwrap().to_path_buf());
     let system = ["/usr/bin", "/bin", "/no/such/folder"].map(PathBuf::from);
     // The home itself, and the folder above it, must not come in by way of the path.
@@ -80,7 +83,7 @@ async fn toolchains_in_homes_are_seen_and_logins_are_not() {
     }
     let line = format!(
         "cat {home}/installed/tool/lib/library.txt ~/.m2/repository/a/b.jar; echo changed > ~/.m2/repository/a/b.jar
-         cat ~/.m2/repository/a/b.jar; echo new > {home}/.cargo/bin/new; cat ~/.cargo/config.toml",
+         cat ~/.m2/repository/a/b.jar; echo new > {home}/.cargo/bin/new; cat /.cargo/config.toml",
         home = home.display()
     );
     let output = sandbox.run(&command(&line)).await.unwrap();
