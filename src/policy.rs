@@ -14,6 +14,7 @@ mod suite;
 
 use serde::Serialize;
 
+use crate::weak::{self, Defence};
 use classes::Classes;
 pub use classes::PathClass;
 use lines::Delta;
@@ -137,6 +138,9 @@ impl Policy {
     /// 1. each file's name, path class and kind; 2. its contents where they configure tests or deceive readers; 3. sizes;
     /// 4. the tests of all files together.
     pub fn judge(&self, change: &Change) -> Report {
+        if weak::is_off(Defence::Policy) {
+            return Report::new(Vec::new(), Totals::default());
+        }
         let mut findings = Vec::new();
         let mut totals = Totals { files: change.files.len(), ..Totals::default() };
         for file in &change.files {

@@ -13,8 +13,6 @@ pub enum Defence {
     Neutralise,
     /// Nothing is shown that does not print.
     Printable,
-    /// Secrets are taken out of texts.
-    Redaction,
     /// A fence is longer than any that its text holds.
     Fences,
     /// Paths of edits resolve without links.
@@ -33,16 +31,17 @@ pub enum Defence {
     OutputLimit,
     /// The sandbox has a network of its own.
     NetworkNamespace,
-    /// The sandbox makes no further user namespace.
-    UserNamespaces,
-    /// The sandbox gains no privileges by programs.
-    NoNewPrivileges,
     /// The operator's home is not shown.
     OperatorFiles,
     /// Files with logins beside shown programs are covered.
     CredentialMasks,
+    /// A change is judged by the operator's policy.
+    Policy,
+    /// A change is searched for secrets.
+    SecretScan,
+    /// System calls are filtered.
+    Seccomp,
     FileSizeLimit,
-    CoreLimit,
 }
 
 static OFF: OnceLock<Defence> = OnceLock::new();

@@ -9,8 +9,6 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use crate::weak::{self, Defence};
-
 /// Stands where a secret stood.
 pub const MASK: &str = "***";
 
@@ -60,9 +58,6 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 
 /// `text` without these secrets, and without what looks like one.
 pub fn redact_with<'a>(text: &'a str, known: &[String]) -> Cow<'a, str> {
-    if weak::is_off(Defence::Redaction) {
-        return Cow::Borrowed(text);
-    }
     let mut text = Cow::Borrowed(text);
     for secret in known.iter().filter(|secret| secret.len() >= SHORTEST_SECRET) {
         if text.contains(secret.as_str()) {

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use hakoniwa::{Container, MountOptions, Namespace, Rlimit, Runctl};
+use hakoniwa::{Container, MountOptions, Namespace, Rlimit};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use rustix::fs::Access;
@@ -140,9 +140,7 @@ fn leave_host() -> Result<()> {
     write("/proc/self/uid_map", &format!("{user} {user} 1"))?;
     write("/proc/self/gid_map", &format!("{group} {group} 1"))?;
     // One more, for the box itself; the command gets none, and so none of the kernel's surface behind them.
-    if !weak::is_off(Defence::UserNamespaces) {
-        write("/proc/sys/user/max_user_namespaces", "1")?;
-    }
+    write("/proc/sys/user/max_user_namespaces", "1")?;
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("cannot make the mounts private")?;
     if weak::is_off(Defence::NetworkNamespace) {
@@ -264,9 +262,6 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     {
         container.unshare(namespace);
     }
-    if weak::is_off(Defence::NoNewPrivileges) {
-        container.runctl(Runctl::AllowNewPrivs);
-    }
     container.uidmap(USER).gidmap(USER).hostname("sandbox");
     container.rootdir(Path::new(room.base).join("root"));
     for (target, entry) in &spec.entries {
@@ -295,9 +290,7 @@ fn build(spec: &BoxSpec, room: &Room) -> Result<Container> {
     let flags = MountOptions::RDONLY | MountOptions::NOSUID | MountOptions::NODEV | MountOptions::NOEXEC;
     container.mount("proc", "/proc", "proc", flags, None);
 
-    if !weak::is_off(Defence::CoreLimit) {
-        limit(&mut container, Rlimit::Core, 0);
-    }
+    limit(&mut container, Rlimit::Core, 0);
     if !weak::is_off(Defence::FileSizeLimit) {
         limit(&mut container, Rlimit::Fsize, spec.file_size_bytes);
     }

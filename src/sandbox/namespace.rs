@@ -31,7 +31,7 @@ use super::{
     unrunnable, watch,
 };
 use super::{landlock, seccomp};
-use crate::weak;
+use crate::weak::{self, Defence};
 
 /// The first argument that makes our binary a sandbox helper.
 pub const HELPER_ARGUMENT: &str = "sandbox-helper";
@@ -101,7 +101,10 @@ impl Launcher {
                     standing.level_in_words(),
                     standing.walls_in_words()
                 ),
-                walls: Walls { seccomp: seccomp::missing().is_none(), landlock: landlock::version().is_some() },
+                walls: Walls {
+                    seccomp: seccomp::missing().is_none() && !weak::is_off(Defence::Seccomp),
+                    landlock: landlock::version().is_some(),
+                },
                 standing,
                 overlays: Mutex::default(),
                 open: Open::new(),

@@ -73,7 +73,11 @@ impl Ground {
                 entries.insert(format!("{WORKSPACE}/.git"), Entry::ReadWrite { source });
             }
             Some(_) => {}
-            // Git's data of ours is not the command's business. A symlink is none of ours.
+            // Git's data of ours is not the command's business. A symlink is none of ours. A folder is covered in the box:
+            // on the host, the cover would stand in a folder that an overlay is to be mounted over.
+            None if standing.as_ref().is_some_and(fs::Metadata::is_dir) => {
+                entries.insert(format!("{WORKSPACE}/.git"), Entry::Memory { bytes: 1 << 20 });
+            }
             None if standing.is_some_and(|metadata| !metadata.is_symlink()) => drop(hidden.insert(utf8(&git)?)),
             None => {}
         }

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use super::scene::{File, read_all};
 use super::{Backend, complaints};
 
-/// A defence, an attack that it is for, and a part of the complaint.
+/// A defence, an attack that it is for, and a part of the complaint. Without some of them the trial at start refuses to
+/// run anything, which counts: nothing is attacked then.
 const NOTICED: [(&str, &str, &str); 18] = [
     ("neutralise", "mentions and closing words", "@everyone"),
     ("printable", "terminal escapes into logs", "holds '"),
-    ("redaction", "tokens of others in a summary", "ghp_"),
     ("fences", "markup in comments", "## Verified"),
     ("links", "links under the edit tools", "a secret was seen"),
     ("git-paths", "paths of the edit tools: git data", "holds `Created`"),
@@ -18,13 +18,14 @@ const NOTICED: [(&str, &str, &str); 18] = [
     ("fresh-tree", "a shim in an ignored folder", "draft is false"),
     ("allowed-targets", "another target", "allowed_targets"),
     ("output-limit", "output bomb", "the model was shown"),
-    ("network-namespace", "loopback of the host", "connected to the host"),
-    ("user-namespaces", "new namespaces", "it succeeded"),
-    ("no-new-privileges", "setuid", "it succeeded"),
+    ("network-namespace", "loopback of the host", "a route to the outside exists"),
     ("operator-files", "files of the operator", "it succeeded"),
     ("credential-masks", "files of the operator", "it succeeded"),
+    ("seccomp", "kernel interfaces", "a system call that must be refused is not"),
+    ("policy", "a weakened assertion", "draft is false"),
+    ("policy", "a new executable", "none was wanted"),
+    ("secret-scan", "the key in base64", "a secret was seen in the change"),
     ("file-size-limit", "disk bomb", "it succeeded"),
-    ("core-limit", "core dump", "it succeeded"),
 ];
 
 #[test]
@@ -52,7 +53,8 @@ fn the_suite_notices_each_defence_that_is_off() {
     });
     let missed = missed.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(missed.is_empty(), "{} defences are not missed when they are off:\n{}", missed.len(), missed.join("\n"));
-    assert!(NOTICED.len() >= 15);
+    let defences: std::collections::BTreeSet<&str> = NOTICED.iter().map(|(defence, ..)| *defence).collect();
+    assert!(defences.len() >= 15, "{} defences", defences.len());
 }
 
 /// The scene with this attack, and of its attacks those of the same family.
