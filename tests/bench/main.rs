@@ -9,6 +9,7 @@ mod figures;
 mod repository;
 mod sandboxes;
 mod service;
+mod snapshots;
 mod task;
 
 use std::path::PathBuf;
@@ -48,10 +49,10 @@ struct Options {
     bench: bool,
 }
 
-const GROUPS: [&str; 10] =
-    ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "soak"];
-const DEFAULT_GROUPS: [&str; 9] =
-    ["checkout", "sandbox", "task", "memory", "service", "webhooks", "idle", "polls", "backlog"];
+const GROUPS: [&str; 11] =
+    ["checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "soak"];
+const DEFAULT_GROUPS: [&str; 10] =
+    ["checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -68,6 +69,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("sandbox") {
         sandboxes::measure(&mut figures).await.context("sandbox")?;
+    }
+    if wanted("snapshot") {
+        snapshots::measure(&mut figures).await.context("snapshot")?;
     }
     if wanted("service") {
         service::measure_throughput(&mut figures).await.context("service")?;

@@ -73,7 +73,7 @@ async fn measure_one(
     Ok(())
 }
 
-fn command() -> Command {
+pub fn command() -> Command {
     Command {
         line: "true".into(),
         directory: PathBuf::new(),
@@ -82,7 +82,7 @@ fn command() -> Command {
     }
 }
 
-fn settings(choice: Choice) -> Settings {
+pub fn settings(choice: Choice) -> Settings {
     Settings {
         choice,
         limits: Limits {

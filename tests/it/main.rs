@@ -11,6 +11,7 @@ mod logging;
 mod model;
 mod pipeline;
 mod policy;
+mod projects;
 mod redteam;
 mod reliability;
 mod render;
