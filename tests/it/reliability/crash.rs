@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::station::{DISPATCH, Station, TARGET};
 
-const STAGES: [&str; 8] = ["intake", "checkout", "baseline", "solve", "commit", "push", "pull_request", "report"];
+const STAGES: [&str; 9] =
+    ["intake", "checkout", "setup", "baseline", "solve", "commit", "push", "pull_request", "report"];
 const EFFECTS: [&str; 9] = [
     "status_comment",
     "started_comment",
@@ -95,6 +96,8 @@ async fn crash(point: &str) -> Result<(), String> {
         return Err(format!("{error}; the point was not met\n{}", station.log()));
     }
     let service = station.start(&[]);
+    // A task that was done already leaves it nothing to do.
+    station.until_it_watches(2, ENDING).await?;
     let ended = match station.until_all_ended(ENDING).await {
         Ok(()) => station.until_queue_is_done(ENDING).await,
         Err(error) => Err(error),

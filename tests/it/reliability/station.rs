@@ -109,6 +109,18 @@ impl Station {
         std::fs::read_to_string(self.place.path("service.log")).unwrap_or_default()
     }
 
+    /// Waits until the service has come so far `times` that it heeds signals.
+    pub async fn until_it_watches(&self, times: usize, limit: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        while self.log().matches("patchwright::service: watching ").count() < times {
+            if begun.elapsed() > limit {
+                return Err("the service does not start".into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// The tasks as the queue has them, by id.
     pub fn queue(&self) -> BTreeMap<String, Value> {
         let listed = self.place.run(&["tasks", "list", "--json", "--limit", "0"]);
