@@ -105,7 +105,12 @@ async fn real_tls_passes_also_when_begun_at_once() {
     let sent: Vec<u8> = (0..1u32 << 18).flat_map(u32::to_le_bytes).collect();
     let (mut read, mut write) = tokio::io::split(&mut stream);
     let mut got = vec![0u8; sent.len()];
-    let (wrote, came) = tokio::join!(write.write_all(&sent), read.read_exact(&mut got));
+    // What is written may wait in the session until it is flushed.
+    let write = async {
+        write.write_all(&sent).await?;
+        write.flush().await
+    };
+    let (wrote, came) = tokio::join!(write, read.read_exact(&mut got));
     wrote.unwrap();
     came.unwrap();
     assert!(got == sent);
