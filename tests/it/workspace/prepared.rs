@@ -116,7 +116,7 @@ async fn the_longest_unused_that_nobody_holds_goes_first() {
     until_gone("two", &there, || ground.workspace.limit_prepared(0)).await;
     assert!(there("three"), "what is held stays");
     drop(held);
-    until_gone("three", &there, || drop(ground.workspace.evict(1))).await;
+    until_gone("three", &there, || _ = ground.workspace.evict(1)).await;
 }
 
 /// A program that another test starts at this moment holds our locks too, until it is executed.
