@@ -3,7 +3,7 @@
 //! A passage is a folder of ours below the temporary one:
 //!
 //! ```text
-//! patchwright-XXXXXX/     0700: no other user of this machine comes in
+//! patchwright-NAME/       0700: no other user of this machine comes in
 //!   lock                  held as long as it is used; a folder without a holder is swept at the next start
 //!   inside/               what boxes are shown, whatever user they run as
 //!     proxy               the proxy's socket
