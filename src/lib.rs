@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod eval;
 pub mod event;
 pub mod forge;
 pub mod health;

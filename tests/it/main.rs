@@ -5,6 +5,7 @@ mod agent;
 mod cli;
 mod config;
 mod deploy;
+mod eval;
 mod forge;
 mod lab;
 mod logging;
