@@ -139,7 +139,8 @@ fn check_results(place: &Place) {
     assert!(read(wrong, "diff").contains("+# all is well"));
     assert!(read(wrong, "record").lines().count() > 5);
     let page = std::fs::read_to_string(place.path("out/report.html")).unwrap();
-    assert!(page.contains("py-slug") && page.contains(wrong["diff"].as_str().unwrap()), "{page}");
+    let link = wrong["diff"].as_str().unwrap().replace('/', "&#x2f;");
+    assert!(page.contains("py-slug") && page.contains(&link), "{page}");
     let report: Value = serde_json::from_slice(&std::fs::read(place.path("out/report.json")).unwrap()).unwrap();
     assert_eq!(report["groups"][0]["stops"]["stuck"], 1, "{report:#}");
 }
