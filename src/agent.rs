@@ -13,6 +13,8 @@ mod budget;
 mod history;
 mod prompt;
 pub mod protocol;
+mod purse;
+pub mod repair;
 mod shown;
 mod stuck;
 mod text;
@@ -25,6 +27,7 @@ use std::time::Instant;
 
 pub use budget::Budgets;
 pub use protocol::{Protocol, ProtocolChoice};
+pub use purse::Purse;
 
 use crate::event::{Event, Events};
 use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
@@ -183,11 +186,9 @@ impl<'a> Agent<'a> {
                 (None, tools::specifications())
             }
             Protocol::WholeFile => {
-                let shown = shown::select(files, &walk, brief, model.window());
-                history.push(Message::System { content: prompts.whole_system()? });
-                let first = prompts.whole_task(brief, &shown)?;
-                history.push(Message::User { content: first.clone() });
-                (Some(WholeFile::new(brief, &shown, first)), Vec::new())
+                let (whole_file, messages) = WholeFile::begin(&prompts, files, &walk, brief, model.window())?;
+                messages.into_iter().for_each(|message| history.push(message));
+                (Some(whole_file), Vec::new())
             }
         };
         let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
@@ -254,6 +255,7 @@ impl<'a> Agent<'a> {
     /// Answers the `finish` that paused the run with what the tests said of it.
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         let text = match &mut self.whole_file {
+            Some(whole_file) if whole_file.repairing.is_some() => return self.begin_anew(feedback),
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
                 match whole_file.next_way() {
@@ -277,6 +279,11 @@ impl<'a> Agent<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
+    pub fn is_sampling(&self) -> bool {
+        self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some())
     }
 
     /// What is known so far.
@@ -313,11 +320,10 @@ impl<'a> Agent<'a> {
             Ok(Err(error)) => return Err(error.into()),
             Ok(Ok(reply)) => reply,
         };
-        self.spent.steps += 1;
         let answer_bytes = reply.content.len()
             + reply.reasoning.len()
             + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-        if let Some(warning) = self.spent.count(reply.usage, bytes, answer_bytes) {
+        if let Some(warning) = self.spent.count(&self.budgets.purse, reply.usage, bytes, answer_bytes) {
             self.events.note(warning);
         }
         if let Ok(value) = serde_json::to_value(&reply) {
