@@ -1,0 +1,48 @@
+//! How a run begins: what the model is shown before its first reply, and which tools it gets.
+
+use super::protocol::Protocol;
+use super::prompt::{Prompts, listing};
+use super::whole_file::WholeFile;
+use super::{AgentError, Brief, shown, tools};
+use crate::model::{Message, Model, ToolSpec};
+use crate::workspace::{Files, Walk};
+
+/// The beginning of a run.
+pub(super) struct Opening {
+    pub(super) messages: Vec<Message>,
+    pub(super) tools: Vec<ToolSpec>,
+    /// `None`: the model calls tools.
+    pub(super) whole_file: Option<WholeFile>,
+}
+
+/// Writes the first two messages.
+pub(super) fn begin(
+    prompts: &Prompts,
+    files: &Files,
+    walk: &Walk,
+    brief: &Brief,
+    model: &dyn Model,
+) -> Result<Opening, AgentError> {
+    match brief.protocol.resolve(model) {
+        Protocol::Tools => Ok(Opening {
+            messages: vec![
+                Message::System { content: prompts.system()? },
+                Message::User { content: prompts.task(brief, &listing(files, walk))? },
+            ],
+            tools: tools::specifications(),
+            whole_file: None,
+        }),
+        Protocol::WholeFile => {
+            let shown = shown::select(files, walk, brief, model.window());
+            let first = prompts.whole_task(brief, &shown)?;
+            Ok(Opening {
+                messages: vec![
+                    Message::System { content: prompts.whole_system()? },
+                    Message::User { content: first.clone() },
+                ],
+                tools: Vec::new(),
+                whole_file: Some(WholeFile::new(brief, &shown, first)),
+            })
+        }
+    }
+}
