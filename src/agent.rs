@@ -10,6 +10,7 @@
 
 mod act;
 mod budget;
+pub mod grammar;
 mod history;
 mod opening;
 mod prompt;
