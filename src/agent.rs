@@ -10,10 +10,13 @@
 
 mod act;
 mod budget;
+pub mod grammar;
 mod history;
+mod opening;
 mod prompt;
 pub mod protocol;
 mod purse;
+mod query;
 pub mod repair;
 mod shown;
 mod stuck;
@@ -23,19 +26,18 @@ mod whole_file;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
 
 pub use budget::Budgets;
 pub use protocol::{Protocol, ProtocolChoice};
 pub use purse::Purse;
 
-use crate::event::{Event, Events};
-use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
-use crate::outcome::{Budget, StopReason, TestCommand, TestRun, Usage};
+use crate::event::Events;
+use crate::model::{Call, Message, Model, ModelError, Reply, ToolSpec};
+use crate::outcome::{StopReason, TestCommand, TestRun, Usage};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{FileError, Files};
-use act::{Acted, Wanted, fingerprint, milliseconds_since};
-use budget::{Spent, context_full};
+use act::{Acted, Wanted, fingerprint};
+use budget::Spent;
 use history::History;
 use prompt::Prompts;
 use protocol::{Said, read_text, without_thinking};
@@ -178,19 +180,10 @@ impl<'a> Agent<'a> {
     ) -> Result<Self, AgentError> {
         let prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
+        let opening = opening::begin(&prompts, files, &walk, brief, model)?;
         let mut history = History::new(events.clone());
-        let (whole_file, tools) = match brief.protocol.resolve(model) {
-            Protocol::Tools => {
-                history.push(Message::System { content: prompts.system()? });
-                history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
-                (None, tools::specifications())
-            }
-            Protocol::WholeFile => {
-                let (whole_file, messages) = WholeFile::begin(&prompts, files, &walk, brief, model.window())?;
-                messages.into_iter().for_each(|message| history.push(message));
-                (Some(whole_file), Vec::new())
-            }
-        };
+        opening.messages.into_iter().for_each(|message| history.push(message));
+        let (tools, whole_file) = (opening.tools, opening.whole_file);
         let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
         let seen = whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default();
         Ok(Self {
@@ -295,42 +288,6 @@ impl<'a> Agent<'a> {
             usage: self.spent.usage,
             written_paths: self.written.iter().cloned().collect(),
         }
-    }
-
-    /// One request within all budgets. The inner error ends the run.
-    async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
-        let window = self.model.window();
-        let bytes = self.history.bytes() + self.tool_bytes;
-        let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
-        let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
-            Ok(max_tokens) => max_tokens.min(most_tokens),
-            Err(stop) => return Ok(Err(stop)),
-        };
-        let request = Request {
-            messages: self.history.messages(),
-            tools: &self.tools,
-            max_tokens,
-            temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
-        };
-        let begun = Instant::now();
-        let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
-        let reply = match completed {
-            Err(_) => return Ok(Err(StopReason::BudgetRanOut { budget: Budget::Time })),
-            Ok(Err(ModelError::ContextOverflow(_))) if self.spent.steps > 0 => return Ok(Err(context_full(window))),
-            Ok(Err(error)) => return Err(error.into()),
-            Ok(Ok(reply)) => reply,
-        };
-        let answer_bytes = reply.content.len()
-            + reply.reasoning.len()
-            + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-        if let Some(warning) = self.spent.count(&self.budgets.purse, reply.usage, bytes, answer_bytes) {
-            self.events.note(warning);
-        }
-        if let Ok(value) = serde_json::to_value(&reply) {
-            let milliseconds = milliseconds_since(begun);
-            self.events.emit(Event::Reply { step: self.spent.steps, reply: value, usage: reply.usage, milliseconds });
-        }
-        Ok(Ok(reply))
     }
 
     /// Acts on a reply and appends it with the answers.
