@@ -90,6 +90,8 @@ pub struct Report {
     pub steps: u32,
     /// As the server reported it.
     pub usage: Usage,
+    /// The models that answered: the card's, and fallbacks.
+    pub models: Vec<String>,
     /// What `replace`, `write` and `delete` touched; commands may have changed more.
     pub written_paths: Vec<String>,
 }
@@ -137,6 +139,7 @@ pub struct Agent<'a> {
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
+    answered_by: BTreeSet<String>,
 }
 
 /// What happened since the last `finish` was answered.
@@ -176,14 +179,14 @@ impl<'a> Agent<'a> {
         let prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
         let mut history = History::new(events.clone());
-        let (whole_file, tools) = match brief.protocol.resolve(model) {
+        let (whole_file, tools) = match brief.protocol.resolve(model.card()) {
             Protocol::Tools => {
                 history.push(Message::System { content: prompts.system()? });
                 history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
                 (None, tools::specifications())
             }
             Protocol::WholeFile => {
-                let shown = shown::select(files, &walk, brief, model.window());
+                let shown = shown::select(files, &walk, brief, model.card().window);
                 history.push(Message::System { content: prompts.whole_system()? });
                 let first = prompts.whole_task(brief, &shown)?;
                 history.push(Message::User { content: first.clone() });
@@ -216,6 +219,7 @@ impl<'a> Agent<'a> {
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
+            answered_by: BTreeSet::new(),
         })
     }
 
@@ -286,13 +290,14 @@ impl<'a> Agent<'a> {
             summary: self.summary.clone(),
             steps: self.spent.steps,
             usage: self.spent.usage,
+            models: self.answered_by.iter().cloned().collect(),
             written_paths: self.written.iter().cloned().collect(),
         }
     }
 
     /// One request within all budgets. The inner error ends the run.
     async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
-        let window = self.model.window();
+        let window = self.model.card().window;
         let bytes = self.history.bytes() + self.tool_bytes;
         let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
         let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
@@ -300,10 +305,9 @@ impl<'a> Agent<'a> {
             Err(stop) => return Ok(Err(stop)),
         };
         let request = Request {
-            messages: self.history.messages(),
             tools: &self.tools,
-            max_tokens,
             temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
+            ..Request::new(self.history.messages(), max_tokens)
         };
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
@@ -314,6 +318,7 @@ impl<'a> Agent<'a> {
             Ok(Ok(reply)) => reply,
         };
         self.spent.steps += 1;
+        self.answered_by.insert(reply.model.clone().unwrap_or_else(|| self.model.card().name.clone()));
         let answer_bytes = reply.content.len()
             + reply.reasoning.len()
             + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();

@@ -91,7 +91,7 @@ impl Spent {
         self.usage.add(usage);
         self.read += usage.prompt_tokens.unwrap_or(estimate);
         self.written += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         let was_cut = self.looks_cut(read, prompt_bytes);
         if !was_cut {
             self.measured = Some((prompt_bytes, read));
