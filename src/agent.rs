@@ -95,6 +95,8 @@ pub struct Report {
     pub steps: u32,
     /// As the server reported it.
     pub usage: Usage,
+    /// The models that answered: the card's, and fallbacks.
+    pub models: Vec<String>,
     /// What `replace`, `write` and `delete` touched; commands may have changed more.
     pub written_paths: Vec<String>,
 }
@@ -142,6 +144,7 @@ pub struct Agent<'a> {
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
+    answered_by: BTreeSet<String>,
 }
 
 /// What happened since the last `finish` was answered.
@@ -210,6 +213,7 @@ impl<'a> Agent<'a> {
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
+            answered_by: BTreeSet::new(),
         })
     }
 
@@ -286,6 +290,7 @@ impl<'a> Agent<'a> {
             summary: self.summary.clone(),
             steps: self.spent.steps,
             usage: self.spent.usage,
+            models: self.answered_by.iter().cloned().collect(),
             written_paths: self.written.iter().cloned().collect(),
         }
     }

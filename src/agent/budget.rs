@@ -98,7 +98,7 @@ impl Spent {
         self.usage.add(usage);
         let written = usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
         purse.pay(usage, usage.prompt_tokens.unwrap_or(estimate), written);
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         let was_cut = self.looks_cut(read, prompt_bytes);
         if !was_cut {
             self.measured = Some((prompt_bytes, read));

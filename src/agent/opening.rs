@@ -1,7 +1,7 @@
 //! How a run begins: what the model is shown before its first reply, and which tools it gets.
 
-use super::protocol::Protocol;
 use super::prompt::{Prompts, listing};
+use super::protocol::Protocol;
 use super::whole_file::WholeFile;
 use super::{AgentError, Brief, tools};
 use crate::model::{Message, Model, ToolSpec};
@@ -23,7 +23,7 @@ pub(super) fn begin(
     brief: &Brief,
     model: &dyn Model,
 ) -> Result<Opening, AgentError> {
-    match brief.protocol.resolve(model) {
+    match brief.protocol.resolve(model.card()) {
         Protocol::Tools => Ok(Opening {
             messages: vec![
                 Message::System { content: prompts.system()? },
@@ -33,7 +33,7 @@ pub(super) fn begin(
             whole_file: None,
         }),
         Protocol::WholeFile => {
-            let (whole_file, messages) = WholeFile::begin(prompts, files, walk, brief, model.window())?;
+            let (whole_file, messages) = WholeFile::begin(prompts, files, walk, brief, model.card().window)?;
             Ok(Opening { messages: messages.into(), tools: Vec::new(), whole_file: Some(whole_file) })
         }
     }

@@ -13,18 +13,20 @@ use crate::outcome::{Budget, StopReason};
 impl Agent<'_> {
     /// One request within all budgets. The inner error ends the run.
     pub(super) async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
-        let window = self.model.window();
+        let window = self.model.card().window;
         let bytes = self.history.bytes() + self.tool_bytes;
         let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
         let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
             Ok(max_tokens) => max_tokens.min(most_tokens),
             Err(stop) => return Ok(Err(stop)),
         };
+        let whole_file = self.whole_file.as_ref();
+        let is_enough = |content: &str| whole_file.is_some_and(|whole_file| whole_file.is_enough(content));
         let request = Request {
-            messages: self.history.messages(),
             tools: &self.tools,
-            max_tokens,
-            temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
+            temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
+            enough: whole_file.is_some().then_some(&is_enough),
+            ..Request::new(self.history.messages(), max_tokens)
         };
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
@@ -34,6 +36,7 @@ impl Agent<'_> {
             Ok(Err(error)) => return Err(error.into()),
             Ok(Ok(reply)) => reply,
         };
+        self.answered_by.insert(reply.model.clone().unwrap_or_else(|| self.model.card().name.clone()));
         let answer_bytes = reply.content.len()
             + reply.reasoning.len()
             + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();

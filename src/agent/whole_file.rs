@@ -267,7 +267,7 @@ impl Agent<'_> {
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
         let brief = whole_file.brief.clone();
         let (whole_file, messages) =
-            WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, self.model.window())?;
+            WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, self.model.card().window)?;
         self.seen.extend(whole_file.shown_paths());
         self.whole_file = Some(whole_file);
         self.history.clear();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use patchwright::model::{Model, ModelError, Reply, Request};
+use patchwright::model::{Model, ModelCard, ModelError, Reply, Request};
 use patchwright::outcome::{Conclusion, Outcome, TestCommand, Usage};
 use patchwright::pipeline::{Ending, Order, ProtocolChoice};
 
@@ -12,14 +12,15 @@ use lab::git;
 
 /// Answers each attempt by its temperature, in tenths; `None`: it never answers.
 struct ByTemperature {
+    card: ModelCard,
     answers: Vec<(u32, Option<&'static str>)>,
     asked: Mutex<Vec<u32>>,
 }
 
 #[async_trait]
 impl Model for ByTemperature {
-    fn name(&self) -> &str {
-        "by-temperature"
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -32,14 +33,19 @@ impl Model for ByTemperature {
             reasoning: String::new(),
             calls: Vec::new(),
             finish_reason: "stop".into(),
-            usage: Some(Usage { prompt_tokens: Some(100), completion_tokens: Some(10), cached_tokens: None }),
+            usage: Some(Usage { prompt_tokens: Some(100), completion_tokens: Some(10), ..Usage::default() }),
+            model: None,
         })
     }
 }
 
 async fn work(answers: &[(u32, Option<&'static str>)], command: &str) -> Option<(Place, Outcome, Vec<u32>)> {
     let mut place = Place::with("Do what the plan says.").await?;
-    let model = Arc::new(ByTemperature { answers: answers.to_vec(), asked: Mutex::default() });
+    let model = Arc::new(ByTemperature {
+        card: ModelCard::named("by-temperature"),
+        answers: answers.to_vec(),
+        asked: Mutex::default(),
+    });
     place.services.model = Some(model.clone());
     place.services.settings.protocol = ProtocolChoice::WholeFile;
     place.services.settings.limits.attempts = answers.len() as u32;
