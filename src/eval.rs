@@ -68,14 +68,14 @@ pub async fn run(
     services: &Services,
     progress: &Progress,
 ) -> anyhow::Result<usize> {
-    let model = services.model.as_ref().context("an eval needs a model")?.name().to_owned();
-    let profile = profile_of(services);
+    let model = services.model.as_ref().context("an eval needs a model")?.card().name.clone();
+    let profile = config.label.clone().unwrap_or_else(|| profile_of(services).to_owned());
     let all: Vec<(&Instance, Key)> = bench
         .instances
         .iter()
         .flat_map(|instance| (1..=config.runs).map(move |run| (instance, run)))
         .map(|(instance, run)| {
-            let (model, profile) = (model.clone(), profile.to_owned());
+            let (model, profile) = (model.clone(), profile.clone());
             (instance, Key { instance_id: instance.instance_id.clone(), model, profile, run })
         })
         .collect();

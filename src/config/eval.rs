@@ -35,6 +35,8 @@ pub struct EvalConfig {
     pub runs: u32,
     /// Empty: all.
     pub instances: Vec<String>,
+    /// What the results are called beside the model's name; `None`: as the model is treated.
+    pub label: Option<String>,
     pub json: bool,
     /// `None`: costs are unknown.
     pub price: Option<Price>,
@@ -70,6 +72,7 @@ pub fn resolve_eval(flags: &Flags, eval: &EvalFlags, environment: &Environment) 
         concurrency: eval.concurrency.map_or(1, |number| usize::try_from(number).unwrap_or(1)),
         runs: eval.runs.unwrap_or(1),
         instances: eval.instance.clone(),
+        label: eval.label.clone(),
         json: eval.json,
         price: common.price,
         common,

@@ -68,6 +68,10 @@ pub struct EvalFlags {
     #[arg(long, value_name = "ID")]
     pub instance: Vec<String>,
 
+    /// What these results are called in the column PROFILE [default: how the model is treated]
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+
     /// Compare two results: each a folder, FOLDER#NAME, or with --out NAME alone; NAME is a model, a profile, or
     /// MODEL@PROFILE
     #[arg(long, value_names = ["A", "B"], num_args = 2)]
@@ -293,6 +297,10 @@ pub struct WorkFlags {
     /// The most tokens, prompts and answers together [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
+
+    /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub attempts: Option<u32>,
 }
 
 /// `--sandbox`.

@@ -156,10 +156,8 @@ async fn order_of(
 fn tell(config: &EvalConfig, outcome: &Outcome, row: &mut Row) {
     row.usage = outcome.usage;
     row.steps = outcome.steps;
-    row.cost_micros = match (config.price, outcome.usage.prompt_tokens, outcome.usage.completion_tokens) {
-        (Some(price), Some(read), Some(written)) => Some(price.of(read, written)),
-        (Some(_) | None, _, _) => None,
-    };
+    let by_price = || config.price.and_then(|price| price.of_usage(&outcome.usage));
+    row.cost_micros = outcome.usage.micros.or_else(by_price);
     row.changed_files = outcome.changed_files.iter().map(|file| file.path.clone()).collect();
     row.stop = outcome.stop.as_ref().map(stop_in_words).unwrap_or_default();
     let (conclusion, reason) = conclusion_in_words(&outcome.conclusion);
