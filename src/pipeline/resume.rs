@@ -41,6 +41,9 @@ struct Solved {
     diff: String,
     /// The commit's time, in seconds since 1970: the same commit can be made again.
     at: i64,
+    /// What setup and tests had made on the base.
+    #[serde(default)]
+    made: Artefacts,
     /// All that is known after solving, without the diff.
     outcome: Outcome,
 }
@@ -122,7 +125,7 @@ async fn rebuild(services: &Services, order: &Order, solved: &Solved) -> anyhow:
     if *candidate.tree() != tree {
         bail!("it leads to another tree than the one that was tested");
     }
-    let examined = guard::examine(services, order, &checkout, candidate).await?;
+    let examined = guard::examine(services, order, &checkout, candidate, &solved.made).await?;
     Ok((checkout, examined))
 }
 
@@ -140,6 +143,7 @@ pub(super) async fn remember(
         base_branch: checkout.base_branch().map(str::to_owned),
         diff: BASE64_STANDARD.encode(&diff.0),
         at: solution.at,
+        made: solution.made.clone(),
         outcome: Outcome { conclusion: solution.conclusion.clone(), diff: None, ..outcome.clone() },
     };
     match serde_json::to_string(&solved) {
