@@ -12,7 +12,7 @@ use super::{Halt, Order, Services, checkout, intake};
 use crate::outcome::{Conclusion, Outcome, Stage};
 use crate::store::{Claim, Effect, Entry, StoreError};
 use crate::task::Task;
-use crate::workspace::{Checkout, CommitId, TreeId};
+use crate::workspace::{Artefacts, Checkout, CommitId, TreeId};
 
 /// A larger diff is not kept in the journal: the change is made anew then.
 const LARGEST_DIFF: usize = 20_000_000;
@@ -105,7 +105,7 @@ pub(super) async fn restore(
                 // The operator's rules, or what is known of secrets, are others than they were.
                 Examined::Refused(refusal) => (refusal.conclude(), None),
             };
-            Ok(Some((checkout, Solution { conclusion, candidate, at: solved.at })))
+            Ok(Some((checkout, Solution { conclusion, candidate, at: solved.at, made: solved.made.clone() })))
         }
         Err(Halt::Failed(failure)) if transience(&failure.error).is_none() => {
             services.events.note(format!("the change of an earlier attempt cannot be used: {:#}", failure.error));
