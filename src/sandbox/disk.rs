@@ -86,7 +86,8 @@ impl Disk {
         let bound = if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling };
         let mut held = Usage::default();
         if !self.folders.iter().all(|folder| measure(folder, bound, &mut held)) {
-            self.was_ended = true;
+            // What it holds is not known; so it may clean up, and its file system may not fill up any further.
+            self.mark(SLACK);
             return true;
         }
         for process in processes() {
@@ -97,13 +98,17 @@ impl Disk {
         // What was cleaned up is not given back above the limit.
         self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
         self.was_ended = is_exceeded;
-        let left = self.ceiling.minus(held).at_least(SLACK);
+        self.mark(self.ceiling.minus(held).at_least(SLACK));
+        is_exceeded
+    }
+
+    /// The folders are measured again when a file system has given out so much more.
+    fn mark(&mut self, left: Usage) {
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
             }
         }
-        is_exceeded
     }
 }
 
