@@ -23,6 +23,8 @@ pub(super) struct Solution {
     pub candidate: Option<Cleared>,
     /// When it ended, in seconds since 1970: the commit's time.
     pub at: i64,
+    /// What setup and tests had made on the base.
+    pub made: Artefacts,
 }
 
 /// A candidate, and what is said of it.
@@ -59,8 +61,10 @@ pub(super) async fn solve(
         outcome.stop = Some(StopReason::Patched);
         judge(services, order, checkout, &mut tests, &untouched, outcome).await?
     };
+    let made = tests.environment.artefacts();
+    outcome.notes.extend(tests.environment.close().await);
     let Some(judged) = judged else {
-        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now() });
+        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now(), made });
     };
     let report = match &judged.judgement {
         Judgement::Refused(refusal) => refusal.report(),
@@ -73,14 +77,15 @@ pub(super) async fn solve(
         outcome.diff = Some(Diff(diff.patch));
         outcome.policy = Some(report.clone());
     }
+    outcome.notes.extend(tests.environment.outdated(&outcome.changed_files));
     outcome.tree = Some(judged.snapshot.tree().to_string());
     match judged.judgement {
-        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now() }),
+        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now(), made }),
         Judgement::Tested { cleared, verdict, run } => {
             let conclusion = cleared.conclude(conclude(outcome, &verdict));
             outcome.verdict = Some(verdict);
             outcome.result = run;
-            Ok(Solution { conclusion, candidate: Some(cleared), at: now() })
+            Ok(Solution { conclusion, candidate: Some(cleared), at: now(), made })
         }
     }
 }
@@ -211,7 +216,7 @@ async fn judge(
     if snapshot.tree() == untouched {
         return Ok(None);
     }
-    let cleared = match guard::examine(services, order, checkout, snapshot.clone()).await? {
+    let cleared = match guard::examine(services, order, checkout, snapshot.clone(), &tests.environment.artefacts()).await? {
         Examined::Cleared(cleared) => cleared,
         Examined::Refused(refusal) => {
             return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));

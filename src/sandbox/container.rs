@@ -122,8 +122,8 @@ impl Engine {
     /// Starts a container.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
-        let wanted = surroundings.clone();
-        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted)).await;
+        let (wanted, limits) = (surroundings.clone(), inner.limits.clone());
+        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, &limits)).await;
         let room = room.map_err(|error| SandboxError::Broken(format!("cannot furnish the container: {error}")))??;
         let user = ownership::user_for(room.tree()).map_err(|error| {
             SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -84,8 +85,10 @@ impl Disk {
         }
         let bound = if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling };
         let mut held = Usage::default();
-        for folder in &self.folders {
-            measure(folder, bound, &mut held);
+        if !self.folders.iter().all(|folder| measure(folder, bound, &mut held)) {
+            // What it holds is not known; so it may clean up, and its file system may not fill up any further.
+            self.mark(SLACK);
+            return true;
         }
         for process in processes() {
             measure_nameless(process, self.marks.keys().copied().collect(), &mut held);
@@ -95,13 +98,17 @@ impl Disk {
         // What was cleaned up is not given back above the limit.
         self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
         self.was_ended = is_exceeded;
-        let left = self.ceiling.minus(held).at_least(SLACK);
+        self.mark(self.ceiling.minus(held).at_least(SLACK));
+        is_exceeded
+    }
+
+    /// The folders are measured again when a file system has given out so much more.
+    fn mark(&mut self, left: Usage) {
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
             }
         }
-        is_exceeded
     }
 }
 
@@ -116,11 +123,18 @@ fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
     Some((given, Usage { bytes: bytes(disk.f_bavail), files: disk.f_favail }))
 }
 
-/// Adds what a folder holds; no more than is needed to know that it is too much. Symlinks are not followed.
-fn measure(folder: &Path, limit: Usage, held: &mut Usage) {
+/// Adds what a folder holds; no more than is needed to know that it is too much. Symlinks are not followed. A folder that
+/// cannot be listed may hold anything: then the answer is `false`.
+fn measure(folder: &Path, limit: Usage, held: &mut Usage) -> bool {
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            // No permission, or a path that is too long.
+            Err(_) => return false,
+        };
+        for entry in entries.flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
             // A file of several names is met several times.
             let share = metadata.blocks().saturating_mul(512) / metadata.nlink().max(1);
@@ -131,9 +145,10 @@ fn measure(folder: &Path, limit: Usage, held: &mut Usage) {
             }
         }
         if held.exceeds(limit) {
-            return;
+            return true;
         }
     }
+    true
 }
 
 /// Adds the files without a name that a process has open on these file systems.

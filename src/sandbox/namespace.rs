@@ -136,7 +136,7 @@ impl Launcher {
         overlays: Overlays,
     ) -> Result<NamespaceSandbox, SandboxError> {
         let (launcher, wanted) = (self.inner.clone(), surroundings.clone());
-        let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays)).await??;
+        let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays, &launcher.limits)).await??;
         let disk = Arc::new(Mutex::new(Disk::new(ground.written(), &self.inner.limits)));
         let (launcher, open) = (self.inner.clone(), self.inner.open.child());
         Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), disk, open })

@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Home, SandboxError, Surroundings, layers};
+use super::layers::{self, Budget};
+use super::{Home, Limits, SandboxError, Surroundings};
 
 /// The folders of one container. Dropped: the copies beside the tree are removed.
 #[derive(Debug)]
@@ -19,14 +20,15 @@ pub struct Room {
 
 impl Room {
     /// Makes the folders ready. It may take as long as copying takes.
-    pub fn furnish(surroundings: &Surroundings) -> Result<Self, SandboxError> {
+    pub fn furnish(surroundings: &Surroundings, limits: &Limits) -> Result<Self, SandboxError> {
+        let mut budget = Budget::of(limits);
         let open = |path: &Path| {
             let opened = path.canonicalize();
             opened.map_err(|error| SandboxError::Broken(format!("cannot open {}: {error}", path.display())))
         };
         let tree = open(&surroundings.tree)?;
-        let fill = |from: &Path, to: &Path| {
-            let filled = layers::copy(from, to);
+        let mut fill = |from: &Path, to: &Path| {
+            let filled = layers::copy(from, to, &mut budget);
             filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
         };
         for layer in &surroundings.layers {

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::plan::{Entry, HOME, Plan, WORKSPACE};
-use super::{Home, SandboxError, Surroundings, layers};
+use super::layers::{self, Budget};
+use super::{Home, Limits, SandboxError, Surroundings};
 
 /// What this host's kernel can do without privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +38,21 @@ impl Ground {
     ///
     /// # Errors
     /// A folder that cannot be read or written.
-    pub fn lay(plan: &Plan, surroundings: &Surroundings, overlays: Overlays) -> Result<Self, SandboxError> {
+    pub fn lay(
+        plan: &Plan,
+        surroundings: &Surroundings,
+        overlays: Overlays,
+        limits: &Limits,
+    ) -> Result<Self, SandboxError> {
+        let mut budget = Budget::of(limits);
         let tree = canonical(&surroundings.tree)?;
         let repository = surroundings.repository.as_deref().map(canonical).transpose()?;
         let mut ground = Self { tree, entries: plan.entries.clone(), home: None, repository, scratch: Vec::new() };
-        ground.lay_tree(&surroundings.layers, overlays.tree)?;
+        ground.lay_tree(&surroundings.layers, overlays.tree, &mut budget)?;
         match &surroundings.home {
             Home::Empty => {}
             Home::Kept(folder) => ground.keep_home(&canonical(folder)?, overlays.tree)?,
-            Home::Frozen(folder) => ground.freeze_home(&canonical(folder)?, overlays.memory)?,
+            Home::Frozen(folder) => ground.freeze_home(&canonical(folder)?, overlays.memory, &mut budget)?,
         }
         Ok(ground)
     }
@@ -78,13 +85,19 @@ impl Ground {
             None if standing.as_ref().is_some_and(fs::Metadata::is_dir) => {
                 entries.insert(format!("{WORKSPACE}/.git"), Entry::Memory { bytes: 1 << 20 });
             }
+            // Over layers no file of ours stands there, and a cover on the host would keep the overlay from being mounted.
+            None if self.is_layered() => {}
             None if standing.is_some_and(|metadata| !metadata.is_symlink()) => drop(hidden.insert(utf8(&git)?)),
             None => {}
         }
         Ok((entries, hidden))
     }
 
-    fn lay_tree(&mut self, below: &[PathBuf], overlay: bool) -> Result<(), SandboxError> {
+    fn is_layered(&self) -> bool {
+        matches!(self.entries.get(WORKSPACE), Some(Entry::Layered { .. }))
+    }
+
+    fn lay_tree(&mut self, below: &[PathBuf], overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
         let below = below.iter().map(|layer| canonical(layer)).collect::<Result<Vec<_>, _>>()?;
         let source = utf8(&self.tree)?;
         let entry = if below.is_empty() {
@@ -95,7 +108,7 @@ impl Ground {
             Entry::Layered { lower, upper: source, work: utf8(&work)? }
         } else {
             for layer in &below {
-                layers::copy(layer, &self.tree).map_err(broken("copy a layer into", &self.tree))?;
+                layers::copy(layer, &self.tree, budget).map_err(broken("copy a layer into", &self.tree))?;
             }
             Entry::ReadWrite { source }
         };
@@ -122,7 +135,7 @@ impl Ground {
     }
 
     /// Each command finds the home as it is in the folder.
-    fn freeze_home(&mut self, folder: &Path, overlay: bool) -> Result<(), SandboxError> {
+    fn freeze_home(&mut self, folder: &Path, overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
         let overlay = overlay && fits_an_option(folder);
         for (target, mut lower) in self.caches() {
             let kept = folder.join(&target);
@@ -139,7 +152,7 @@ impl Ground {
             return Ok(());
         }
         let copy = self.scratch("home")?;
-        layers::copy(folder, &copy).map_err(broken("copy the home to", &copy))?;
+        layers::copy(folder, &copy, budget).map_err(broken("copy the home to", &copy))?;
         self.entries.insert(HOME.to_owned(), Entry::ReadWrite { source: utf8(&copy)? });
         self.home = Some(copy);
         Ok(())

@@ -1,5 +1,6 @@
 //! One task's working tree, from its checkout to its push.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -262,6 +263,12 @@ impl Checkout {
             Ok(Layer::new(path, artefacts, folder))
         })
         .await
+    }
+
+    /// Mode and id of each of these paths in the base's tree; of a link, also of what it names. What is not there is left out.
+    pub async fn base_entries(&self, paths: Vec<String>) -> Result<BTreeMap<String, String>, WorkspaceError> {
+        let (repository, tree) = (self.repository.clone(), self.base_tree.clone());
+        blocking("look at the base's tree", move || layer::entries(&repository, &tree, paths)).await
     }
 
     /// What a snapshot changes.

@@ -2,7 +2,7 @@
 //!
 //! Nothing that is tracked on the base gets into a layer, so a later tree decides alone what its own files are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -21,6 +21,9 @@ use super::folder::Folder;
 use super::object::{TaskRepository, TreeId};
 use super::path::is_git_data;
 use super::snapshot::Artefacts;
+
+/// The mode of a symbolic link in git's trees.
+const LINK: i32 = 0o120_000;
 
 /// Opaque folders of an overlay carry it; a folder that is taken apart hands it on.
 const OPAQUE: &str = "user.overlay.opaque";
@@ -59,7 +62,9 @@ pub(super) fn split(tree: &Path, index: &Path, layer: &Path) -> Result<Artefacts
     let mut folders = vec![Vec::new()];
     while let Some(folder) = folders.pop() {
         let place = below(tree, &folder);
-        let entries = readable(&place).map_err(WorkspaceError::io("read the folder", &place))?;
+        // A run may have taken the permissions away.
+        let _ = fs::set_permissions(&place, fs::Permissions::from_mode(0o755));
+        let entries = fs::read_dir(&place).map_err(WorkspaceError::io("read the folder", &place))?;
         for entry in entries {
             let entry = entry.map_err(WorkspaceError::io("read the folder", &place))?;
             let path = join(&folder, entry.file_name().as_bytes());
@@ -106,15 +111,28 @@ pub(super) fn set_times(
     Ok(())
 }
 
-/// A run may have taken the permissions away.
-fn readable(folder: &Path) -> std::io::Result<fs::ReadDir> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-            fs::read_dir(folder)
+/// Mode and id of paths in a tree.
+pub(super) fn entries(
+    repository: &TaskRepository,
+    tree: &TreeId,
+    paths: Vec<String>,
+) -> Result<BTreeMap<String, String>, WorkspaceError> {
+    let git2 = || WorkspaceError::git2("look at the base's tree", repository.path());
+    let opened = repository.open()?;
+    let tree = opened.find_tree(tree.oid()?).map_err(git2())?;
+    let look = |path: &Path| tree.get_path(path).ok().map(|entry| (entry.filemode(), entry.id()));
+    let mut found = BTreeMap::new();
+    for path in paths {
+        let Some((mode, id)) = look(Path::new(&path)) else { continue };
+        let mut text = format!("{mode:o} {id}");
+        if mode == LINK {
+            let target = opened.find_blob(id).map_err(git2())?;
+            let target = Path::new(&path).with_file_name(std::ffi::OsStr::from_bytes(target.content()));
+            text.push_str(&look(&target).map_or_else(String::new, |(mode, id)| format!(" to {mode:o} {id}")));
         }
-        result => result,
+        found.insert(path, text);
     }
+    Ok(found)
 }
 
 struct Tracked {

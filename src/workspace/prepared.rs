@@ -35,7 +35,8 @@ pub struct Preparation {
     export: Export,
     folder: Folder,
     place: PathBuf,
-    lock: File,
+    /// `None`: another task makes the same, so this one is not kept.
+    lock: Option<File>,
 }
 
 /// What there is for a key.
@@ -55,7 +56,7 @@ struct Record {
 
 impl Checkout {
     /// Looks for what an earlier setup has made for `key`, letters and digits; else begins one, with the base laid out.
-    /// While another task makes it, this waits, at most for `limit`.
+    /// While another task makes it, this waits, at most for `limit`; then it begins one that is not kept.
     pub async fn prepared(&self, key: &str, limit: Duration) -> Result<Found, WorkspaceError> {
         let root = make_private_folder(&self.cache().join(FOLDER))?;
         let place = root.join(key);
@@ -77,7 +78,13 @@ impl Checkout {
             lock::release(&lock, &path)?;
             Ok(None)
         };
-        if let Some(record) = lock::until(&path, limit, look).await? {
+        let found = match lock::until(&path, limit, look).await {
+            // Who waits too long makes one of its own.
+            Err(WorkspaceError::Busy { .. }) => None,
+            found => found?,
+        };
+        let is_ours = found.is_none() && lock::take(&lock, &path, Lock::Exclusive)?;
+        if let Some(record) = found {
             lock::share(&lock, &path)?;
             let touched = lock.set_modified(SystemTime::now());
             touched.map_err(WorkspaceError::io("touch the lock of", &place))?;
@@ -87,7 +94,7 @@ impl Checkout {
         let home = folder.path().join("home");
         fs::create_dir(&home).map_err(WorkspaceError::io("create the folder", &home))?;
         let export = self.export_to(folder.path().join("export"), self.base_tree()).await?;
-        Ok(Found::Nothing(Preparation { export, folder, place, lock }))
+        Ok(Found::Nothing(Preparation { export, folder, place, lock: is_ours.then_some(lock) }))
     }
 }
 
@@ -112,14 +119,15 @@ impl Preparation {
             let artefacts = layer::split(&export.tree_path(), &export.index(), &made.join("layer"))?;
             fs::rename(folder.path().join("home"), made.join("home")).map_err(io(&made))?;
             let record = Record { artefacts, note, bytes: size_of(&made) };
-            if once {
+            let Some(lock) = lock.filter(|_| !once) else {
                 return Ok(Prepared { path: made, record, _lock: None, _folder: Some(folder) });
-            }
+            };
             let text = serde_json::to_string(&record).map_err(|error| io(&made)(error.into()))?;
             fs::write(made.join("record.json"), text).map_err(io(&made))?;
             remove_tree_if_there(&place);
             fs::rename(&made, &place).map_err(io(&place))?;
             lock::share(&lock, &place)?;
+            lock.set_modified(SystemTime::now()).map_err(io(&place))?;
             Ok(Prepared { path: place, record, _lock: Some(lock), _folder: None })
         })
         .await
@@ -191,11 +199,11 @@ fn remove(place: &Path) -> bool {
     if !lock.as_ref().is_ok_and(is_free) {
         return false;
     }
-    // Moved away first: half a setup is never met.
-    let old = place.with_extension(format!("old-{}", uuid::Uuid::new_v4().simple()));
-    let moved = fs::rename(place, &old).is_ok();
+    // Moved away first: half a setup is never met. What a crash leaves of it is swept.
+    let Some(folder) = place.parent().and_then(|root| Folder::create(root).ok()) else { return false };
+    let moved = fs::rename(place, folder.path().join("old")).is_ok();
     if moved {
-        remove_tree(&old);
+        drop(folder);
         tracing::info!(setup = %place.display(), "removed what a setup had made, to make room; it is made again when it is needed");
     }
     moved

@@ -67,7 +67,8 @@ impl Artefacts {
         self
     }
 
-    fn hold(&self, path: &[u8]) -> bool {
+    /// Whether a file at `path` is one of them, or lies in a folder that is.
+    pub fn holds(&self, path: &[u8]) -> bool {
         self.0.contains(path) || folders_of(path).any(|folder| self.0.contains(&with_slash(folder)))
     }
 }
@@ -93,7 +94,7 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
                 return Ok(true);
             }
             Difference::Untracked { found } => {
-                let wanted = (!found.ignored && !artefacts.hold(found.path)) || written.contains(found.path);
+                let wanted = (!found.ignored && !artefacts.holds(found.path)) || written.contains(found.path);
                 if !wanted {
                     return Ok(true);
                 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use patchwright::workspace::{Checkout, Found, Preparation, Prepared, WorkspaceError};
+use patchwright::workspace::{Checkout, Found, Preparation, Prepared};
 
 use super::support::{Ground, Repository};
 
@@ -92,8 +92,13 @@ async fn tasks_wait_for_the_one_that_makes_it() {
     let source = source(&ground);
     let checkout = ground.checkout(&source.url(), None).await.unwrap();
     let first = begin(&checkout, "one").await;
-    let busy = checkout.prepared("one", Duration::from_millis(50)).await.unwrap_err();
-    assert!(matches!(busy, WorkspaceError::Busy { .. }), "{busy}");
+    // Who has no time to wait makes one of its own, which is not kept.
+    let Found::Nothing(own) = checkout.prepared("one", Duration::from_millis(50)).await.unwrap() else {
+        panic!("nobody has finished it");
+    };
+    fs::write(own.tree_path().join("own"), "").unwrap();
+    let own = own.finish("its own".into(), false).await.unwrap();
+    assert!(own.layer_path().join("own").exists() && !ground.path("cache/.prepared/one").exists());
     let (second, made) =
         tokio::join!(find(&checkout, "one"), async { first.finish("by the first".into(), false).await.unwrap() });
     assert_eq!((second.note(), made.note()), ("by the first", "by the first"));
