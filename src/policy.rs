@@ -117,7 +117,7 @@ pub struct Change {
     pub files: Vec<FileChange>,
     /// Files among them whose new contents are too large to be read, in git's bytes: they are blocked.
     pub unread: Vec<Vec<u8>>,
-    /// New files that stand where setup or tests had made something on the base: the tests saw them instead.
+    /// Files that are new where setup or tests had made something on the base: the tests saw them instead.
     pub covering: Vec<Vec<u8>>,
 }
 

@@ -117,7 +117,8 @@ pub(super) async fn examine(
     made: &Artefacts,
 ) -> anyhow::Result<Examined> {
     let change = checkout.change(&snapshot).await?;
-    let covering = |file: &&FileChange| file.old.is_none() && made.holds(&file.path);
+    let is_new = |file: &FileChange| file.new.is_some() && (file.old.is_none() || file.renamed_from.is_some());
+    let covering = |file: &&FileChange| is_new(file) && made.are_covered_by(&file.path);
     let covering: Vec<Vec<u8>> = change.files.iter().filter(covering).map(|file| file.path.clone()).collect();
     let (guard, repository) = (Arc::clone(&services.settings.guard), order.repository.clone());
     let judged = tokio::task::spawn_blocking(move || judge(&guard, repository.as_ref(), change, covering));

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::outcome::{ChangedFile, Outcome, Setup, SetupStep, StepEnding};
 use crate::sandbox::egress::{Passage, Phase};
 use crate::sandbox::{Command, Ending, Home, Output, Sandbox, Surroundings, WORKSPACE};
-use crate::workspace::{Artefacts, Checkout, Files, Found, Layer, Preparation, Prepared};
+use crate::workspace::{Artefacts, Checkout, Files, Found, Hold, Layer, Preparation, Prepared};
 use recipe::{Origin, Recipe, RepositoryCommands, Step};
 
 /// Part of each key: another version of it makes everything anew.
@@ -65,8 +65,8 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// A box around `tree` in this environment.
-    pub(super) fn around(&self, tree: &Path) -> Surroundings {
+    /// A box around `tree` in this environment. `hold` keeps the tree as long as the box lives.
+    pub(super) fn around(&self, tree: &Path, hold: Hold) -> Surroundings {
         let layers = self.layers.iter().map(|layer| layer.path().to_owned());
         Surroundings {
             layers: layers.chain(self.prepared.iter().map(Prepared::layer_path)).collect(),
@@ -74,6 +74,7 @@ impl Environment {
             environment: self.variables.clone(),
             prelude: self.prelude.clone(),
             network: Passage::network_of(self.passage.as_ref()),
+            hold: Some(hold),
             ..Surroundings::of(tree)
         }
     }
@@ -83,6 +84,11 @@ impl Environment {
         let prepared = self.prepared.iter().map(Prepared::artefacts);
         let all = self.layers.iter().map(Layer::artefacts).chain(prepared);
         all.fold(Artefacts::default(), Artefacts::and)
+    }
+
+    /// Whether it depends on files of the base.
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
     }
 
     /// What a change does to the files that the setup depends on, in words: the tests did not see it.
@@ -149,6 +155,10 @@ pub(super) async fn prepare(
                 Ok(prepared)
             }
             Found::Nothing(preparation) => make(services, order, &recipe, preparation, &mut setup).await,
+            Found::Failed { reason, left } => {
+                let seconds = left.as_secs() + 1;
+                Err(anyhow!("a moment ago (it is not tried again before {seconds} s are over), {reason}"))
+            }
         };
         setup.milliseconds = elapsed_milliseconds(started);
         outcome.setup = Some(setup.clone());
@@ -184,24 +194,43 @@ async fn make(
         environment: recipe.environment.clone(),
         prelude: prelude(recipe),
         network: Passage::network_of(passage.as_ref()),
+        hold: Some(preparation.hold()),
         ..Surroundings::of(&preparation.tree_path())
     };
+    // Without a way out, what is made may rest on caches that are not ours to keep.
+    let leans = passage.is_none() && services.backend.shows_caches();
     let sandbox = services.backend.open(&surroundings).await?;
     let ran = run(services, order, recipe, sandbox.as_ref(), setup).await;
     sandbox.close().await?;
     if let Some(passage) = passage {
         setup.refused = passage.close().await.iter().map(ToString::to_string).collect();
     }
-    ran?;
+    if let Ran::Failed(reason) = ran? {
+        preparation.give_up(reason.clone());
+        bail!(reason);
+    }
     let note = serde_json::to_string(setup)?;
-    let prepared = preparation.finish(note, !setup.is_whole()).await?;
+    let prepared = preparation.finish(note, leans || !setup.is_whole()).await?;
     let (workspace, bytes) = (services.workspace.clone(), services.settings.setup.keep_bytes);
     tokio::task::spawn_blocking(move || workspace.limit_prepared(bytes)).await?;
     Ok(prepared)
 }
 
+/// How the steps went.
+enum Ran {
+    Through,
+    /// One that is required failed, for this reason.
+    Failed(String),
+}
+
 /// Runs the steps in order. One that is required and fails ends the task; another one is told of.
-async fn run(services: &Services, order: &Order, recipe: &Recipe, sandbox: &dyn Sandbox, setup: &mut Setup) -> anyhow::Result<()> {
+async fn run(
+    services: &Services,
+    order: &Order,
+    recipe: &Recipe,
+    sandbox: &dyn Sandbox,
+    setup: &mut Setup,
+) -> anyhow::Result<Ran> {
     let deadline = order.deadline.min(Instant::now() + services.settings.setup.limit);
     for step in &recipe.steps {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -217,17 +246,13 @@ async fn run(services: &Services, order: &Order, recipe: &Recipe, sandbox: &dyn 
         services.events.emit(Event::SetupStep { step: ran.clone() });
         let failed = !matches!(ran.ending, StepEnding::Done | StepEnding::Left);
         if failed && step.required {
-            bail!(
-                "the setup step `{}` ({}) {}. It printed:\n{}",
-                ran.name,
-                setup.origin,
-                ran.ending.describe(),
-                ran.excerpt
-            );
+            let (name, origin, ending) = (&ran.name, &setup.origin, ran.ending.describe());
+            let reason = format!("the setup step `{name}` ({origin}) {ending}. It printed:\n{}", ran.excerpt);
+            return Ok(Ran::Failed(reason));
         }
         setup.steps.push(ran);
     }
-    Ok(())
+    Ok(Ran::Through)
 }
 
 fn command(step: &Step, timeout: Duration) -> Command {

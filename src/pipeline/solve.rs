@@ -40,6 +40,8 @@ enum Judgement {
         cleared: Cleared,
         verdict: Verdict,
         run: Option<TestRun>,
+        /// What the tests did not see of the change, in words.
+        unseen: Option<String>,
     },
 }
 
@@ -77,11 +79,13 @@ pub(super) async fn solve(
         outcome.diff = Some(Diff(diff.patch));
         outcome.policy = Some(report.clone());
     }
-    outcome.notes.extend(tests.environment.outdated(&outcome.changed_files));
     outcome.tree = Some(judged.snapshot.tree().to_string());
     match judged.judgement {
-        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now(), made }),
-        Judgement::Tested { cleared, verdict, run } => {
+        Judgement::Refused(refusal) => {
+            Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now(), made })
+        }
+        Judgement::Tested { cleared, verdict, run, unseen } => {
+            outcome.notes.extend(unseen);
             let conclusion = cleared.conclude(conclude(outcome, &verdict));
             outcome.verdict = Some(verdict);
             outcome.result = run;
@@ -105,7 +109,8 @@ async fn work_with_agent(
 ) -> anyhow::Result<Option<Judged>> {
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
-    let sandbox = services.backend.open(&tests.environment.around(&checkout.tree_path())).await?;
+    let place = tests.environment.around(&checkout.tree_path(), checkout.hold());
+    let sandbox = services.backend.open(&place).await?;
     let (brief, budgets) = assignment(services, order, tests);
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
@@ -164,9 +169,12 @@ fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> R
     match judged.map(|judged| &judged.judgement) {
         None => return Ok(false),
         Some(Judgement::Refused(refusal)) => agent.refuse(&refusal.feedback())?,
-        Some(Judgement::Tested { verdict, run, .. }) => {
+        Some(Judgement::Tested { verdict, run, unseen, .. }) => {
             match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
-                Some(feedback) => agent.reject(&feedback)?,
+                Some(mut feedback) => {
+                    feedback.extend(unseen.iter().map(|unseen| format!("\n\nNote: {unseen}.")));
+                    agent.reject(&feedback)?;
+                }
                 None => return Ok(false),
             }
         }
@@ -216,12 +224,13 @@ async fn judge(
     if snapshot.tree() == untouched {
         return Ok(None);
     }
-    let cleared = match guard::examine(services, order, checkout, snapshot.clone(), &tests.environment.artefacts()).await? {
-        Examined::Cleared(cleared) => cleared,
-        Examined::Refused(refusal) => {
-            return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));
-        }
-    };
+    let cleared =
+        match guard::examine(services, order, checkout, snapshot.clone(), &tests.environment.artefacts()).await? {
+            Examined::Cleared(cleared) => cleared,
+            Examined::Refused(refusal) => {
+                return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));
+            }
+        };
     let started = Instant::now();
     services.events.emit(Event::StageStarted { stage: Stage::Verify });
     effect::in_stage(Stage::Verify);
@@ -234,7 +243,8 @@ async fn judge(
         Some(command) => {
             let own = weak::is_off(Defence::FreshTree);
             let tree = if own { checkout.tree_path() } else { export.tree_path() };
-            let place = tests.environment.around(&tree);
+            let hold = if own { checkout.hold() } else { export.hold() };
+            let place = tests.environment.around(&tree, hold);
             Some(evidence::run_tests_on(services, &place, command, order.deadline, outcome).await?)
         }
         None => None,
@@ -245,7 +255,11 @@ async fn judge(
     let milliseconds = super::elapsed_milliseconds(started);
     services.events.emit(Event::StageDone { stage: Stage::Verify, milliseconds });
     let verdict = Verdict::judge(tests.baseline.as_ref(), run.as_ref());
-    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run } }))
+    let unseen = match tests.environment.has_inputs() {
+        true => tests.environment.outdated(&checkout.diff(&snapshot).await?.files),
+        false => None,
+    };
+    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
 }
 
 fn is_too_large(error: &anyhow::Error) -> bool {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::layers::{self, Budget};
 use super::{Home, Limits, SandboxError, Surroundings};
+use crate::folders::{self, Usage};
 
 /// The folders of one container. Dropped: the copies beside the tree are removed.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Room {
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
     copy: Option<PathBuf>,
+    copied: Usage,
 }
 
 impl Room {
@@ -35,7 +37,7 @@ impl Room {
             fill(layer, &tree)?;
         }
         let repository = surroundings.repository.as_deref().map(open).transpose()?;
-        let mut room = Self { tree, home: None, repository, copy: None };
+        let mut room = Self { tree, home: None, repository, copy: None, copied: Usage::default() };
         match &surroundings.home {
             Home::Empty => {}
             Home::Kept(folder) => room.home = Some(open(folder)?),
@@ -50,6 +52,7 @@ impl Room {
                 room.home = Some(copy);
             }
         }
+        room.copied = budget.spent();
         Ok(room)
     }
 
@@ -65,6 +68,11 @@ impl Room {
         self.repository.as_deref()
     }
 
+    /// What was copied into them.
+    pub fn copied(&self) -> Usage {
+        self.copied
+    }
+
     /// All of them.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         [Some(self.tree.as_path()), self.home(), self.repository()].into_iter().flatten()
@@ -73,7 +81,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.copy.take().map(fs::remove_dir_all) {
+        if let Some(Err(error)) = self.copy.take().map(|copy| folders::remove(&copy)) {
             tracing::debug!(%error, "a copied home is left for the removal of the task's folder");
         }
     }

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::plan::{Entry, HOME, Plan, WORKSPACE};
 use super::layers::{self, Budget};
-use super::{Home, Limits, SandboxError, Surroundings};
+use super::plan::{Entry, HOME, Plan, WORKSPACE};
+use super::toolchains::HOME_CACHES;
+use super::{Home, Limits, Network, SandboxError, Surroundings};
+use crate::folders::{self, Usage};
 
 /// What this host's kernel can do without privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub struct Ground {
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
     scratch: Vec<PathBuf>,
+    copied: Usage,
 }
 
 impl Ground {
@@ -47,14 +49,27 @@ impl Ground {
         let mut budget = Budget::of(limits);
         let tree = canonical(&surroundings.tree)?;
         let repository = surroundings.repository.as_deref().map(canonical).transpose()?;
-        let mut ground = Self { tree, entries: plan.entries.clone(), home: None, repository, scratch: Vec::new() };
+        let (entries, scratch, copied) = (plan.entries.clone(), Vec::new(), Usage::default());
+        let mut ground = Self { tree, entries, home: None, repository, scratch, copied };
         ground.lay_tree(&surroundings.layers, overlays.tree, &mut budget)?;
         match &surroundings.home {
             Home::Empty => {}
-            Home::Kept(folder) => ground.keep_home(&canonical(folder)?, overlays.tree)?,
+            Home::Kept(folder) => {
+                // What is kept must be whole: the operator's caches may be cleaned up later. What they have can be had.
+                if surroundings.network != Network::Off {
+                    ground.entries.retain(|target, _| !is_cache(target));
+                }
+                ground.keep_home(&canonical(folder)?, overlays.tree)?;
+            }
             Home::Frozen(folder) => ground.freeze_home(&canonical(folder)?, overlays.memory, &mut budget)?,
         }
+        ground.copied = budget.spent();
         Ok(ground)
+    }
+
+    /// What was copied into the folders that commands write to.
+    pub fn copied(&self) -> Usage {
+        self.copied
     }
 
     /// The folders of the host that commands write to.
@@ -200,12 +215,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         for path in self.scratch.drain(..) {
-            // What an overlay leaves in its working folder can be read by nobody.
-            let inner = path.join("work");
-            if fs::symlink_metadata(&inner).is_ok_and(|metadata| metadata.is_dir()) {
-                let _ = fs::set_permissions(&inner, fs::Permissions::from_mode(0o700));
-            }
-            if let Err(error) = fs::remove_dir_all(&path) {
+            if let Err(error) = folders::remove(&path) {
                 tracing::debug!(path = %path.display(), %error, "left for the removal of the task's folder");
             }
         }
@@ -225,6 +235,11 @@ fn leads_nowhere_else(folder: &Path, inside: &str) -> bool {
         }
     }
     true
+}
+
+/// Whether the operator's cache of a package manager is shown there.
+pub fn is_cache(target: &str) -> bool {
+    below_home(target).is_some_and(|inside| HOME_CACHES.iter().any(|(_, cache)| *cache == inside))
 }
 
 fn below_home(target: &str) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! One task's working tree, from its checkout to its push.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,10 +22,11 @@ use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
 use super::patch;
+use super::prepared::Failures;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
 use super::{Remote, Workspace, local};
 
-/// A working tree at the base commit. Its folder is removed on drop.
+/// A working tree at the base commit. Its folder is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
@@ -43,14 +45,23 @@ pub struct Checkout {
     _hold: Option<File>,
 }
 
-/// A fresh folder that holds exactly one tree. It is removed on drop.
+/// A fresh folder that holds exactly one tree. It is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Export {
-    path: PathBuf,
+    place: Arc<ExportPlace>,
     tree: TreeId,
+}
+
+/// An export's folder.
+#[derive(Debug)]
+struct ExportPlace {
+    path: PathBuf,
     /// It lies in the checkout's folder, which stays until all exports are gone.
     folder: Arc<Folder>,
 }
+
+/// A folder of a task stays as long as this lives.
+pub type Hold = Arc<dyn Any + Send + Sync>;
 
 /// Who a commit is by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +209,15 @@ impl Checkout {
         self.uncommitted_changes
     }
 
+    pub(super) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Setups that failed a while ago.
+    pub(super) fn failed(&self) -> &Failures {
+        &self.workspace.0.failed
+    }
+
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
@@ -206,6 +226,11 @@ impl Checkout {
     /// The working tree: files only, no `.git`.
     pub fn tree_path(&self) -> PathBuf {
         self.folder.path().join("tree")
+    }
+
+    /// For what works in the tree.
+    pub fn hold(&self) -> Hold {
+        self.folder.clone()
     }
 
     /// The working tree's files.
@@ -223,7 +248,8 @@ impl Checkout {
 
     /// As [`Checkout::export`], to a new folder anywhere.
     pub(super) async fn export_to(&self, path: PathBuf, tree: &TreeId) -> Result<Export, WorkspaceError> {
-        let export = Export { path, tree: tree.clone(), folder: Arc::clone(&self.folder) };
+        let folder = Arc::clone(&self.folder);
+        let export = Export { place: Arc::new(ExportPlace { path, folder }), tree: tree.clone() };
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
@@ -445,7 +471,12 @@ impl Checkout {
 impl Export {
     /// The folder that holds the tree, for the sandbox.
     pub fn tree_path(&self) -> PathBuf {
-        self.path.join("tree")
+        self.place.path.join("tree")
+    }
+
+    /// For what works in the folder.
+    pub fn hold(&self) -> Hold {
+        self.place.clone()
     }
 
     pub fn tree(&self) -> &TreeId {
@@ -453,11 +484,11 @@ impl Export {
     }
 
     pub(super) fn index(&self) -> PathBuf {
-        self.path.join("index")
+        self.place.path.join("index")
     }
 }
 
-impl Drop for Export {
+impl Drop for ExportPlace {
     fn drop(&mut self) {
         remove_on_drop(&self.path, Arc::clone(&self.folder));
     }

@@ -44,7 +44,9 @@ async fn what_a_box_holds_on_disk_is_bounded() {
         settings.limits.disk_bytes = 96 << 20;
         settings.limits.disk_files = 3_000;
         let Some(backend) = backend(&settings).await else { continue };
-        for (name, bomb) in [("bytes", BYTES), ("files", FILES), ("nameless", NAMELESS), ("closed", CLOSED), ("deep", DEEP)] {
+        for (name, bomb) in
+            [("bytes", BYTES), ("files", FILES), ("nameless", NAMELESS), ("closed", CLOSED), ("deep", DEEP)]
+        {
             let tree = tempfile::tempdir().unwrap();
             let files_are_counted = rustix::fs::statvfs(tree.path()).unwrap().f_files > 0;
             if name == "files" && !files_are_counted {
@@ -55,7 +57,10 @@ async fn what_a_box_holds_on_disk_is_bounded() {
             let output = sandbox.run(&command(bomb)).await.unwrap();
             assert_eq!(output.ending, Ending::OutOfDisk, "{choice:?}: {name}: {}", text(&output));
             // It can be cleaned up, and work goes on.
-            let output = sandbox.run(&command("chmod -R u+rwx bomb* 2>/dev/null; rm -rf bomb*; echo clean > x; cat x")).await.unwrap();
+            let output = sandbox
+                .run(&command("chmod -R u+rwx bomb* 2>/dev/null; rm -rf bomb*; echo clean > x; cat x"))
+                .await
+                .unwrap();
             assert_eq!((output.ending, text(&output)), (Ending::Exited(0), "clean\n".into()), "{choice:?}: {name}");
             sandbox.close().await.unwrap();
         }

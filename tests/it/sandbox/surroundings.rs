@@ -132,6 +132,50 @@ async fn a_kept_home_stays_and_a_frozen_one_does_not_change() {
     }
 }
 
+/// Where layers cannot be mounted, they are copied: that must not cost more than they hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_layers_are_no_larger_than_the_layers() {
+    for (choice, backend) in all_backends_with(|settings| settings.limits.disk_bytes = 64 << 20).await {
+        // The namespace sandbox copies here.
+        let ground = Ground::with(PREFIXES[if choice == Choice::Container { 0 } else { 1 }]);
+        ground.write("layer/closed/secret.txt", "closed\n");
+        ground.write("layer/closed/inner/deep.txt", "deep\n");
+        fs::write(ground.path("layer/large"), vec![7; 10 << 20]).unwrap();
+        for number in 0..20 {
+            fs::hard_link(ground.path("layer/large"), ground.path(&format!("layer/name-{number}"))).unwrap();
+            // Nothing but holes, and a word at the end.
+            let holes = fs::File::create(ground.path(&format!("layer/holes-{number}"))).unwrap();
+            std::os::unix::fs::FileExt::write_at(&holes, b"end", 7 << 20).unwrap();
+        }
+        for (path, mode) in [("layer/closed/secret.txt", 0), ("layer/closed/inner", 0o100), ("layer/closed", 0o311)] {
+            fs::set_permissions(ground.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let around = Surroundings { layers: vec![ground.path("layer")], ..ground.around() };
+        let lines = [
+            "stat -c %h name-3; stat -c %b holes-4 large; tail -c 3 holes-5; head -c 2 holes-6 | od -An -tx1",
+            "cat closed/secret.txt closed/inner/deep.txt",
+            // It may hold as much of its own.
+            "head -c 7000000 /dev/zero > own; rm own",
+        ];
+        let said = run(&backend, &around, &lines).await;
+        let mut words = said[0].split_whitespace();
+        let mut next = || words.next().unwrap_or_default();
+        assert_eq!(next(), "21", "{choice:?}: {said:?}");
+        let (holes, large): (u64, u64) = (next().parse().unwrap(), next().parse().unwrap());
+        assert!(holes < 100 && large >= 20_480, "{choice:?}: {said:?}");
+        assert_eq!([next(), next(), next()], ["end", "00", "00"], "{choice:?}: {said:?}");
+        assert_eq!(said[1..], ["closed\ndeep", ""], "{choice:?}");
+        // More than a box may hold is not copied at all.
+        for number in 0..8 {
+            fs::write(ground.path(&format!("layer/more-{number}")), vec![7; 8 << 20]).unwrap();
+        }
+        fs::create_dir(ground.path("fresh")).unwrap();
+        let around = Surroundings { tree: ground.path("fresh"), ..around };
+        let error = backend.open(&around).await.err().expect("it must not fit").to_string();
+        assert!(error.contains("more than a box may hold"), "{choice:?}: {error}");
+    }
+}
+
 /// Mounts are made where links could lead out of the box.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_in_a_home_lead_no_mount_elsewhere() {

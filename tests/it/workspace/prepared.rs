@@ -21,14 +21,14 @@ fn source(ground: &Ground) -> Repository {
 async fn begin(checkout: &Checkout, key: &str) -> Preparation {
     match checkout.prepared(key, LONG).await.unwrap() {
         Found::Nothing(preparation) => preparation,
-        Found::Prepared(_) => panic!("{key} is there already"),
+        found => panic!("{key}: {found:?}"),
     }
 }
 
 async fn find(checkout: &Checkout, key: &str) -> Prepared {
     match checkout.prepared(key, LONG).await.unwrap() {
         Found::Prepared(prepared) => prepared,
-        Found::Nothing(_) => panic!("{key} is not there"),
+        found => panic!("{key}: {found:?}"),
     }
 }
 
@@ -68,7 +68,7 @@ async fn a_setup_is_made_once_and_found_by_its_key() {
     let names: Vec<_> = fs::read_dir(ground.path("cache/.prepared")).unwrap().map(|entry| entry.unwrap()).collect();
     let mut names: Vec<_> = names.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["one", "one.lock", "two.lock"], "what was given up is gone");
+    assert_eq!(names, ["lock", "one", "one.lock", "two.lock"], "what was given up is gone");
 }
 
 #[tokio::test]
