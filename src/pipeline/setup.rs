@@ -26,8 +26,6 @@ use recipe::{Origin, Recipe, RepositoryCommands, Step};
 const KEY_VERSION: u32 = 1;
 /// Files or hosts that a note names.
 const MOST_NAMED: usize = 10;
-/// What a task that waits for another one's setup leaves of its own time.
-const SPARE: Duration = Duration::from_secs(60);
 
 /// The operator's choices.
 #[derive(Debug, Clone)]
@@ -146,8 +144,9 @@ pub(super) async fn prepare(
     environment.prelude = prelude(&recipe);
     if !recipe.steps.is_empty() {
         let key = key(services, order, checkout, &recipe).await?;
-        let left = order.deadline.saturating_duration_since(Instant::now()).saturating_sub(SPARE);
-        let prepared = match checkout.prepared(&key, settings.limit.min(left)).await? {
+        // Who waits for another one's setup leaves as much time for the rest.
+        let wait = order.deadline.saturating_duration_since(Instant::now()) / 2;
+        let prepared = match checkout.prepared(&key, settings.limit.min(wait)).await? {
             Found::Prepared(prepared) => {
                 // In another version's words it says nothing.
                 setup = serde_json::from_str(prepared.note()).unwrap_or(setup);
@@ -199,6 +198,7 @@ async fn make(
     };
     // Without a way out, what is made may rest on caches that are not ours to keep.
     let leans = passage.is_none() && services.backend.shows_caches();
+    let began = Instant::now();
     let sandbox = services.backend.open(&surroundings).await?;
     let ran = run(services, order, recipe, sandbox.as_ref(), setup).await;
     sandbox.close().await?;
@@ -206,7 +206,8 @@ async fn make(
         setup.refused = passage.close().await.iter().map(ToString::to_string).collect();
     }
     if let Ran::Failed(reason) = ran? {
-        preparation.give_up(reason.clone());
+        // Whoever comes meanwhile would spend the same time for the same answer.
+        preparation.give_up(reason.clone(), began.elapsed());
         bail!(reason);
     }
     let note = serde_json::to_string(setup)?;

@@ -45,7 +45,6 @@ pub struct Preparation {
     /// `None`: another task makes the same, so this one is not kept.
     lock: Option<File>,
     workspace: Workspace,
-    began: Instant,
 }
 
 /// What there is for a key.
@@ -109,8 +108,8 @@ impl Checkout {
         let home = folder.path().join("home");
         fs::create_dir(&home).map_err(WorkspaceError::io("create the folder", &home))?;
         let export = self.export_to(folder.path().join("export"), self.base_tree()).await?;
-        let (workspace, began) = (self.workspace().clone(), Instant::now());
-        Ok(Found::Nothing(Preparation { export, folder, place, lock, workspace, began }))
+        let workspace = self.workspace().clone();
+        Ok(Found::Nothing(Preparation { export, folder, place, lock, workspace }))
     }
 }
 
@@ -181,10 +180,9 @@ impl Preparation {
         Arc::new((self.export.hold(), self.folder.clone()))
     }
 
-    /// It cannot be made. For as long as it took to find that out, whoever wants it is told so instead of trying again.
-    pub fn give_up(self, reason: String) {
-        let place = self.place.clone();
-        self.workspace.0.failed.add(place, reason, self.began.elapsed());
+    /// It cannot be made: whoever wants it is told so for a while, ten minutes at most, instead of trying again.
+    pub fn give_up(self, reason: String, told_for: Duration) {
+        self.workspace.0.failed.add(self.place.clone(), reason, told_for);
     }
 
     /// Keeps what was made for later tasks, with a note of the caller's own; with `once`, for this task alone.

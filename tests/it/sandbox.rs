@@ -176,6 +176,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::the_folders_of",
             "sandbox::surroundings::",
             "folders::",
+            "workspace::prepared::",
             "sandbox::egress::boxes::boxes_",
             "sandbox::egress::boxes::nothing_",
             "sandbox::egress::boxes::two_",
