@@ -20,6 +20,7 @@ mod local;
 mod lock;
 mod mirror;
 mod object;
+mod overlay;
 mod patch;
 mod path;
 mod prepared;
