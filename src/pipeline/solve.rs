@@ -101,7 +101,7 @@ async fn work_with_agent(
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.name().to_owned());
     let sandbox = services.backend.open(&tests.environment.around(&checkout.tree_path())).await?;
-    let (brief, budgets) = assignment(services, order, tests);
+    let (brief, budgets) = assignment(services, order, checkout, tests);
     let mut agent =
         Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
     let mut rounds_left = services.settings.limits.verify_rounds;
@@ -170,7 +170,7 @@ fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> R
 }
 
 /// What the agent is told, and what it may spend.
-fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budgets) {
+fn assignment(services: &Services, order: &Order, checkout: &Checkout, tests: &Tests) -> (Brief, Budgets) {
     let limits = &services.settings.limits;
     let budgets = Budgets {
         steps: limits.steps,
@@ -187,6 +187,8 @@ fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budg
         test_command: tests.command.clone(),
         baseline: tests.baseline.clone(),
         prompts: services.settings.prompts.clone(),
+        profile: services.settings.profile,
+        base: Some(checkout.base_files()),
         protocol: services.settings.protocol,
     };
     (brief, budgets)

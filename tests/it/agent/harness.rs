@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Report};
+use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProfileChoice, ProtocolChoice, Report};
 use patchwright::event::{Event, Events};
 use patchwright::model::{Call, Message, Model, ModelError, Reply, Request};
 use patchwright::outcome::Usage;
@@ -229,6 +229,8 @@ pub fn brief(instruction: &str) -> Brief {
         test_command: None,
         baseline: None,
         prompts: None,
+        profile: ProfileChoice::Auto,
+        base: None,
         protocol: ProtocolChoice::Auto,
     }
 }
