@@ -21,7 +21,9 @@ mod opening;
 pub mod profile;
 mod prompt;
 pub mod protocol;
+mod purse;
 mod query;
+pub mod repair;
 mod shown;
 mod stuck;
 mod text;
@@ -35,6 +37,7 @@ use std::path::PathBuf;
 pub use budget::Budgets;
 pub use profile::{Profile, ProfileChoice};
 pub use protocol::{Protocol, ProtocolChoice};
+pub use purse::Purse;
 
 use crate::event::Events;
 use crate::model::{Call, Message, Model, ModelError, Reply, ToolSpec};
@@ -256,6 +259,7 @@ impl<'a> Agent<'a> {
     /// Answers the `finish` that paused the run with what the tests said of it.
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         let text = match &mut self.whole_file {
+            Some(whole_file) if whole_file.repairing.is_some() => return self.begin_anew(feedback),
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
                 match whole_file.next_way() {
@@ -279,6 +283,11 @@ impl<'a> Agent<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
+    pub fn is_sampling(&self) -> bool {
+        self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some())
     }
 
     /// What is known so far.

@@ -36,7 +36,7 @@ use url::Url;
 
 pub use base::BaseFiles;
 pub use change::{Change, FileChange, Side};
-pub use checkout::{Author, Checkout, Export, PushExpectation};
+pub use checkout::{Author, Checkout, Export, PushExpectation, Worktree};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};

@@ -74,6 +74,13 @@ impl History {
         self.summary = None;
     }
 
+    /// Begins a new conversation with nothing.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.weights.clear();
+        self.summary = None;
+    }
+
     /// Another text in place of one message's.
     pub(super) fn replace(&mut self, at: usize, text: String) {
         let Some(message) = self.messages.get_mut(at) else { return };
@@ -110,6 +117,12 @@ impl History {
         }
         self.messages.drain(gone.clone());
         self.weights.drain(gone);
+    }
+
+    /// Begins a new conversation with nothing.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
     }
 
     pub(super) fn messages(&self) -> &[Message] {

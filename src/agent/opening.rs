@@ -6,12 +6,12 @@ use super::failing::{self, Failing};
 use super::instructions::{self, Instruction};
 use super::interest::{Interest, Paths};
 use super::map::{self, Index, Map};
-use super::profile::Profile;
+use super::profile::{Allowance, Profile};
 use super::prompt::{Prompts, top_folders};
 use super::protocol::{Protocol, parameters_in};
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
-use super::{AgentError, Brief, shown, tools};
+use super::{AgentError, Brief, tools};
 use crate::model::{Message, Model, ToolSpec};
 use crate::outcome::TestEnding;
 use crate::workspace::{Files, Walk};
@@ -33,12 +33,13 @@ pub(super) struct Opening {
 }
 
 /// What is known of the repository in the light of the task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct View {
     pub(super) interest: Interest,
     pub(super) map: Map,
     pub(super) failing: Failing,
     pub(super) instructions: Vec<Instruction>,
+    pub(super) allowance: Allowance,
 }
 
 /// Looks at the repository, and writes the first two messages.
@@ -46,23 +47,25 @@ pub(super) fn begin(files: &Files, walk: &Walk, brief: &Brief, model: &dyn Model
     let window = model.window();
     let profile = brief.profile.pick(model.parameters().or_else(|| parameters_in(model.name())), window);
     let prompts = Prompts::load(brief.prompts.as_deref(), profile)?;
-    let view = off_the_runtime(|| look(files, walk, brief, profile, window));
-    let (system, first, tools, whole_file) = match brief.protocol.resolve(model) {
+    let view = look(files, walk, brief, profile.allowance(window));
+    let (messages, tools, whole_file) = match brief.protocol.resolve(model) {
         Protocol::Tools => {
             let tools: Vec<ToolSpec> = tools::specifications();
-            (prompts.system()?, prompts.task(brief, &view)?, offered(tools, profile), None)
+            let messages = [
+                Message::System { content: prompts.system()? },
+                Message::User { content: prompts.task(brief, &view)? },
+            ];
+            (messages, offered(tools, profile), None)
         }
         Protocol::WholeFile => {
-            let shown = shown::select(files, walk, &view, profile.allowance(window).files);
-            let first = prompts.whole_task(brief, &view, &shown)?;
-            let whole_file = WholeFile::new(brief, &shown, first.clone());
-            (prompts.whole_system()?, first, Vec::new(), Some(whole_file))
+            let (whole_file, messages) = WholeFile::begin(&prompts, files, walk, brief, &view)?;
+            (messages, Vec::new(), Some(whole_file))
         }
     };
     Ok(Opening {
         profile,
         prompts,
-        messages: vec![Message::System { content: system }, Message::User { content: first }],
+        messages: messages.into(),
         tool_weight: weight_of(&tools),
         tools,
         most_observed: whole_file.is_none().then(|| profile.observation(window)),
@@ -80,9 +83,12 @@ fn offered(tools: Vec<ToolSpec>, profile: Profile) -> Vec<ToolSpec> {
     tools.into_iter().filter(|tool| tools::Tool::ALL.iter().any(|own| own.name() == tool.name && profile.offers(*own))).collect()
 }
 
-/// Reads what the first message shows. Blocks.
-fn look(files: &Files, walk: &Walk, brief: &Brief, profile: Profile, window: Option<u64>) -> View {
-    let allowance = profile.allowance(window);
+/// Reads what the first message shows.
+pub(super) fn look(files: &Files, walk: &Walk, brief: &Brief, allowance: Allowance) -> View {
+    off_the_runtime(|| look_at(files, walk, brief, allowance))
+}
+
+fn look_at(files: &Files, walk: &Walk, brief: &Brief, allowance: Allowance) -> View {
     let failing = brief.baseline.as_ref().filter(|run| run.ending != TestEnding::Passed);
     let task = format!("{}\n{}", brief.title, brief.instruction);
     let interest = Interest::of(&task, failing.map(|run| run.excerpt.as_str()));
@@ -94,7 +100,7 @@ fn look(files: &Files, walk: &Walk, brief: &Brief, profile: Profile, window: Opt
         Some(base) => instructions::collect(base, walk, &paths, &interest, allowance.instructions),
         None => Vec::new(),
     };
-    View { map, failing, instructions, interest }
+    View { map, failing, instructions, interest, allowance }
 }
 
 /// Runs what blocks for up to seconds where it holds nobody else up.

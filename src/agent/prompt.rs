@@ -29,7 +29,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 17] = [
+const BUILT_IN: [(&str, &str); 19] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -47,6 +47,8 @@ const BUILT_IN: [(&str, &str); 17] = [
     ("whole_again.md", include_str!("../../prompts/whole_again.md")),
     ("whole_rejected.md", include_str!("../../prompts/whole_rejected.md")),
     ("whole_anew.md", include_str!("../../prompts/whole_anew.md")),
+    ("repair_system.md", include_str!("../../prompts/repair_system.md")),
+    ("repair.md", include_str!("../../prompts/repair.md")),
 ];
 
 /// What stands in the place of one of them in a profile: in `prompts/PROFILE/`.
@@ -54,6 +56,21 @@ const BUILT_IN_OF_PROFILES: [(Profile, &str, &str); 2] = [
     (Profile::Small, "system.md", include_str!("../../prompts/small/system.md")),
     (Profile::Large, "system.md", include_str!("../../prompts/large/system.md")),
 ];
+
+/// One file that is asked for, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a str,
+    /// With numbers before the lines, where `way` speaks of them.
+    pub(super) content: &'a str,
+    /// `plain`, `trace`, `told` or `describe`.
+    pub(super) way: &'a str,
+    /// What the failing tests printed before any change.
+    pub(super) failure: &'a str,
+    /// The change of an earlier answer, and what came of it.
+    pub(super) tried: &'a str,
+    pub(super) problem: &'a str,
+}
 
 /// The templates, ready to render.
 #[derive(Debug)]
@@ -91,7 +108,7 @@ impl Prompts {
     pub(super) fn task(&self, brief: &Brief, view: &View) -> Result<String, AgentError> {
         let code = Some(view.failing.text.as_str()).filter(|text| !text.is_empty()).map(|text| quoted("code", text));
         let map = quoted("files", &view.map.text);
-        self.render("task.md", context! { map => map, code => code, ..values_of(brief, view) })
+        self.render("task.md", context! { map => map, code => code, notes => notes_of(view), ..values_of(brief) })
     }
 
     /// What the model is asked for when the conversation has to become shorter.
@@ -126,11 +143,11 @@ impl Prompts {
             .iter()
             .map(|file| {
                 let fence = fence_for(&file.content);
-                let language = file.path.rsplit('/').next().and_then(|name| Some(name.rsplit_once('.')?.1));
-                context! { path => &file.path, content => &file.content, fence => fence, language => language.unwrap_or_default() }
+                let language = language_of(&file.path);
+                context! { path => &file.path, content => &file.content, fence => fence, language => language }
             })
             .collect();
-        self.render("whole_task.md", context! { files => files, hidden => &shown.hidden, ..values_of(brief, view) })
+        self.render("whole_task.md", context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) })
     }
 
     /// `problem`: why the last answer is not enough.
@@ -146,6 +163,22 @@ impl Prompts {
     /// The first message again, with what became of the try before.
     pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
         self.render("whole_anew.md", context! { first => first, problem => problem })
+    }
+
+    pub(super) fn repair_system(&self) -> Result<String, AgentError> {
+        self.render("repair_system.md", context! {})
+    }
+
+    /// The question for one file, in which something is wrong.
+    pub(super) fn repair(&self, brief: &Brief, asked: &Asked<'_>) -> Result<String, AgentError> {
+        let Asked { path, content, way, failure, tried, problem } = *asked;
+        let (fence, language) = (fence_for(content), language_of(path));
+        let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
+        let (failure, tried, problem) = (data("output", failure), data("change", tried), data("output", problem));
+        self.render(
+            "repair.md",
+            context! { path, content, way, failure, tried, problem, fence, language, ..values_of(brief) },
+        )
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
@@ -183,24 +216,29 @@ impl Prompts {
     }
 }
 
-/// The task, what the repository says of itself, and its tests, as both kinds of first message need them.
-fn values_of(brief: &Brief, view: &View) -> minijinja::Value {
+/// What a fence around a file says of it.
+fn language_of(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, ending)| ending)
+}
+
+/// What the repository says of itself.
+fn notes_of(view: &View) -> Vec<minijinja::Value> {
+    let notes = view.instructions.iter();
+    notes.map(|note| quoted("notes", &format!("{}:\n{}", one_line(&note.path), note.content.trim_end()))).collect()
+}
+
+/// The task and its tests, as every kind of first message needs them.
+fn values_of(brief: &Brief) -> minijinja::Value {
     let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
     let baseline = baseline.map(|run| {
         let output = quoted("output", &keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES));
         context! { ending => run.ending.describe(), output => output }
     });
-    let notes: Vec<minijinja::Value> = view
-        .instructions
-        .iter()
-        .map(|note| quoted("notes", &format!("{}:\n{}", one_line(&note.path), note.content.trim_end())))
-        .collect();
     let title = brief.title.trim();
     context! {
         // A title that only repeats the instruction costs tokens for nothing.
         title => if brief.instruction.trim().starts_with(title) { "" } else { title },
         instruction => quoted("task", &elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES)),
-        notes => notes,
         test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
         baseline => baseline,
     }

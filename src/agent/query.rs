@@ -83,11 +83,10 @@ impl Agent<'_> {
 
     /// Takes a reply into the books.
     fn count(&mut self, (reply, begun): (Reply, Instant), weight: u64) -> Reply {
-        self.spent.steps += 1;
         let answer = weigh(&reply.content)
             + weigh(&reply.reasoning)
             + reply.calls.iter().map(|call| weigh(&call.name) + weigh(&call.arguments)).sum::<u64>();
-        if let Some(warning) = self.spent.count(reply.usage, weight, answer) {
+        if let Some(warning) = self.spent.count(&self.budgets.purse, reply.usage, weight, answer) {
             self.events.note(warning);
         }
         if let Ok(value) = serde_json::to_value(&reply) {

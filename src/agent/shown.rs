@@ -50,8 +50,9 @@ pub(super) struct ShownFile {
     pub(super) is_named: bool,
 }
 
-/// Chooses the files, within `budget` tokens.
-pub(super) fn select(files: &Files, walk: &Walk, view: &View, budget: u64) -> Shown {
+/// Chooses the files, within the budget for files.
+pub(super) fn select(files: &Files, walk: &Walk, view: &View) -> Shown {
+    let budget = view.allowance.files;
     let mut ranked: Vec<((usize, usize), usize, &Walked)> = walk
         .files
         .iter()
