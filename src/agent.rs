@@ -27,7 +27,7 @@ pub mod repair;
 mod shown;
 mod stuck;
 mod text;
-mod tokens;
+pub mod tokens;
 pub mod tools;
 mod whole_file;
 
@@ -106,6 +106,8 @@ pub struct Report {
     pub steps: u32,
     /// As the server reported it.
     pub usage: Usage,
+    /// The models that answered: the card's, and fallbacks.
+    pub models: Vec<String>,
     /// What `replace`, `write` and `delete` touched; commands may have changed more.
     pub written_paths: Vec<String>,
 }
@@ -154,6 +156,7 @@ pub struct Agent<'a> {
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
+    answered_by: BTreeSet<String>,
 }
 
 /// What happened since the last `finish` was answered.
@@ -221,6 +224,7 @@ impl<'a> Agent<'a> {
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
+            answered_by: BTreeSet::new(),
         })
     }
 
@@ -297,6 +301,7 @@ impl<'a> Agent<'a> {
             summary: self.summary.clone(),
             steps: self.spent.steps,
             usage: self.spent.usage,
+            models: self.answered_by.iter().cloned().collect(),
             written_paths: self.written.iter().cloned().collect(),
         }
     }

@@ -112,7 +112,7 @@ impl Spent {
         self.usage.add(usage);
         let written = usage.completion_tokens.unwrap_or_else(|| self.estimator.tokens(answer));
         purse.pay(usage, usage.prompt_tokens.unwrap_or(estimate), written);
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         if !self.looks_cut(read, weight) {
             self.estimator.correct(weight, read);
             return None;

@@ -119,12 +119,6 @@ impl History {
         self.weights.drain(gone);
     }
 
-    /// Begins a new conversation with nothing.
-    pub(super) fn clear(&mut self) {
-        self.messages.clear();
-        self.bytes = 0;
-    }
-
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
     }

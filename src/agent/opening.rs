@@ -44,11 +44,12 @@ pub(super) struct View {
 
 /// Looks at the repository, and writes the first two messages.
 pub(super) fn begin(files: &Files, walk: &Walk, brief: &Brief, model: &dyn Model) -> Result<Opening, AgentError> {
-    let window = model.window();
-    let profile = brief.profile.pick(model.parameters().or_else(|| parameters_in(model.name())), window);
+    let card = model.card();
+    let window = card.window;
+    let profile = brief.profile.pick(card.parameters.or_else(|| parameters_in(&card.name)), window);
     let prompts = Prompts::load(brief.prompts.as_deref(), profile)?;
     let view = look(files, walk, brief, profile.allowance(window));
-    let (messages, tools, whole_file) = match brief.protocol.resolve(model) {
+    let (messages, tools, whole_file) = match brief.protocol.resolve(card) {
         Protocol::Tools => {
             let tools: Vec<ToolSpec> = tools::specifications();
             let messages = [

@@ -124,7 +124,7 @@ impl Prompts {
         files: &[&str],
         done: &str,
     ) -> Result<String, AgentError> {
-        self.render("summarised.md", context! { first => first, plan => plan, files => minijinja::Value::from_serialize(files), done => done })
+        self.render("summarised.md", context! { first => first, plan => plan, files => files.join(", "), done => done })
     }
 
     /// What rejected the change, for a model that calls tools.

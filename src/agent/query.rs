@@ -9,7 +9,7 @@ use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
 use crate::event::Event;
-use crate::model::{Message, ModelError, Reply, Request, ToolSpec};
+use crate::model::{Message, ModelError, Reply, Request};
 use crate::outcome::{Budget, StopReason};
 
 /// How often one request is made shorter because the server refused it as too long.
@@ -34,10 +34,15 @@ impl Agent<'_> {
                 Ok(max_tokens) => max_tokens.min(most_tokens),
                 Err(stop) => return Ok(Err(stop)),
             };
-            let temperature = self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature));
-            let messages = self.history.messages();
-            let completed = self.complete(messages, &self.tools, max_tokens, temperature).await;
-            match completed {
+            let whole_file = self.whole_file.as_ref();
+            let is_enough = |content: &str| whole_file.is_some_and(|whole_file| whole_file.is_enough(content));
+            let request = Request {
+                tools: &self.tools,
+                temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
+                enough: whole_file.is_some().then_some(&is_enough as &(dyn Fn(&str) -> bool + Send + Sync)),
+                ..Request::new(self.history.messages(), max_tokens)
+            };
+            match self.complete(&request).await {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
                 Ok(Err(ModelError::ContextOverflow(_))) if self.spent.steps > 0 => {
                     self.spent.refuse(weight);
@@ -54,7 +59,7 @@ impl Agent<'_> {
     }
 
     fn window(&self) -> Option<u64> {
-        self.spent.window(self.model.window())
+        self.spent.window(self.model.card().window)
     }
 
     /// Whether the history can be shortened to what the window is now known to be.
@@ -67,14 +72,10 @@ impl Agent<'_> {
     /// Sends one request and waits for its answer, until the run's time is over.
     async fn complete(
         &self,
-        messages: &[Message],
-        tools: &[ToolSpec],
-        max_tokens: u32,
-        temperature: Option<f32>,
+        request: &Request<'_>,
     ) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
         let begun = Instant::now();
-        let request = Request { messages, tools, max_tokens, temperature };
-        let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
+        let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(request)).await;
         match completed {
             Err(_) => Err(StopReason::BudgetRanOut { budget: Budget::Time }),
             Ok(answer) => Ok(answer.map(|reply| (reply, begun))),
@@ -83,6 +84,7 @@ impl Agent<'_> {
 
     /// Takes a reply into the books.
     fn count(&mut self, (reply, begun): (Reply, Instant), weight: u64) -> Reply {
+        self.answered_by.insert(reply.model.clone().unwrap_or_else(|| self.model.card().name.clone()));
         let answer = weigh(&reply.content)
             + weigh(&reply.reasoning)
             + reply.calls.iter().map(|call| weigh(&call.name) + weigh(&call.arguments)).sum::<u64>();
@@ -154,8 +156,12 @@ impl Agent<'_> {
                 messages.push(Message::User { content: question });
             }
         }
-        let max_tokens = max_tokens.min(MOST_SUMMARY_TOKENS);
-        match self.complete(&messages, &self.tools, max_tokens, self.budgets.temperature).await {
+        let request = Request {
+            tools: &self.tools,
+            temperature: self.budgets.temperature,
+            ..Request::new(&messages, max_tokens.min(MOST_SUMMARY_TOKENS))
+        };
+        match self.complete(&request).await {
             Err(stop) => Ok(Err(stop)),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no summary from the model");

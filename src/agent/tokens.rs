@@ -17,7 +17,7 @@ const SHARE: f64 = 0.3;
 const BOUNDS: (f64, f64) = (0.4, 2.5);
 
 /// The weight of a text: about its tokens.
-pub(super) fn weigh(text: &str) -> u64 {
+pub fn weigh(text: &str) -> u64 {
     let bytes = text.as_bytes();
     let mut weight = 0;
     let mut at = 0;

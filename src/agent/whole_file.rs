@@ -267,7 +267,7 @@ impl Agent<'_> {
         }
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
         let brief = whole_file.brief.clone();
-        let view = opening::look(&self.files, &walk, &brief, self.profile.allowance(self.model.window()));
+        let view = opening::look(&self.files, &walk, &brief, self.profile.allowance(self.model.card().window));
         let (whole_file, messages) = WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, &view)?;
         self.seen.extend(whole_file.shown_paths());
         self.whole_file = Some(whole_file);

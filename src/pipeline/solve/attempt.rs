@@ -57,7 +57,7 @@ pub(super) async fn work(
 ) -> anyhow::Result<Option<Judged>> {
     let Work { services, order, checkout, tests, .. } = work;
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
-    outcome.model = Some(model.name().to_owned());
+    outcome.model = Some(model.card().name.clone());
     let sandbox = services.backend.open(&tests.environment.around(&desk.tree_path(checkout))).await?;
     let brief = assignment(services, order, checkout, tests);
     let files = desk.files(checkout);
@@ -72,6 +72,9 @@ pub(super) async fn work(
         outcome.summary = report.summary;
         outcome.steps = report.steps;
         outcome.usage = report.usage;
+        if !report.models.is_empty() {
+            outcome.model = Some(report.models.join(", "));
+        }
         let (stop, admits_no_change) = match pause {
             Ok(Pause::Finish { no_change_needed, .. }) => (StopReason::Finished, no_change_needed),
             Ok(Pause::Stopped(reason)) => (reason, false),
