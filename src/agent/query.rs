@@ -112,6 +112,9 @@ impl Agent<'_> {
         };
         let before = self.history.weight();
         context::make_room(&mut self.history, &plan, summary, room);
+        if self.history.weight() == before {
+            return Ok(Ok(()));
+        }
         self.spent.estimator.forget();
         let (before, after) = (self.spent.estimator.tokens(before), self.spent.estimator.tokens(self.history.weight()));
         let how = match plan.summarised {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use patchwright::model::{Model, ModelError, Reply, Request};
+use patchwright::model::{Model, ModelCard, ModelError, Reply, Request};
 use patchwright::outcome::{Conclusion, Outcome, TestCommand, Usage};
 use patchwright::pipeline::{Ending, Order, ProtocolChoice};
 
@@ -14,12 +14,13 @@ use lab::git;
 struct ByTemperature {
     answers: Vec<(u32, Option<&'static str>)>,
     asked: Mutex<Vec<u32>>,
+    card: ModelCard,
 }
 
 #[async_trait]
 impl Model for ByTemperature {
-    fn name(&self) -> &str {
-        "by-temperature"
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -29,17 +30,17 @@ impl Model for ByTemperature {
         let Some(answer) = answer else { return std::future::pending().await };
         Ok(Reply {
             content: format!("state.txt\n```\n{answer}\n```\n"),
-            reasoning: String::new(),
-            calls: Vec::new(),
             finish_reason: "stop".into(),
-            usage: Some(Usage { prompt_tokens: Some(100), completion_tokens: Some(10), cached_tokens: None }),
+            usage: Some(Usage { prompt_tokens: Some(100), completion_tokens: Some(10), ..Usage::default() }),
+            ..Reply::default()
         })
     }
 }
 
 async fn work(answers: &[(u32, Option<&'static str>)], command: &str) -> Option<(Place, Outcome, Vec<u32>)> {
     let mut place = Place::with("Do what the plan says.").await?;
-    let model = Arc::new(ByTemperature { answers: answers.to_vec(), asked: Mutex::default() });
+    let card = ModelCard::named("by-temperature");
+    let model = Arc::new(ByTemperature { answers: answers.to_vec(), asked: Mutex::default(), card });
     place.services.model = Some(model.clone());
     place.services.settings.protocol = ProtocolChoice::WholeFile;
     place.services.settings.limits.attempts = answers.len() as u32;

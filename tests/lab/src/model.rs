@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use protocol::tokens;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
 
 use crate::http::{Hangup, Response, Server, full, whole};

@@ -36,7 +36,7 @@ pub(super) fn check(request: &Value) -> Vec<String> {
 }
 
 /// The tokens of a request, prompt and longest answer together.
-pub(super) fn tokens(request: &Value) -> u64 {
+pub fn tokens(request: &Value) -> u64 {
     let answer = ["max_tokens", "max_completion_tokens"].iter().find_map(|field| request[*field].as_u64());
     prompt_tokens(request) + answer.unwrap_or_default()
 }
