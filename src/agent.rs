@@ -10,6 +10,7 @@
 
 mod act;
 mod budget;
+pub mod edit;
 pub mod grammar;
 mod history;
 mod prompt;
