@@ -11,6 +11,7 @@
 mod act;
 mod budget;
 mod context;
+pub mod edit;
 mod failing;
 pub mod grammar;
 mod history;
