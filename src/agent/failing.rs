@@ -129,7 +129,10 @@ fn place(paths: &Paths<'_>, index: &Index, mention: &Mention) -> Option<Piece> {
         Some(line) => enclosing(definitions, line).or_else(|| named().filter(|own| own.first <= line && line <= own.last)),
         None => Some(named()?),
     };
-    let is_test = indexed.is_test || definition.is_some_and(|own| index.names.text(own.name).starts_with("test"));
+    // A name without a path is one of a test that a runner lists.
+    let is_test = indexed.is_test
+        || mention.path.is_none()
+        || definition.is_some_and(|own| index.names.text(own.name).starts_with("test"));
     let (first, last) = match (definition, of_line) {
         (Some(own), Some(line)) => window(own, line),
         (Some(own), None) => (own.first, own.last.min(own.first + MOST_LINES - 1)),

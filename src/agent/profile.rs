@@ -114,7 +114,7 @@ impl Profile {
     pub fn observation(self, window: Option<u64>) -> u64 {
         let most = match self {
             Profile::Small => 1_500,
-            Profile::Medium => 4_000,
+            Profile::Medium => 5_000,
             Profile::Large => 8_000,
         };
         window.map_or(most, |window| most.min(window / 5))

@@ -6,6 +6,7 @@ use patchwright::agent::tokens::weigh;
 use patchwright::agent::{Profile, ProfileChoice, ProtocolChoice};
 use patchwright::model::{Message, ModelError};
 use patchwright::outcome::{TestCommand, TestEnding, TestRun};
+use proptest::prelude::*;
 
 use super::harness::{Setup, Turn};
 
@@ -179,7 +180,7 @@ async fn system_prompt_and_tools_are_short() {
         setup.brief.protocol = ProtocolChoice::Tools;
         let (system, first) = opening(&setup).await;
         let tools = setup.model.tools.lock().unwrap().clone();
-        let tools: u64 = tools.iter().map(|tool| weigh(tool)).sum();
+        let tools: u64 = tools.iter().map(|tool| weigh(tool) + 14).sum();
         let limit = if profile == ProfileChoice::Small { 1_000 } else { 1_400 };
         assert!(weigh(&system) + tools < limit, "{profile:?}: {} and {tools}", weigh(&system));
         shown.push(format!("{profile:?}: system {} tokens\n{system}", weigh(&system)));
@@ -201,5 +202,29 @@ fn tokens_are_near_what_tokenisers_count() {
     ] {
         let weight = weigh(text);
         assert!((least..=most).contains(&weight), "{weight} for {text:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn whatever_tasks_outputs_and_files_hold_a_run_begins(
+        task in ".{0,200}",
+        output in "([ -~]{0,30}(a\\.py|b\\.rs|c\\.go)(:|\", line |::)[0-9a-z]{0,12}\n|.{0,60}\n){0,12}",
+        python in "(def [a-z]{1,4}\\(\\):\n|    [ -~]{0,20}\n|.{0,20}\n){0,12}",
+        window in 200u64..40_000,
+    ) {
+        let files = [("a.py", python.as_str()), ("b.rs", python.as_str()), ("c.go", output.as_str())];
+        let mut setup = failing(over(&files, &task), &output);
+        setup.model.card.window = Some(window);
+        let agent = setup.agent();
+        prop_assert_eq!(agent.report().steps, 0);
+    }
+
+    #[test]
+    fn a_text_weighs_about_as_much_as_its_parts(left in ".{0,80}", right in ".{0,80}") {
+        let (parts, whole) = (weigh(&left) + weigh(&right), weigh(&format!("{left}{right}")));
+        prop_assert!(whole <= parts + 1 && parts <= whole + 3, "{} {}", parts, whole);
     }
 }
