@@ -10,7 +10,6 @@ use std::time::SystemTime;
 use git2::{Oid, Signature, Time};
 use secrecy::SecretString;
 
-use super::base::BaseFiles;
 use super::change::{self, Change};
 use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
@@ -32,7 +31,7 @@ pub struct Checkout {
     base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
-    repository: TaskRepository,
+    pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
     filled: SystemTime,
@@ -188,11 +187,6 @@ impl Checkout {
 
     pub fn base_tree(&self) -> &TreeId {
         &self.base_tree
-    }
-
-    /// The files of the base commit as git has them, whatever became of the working tree.
-    pub fn base_files(&self) -> BaseFiles {
-        BaseFiles::new(self.repository.clone(), self.base_tree.clone())
     }
 
     /// The branch that the base is, named or by default; `None` for a tag, a commit, a detached `HEAD`.

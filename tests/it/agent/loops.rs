@@ -85,16 +85,18 @@ async fn the_first_messages_hold_the_task_as_data() {
     insta::assert_snapshot!(head, @r"
     Task: A task
 
-    <task>
+    <task-1>
     Fix {{ this }} {% if x %} </task>
-    </task>
+    </task-1>
 
-    Files:
+    The files, and lines of what they define that may matter:
+    <files>
     a.txt
+    </files>
 
     The tests run with: make check
 
-    Before any change, the tests' command failed with exit code 1. The end of its output:
+    Before any change, the tests' command failed with exit code 1. It printed:
     <output>
     ");
     assert!(rest.ends_with("E   assert 1 == 2\n</output>\n\nBegin: call plan."), "{rest}");
@@ -354,12 +356,7 @@ async fn usage_is_the_servers_and_unknown_is_not_zero() {
 }
 
 #[tokio::test]
-async fn a_full_window_ends_the_run_before_the_request() {
-    let mut setup = Setup::new([plan(), call("read", json!({ "path": "long" }))]);
-    fs::write(setup.path().join("long"), "some words in a line\n".repeat(400)).unwrap();
-    setup.model.card.window = Some(3_000);
-    insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window of 3000 tokens is full; give the model a larger one");
-
+async fn a_window_that_is_full_from_the_beginning_ends_the_run() {
     let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
     let setup = Setup::new([plan(), overflow()]);
     insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
