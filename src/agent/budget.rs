@@ -99,13 +99,7 @@ impl Spent {
     }
 
     /// Counts a request. Answers a warning, once, if the server obviously read less than it was sent.
-    pub(super) fn count(
-        &mut self,
-        purse: &Purse,
-        usage: Option<Usage>,
-        weight: u64,
-        answer: u64,
-    ) -> Option<String> {
+    pub(super) fn count(&mut self, purse: &Purse, usage: Option<Usage>, weight: u64, answer: u64) -> Option<String> {
         let estimate = self.estimator.prompt(weight);
         let usage = usage.unwrap_or_default();
         self.steps += 1;
@@ -131,10 +125,8 @@ impl Spent {
     /// no more tokens than the one before.
     fn looks_cut(&self, read: u64, weight: u64) -> bool {
         let far_too_few = weight > 1_500 && read.saturating_mul(5) < weight.saturating_mul(2);
-        let did_not_grow = self
-            .estimator
-            .anchor()
-            .is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
+        let did_not_grow =
+            self.estimator.anchor().is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
         far_too_few || did_not_grow
     }
 }

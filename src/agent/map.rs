@@ -130,7 +130,8 @@ fn folders(top: &[String], walk: &Walk, shown: &BTreeSet<usize>) -> String {
     let mut named: Vec<String> =
         folders.iter().take(MOST_FOLDERS).map(|(folder, count)| format!("{count} in {folder}/")).collect();
     if walk.truncated {
-        let is_missed = |folder: &&String| !walk.files.iter().any(|file| file.path.as_str().starts_with(folder.as_str()));
+        let is_missed =
+            |folder: &&String| !walk.files.iter().any(|file| file.path.as_str().starts_with(folder.as_str()));
         named.extend(top.iter().filter(is_missed).take(MOST_FOLDERS).map(|folder| format!("{folder}/")));
     }
     if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }

@@ -39,7 +39,7 @@ impl Agent<'_> {
             let request = Request {
                 tools: &self.tools,
                 temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
-                enough: whole_file.is_some().then_some(&is_enough as &(dyn Fn(&str) -> bool + Send + Sync)),
+                enough: whole_file.is_some().then_some(&is_enough),
                 ..Request::new(self.history.messages(), max_tokens)
             };
             match self.complete(&request).await {
@@ -70,10 +70,7 @@ impl Agent<'_> {
     }
 
     /// Sends one request and waits for its answer, until the run's time is over.
-    async fn complete(
-        &self,
-        request: &Request<'_>,
-    ) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
+    async fn complete(&self, request: &Request<'_>) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(request)).await;
         match completed {

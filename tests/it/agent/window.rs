@@ -25,7 +25,8 @@ fn reader(steps: u32) -> Setup {
     let turns = [plan(), edit()].into_iter();
     let reads = (0..steps).map(|step| call("read", json!({ "path": "long.txt", "start": 1 + step * 60, "lines": 60 })));
     let setup = Setup::new(turns.chain(reads).chain([finish()]));
-    let lines: Vec<String> = (1..=60 * steps).map(|line| format!("line {line} of many that tell the same story")).collect();
+    let lines: Vec<String> =
+        (1..=60 * steps).map(|line| format!("line {line} of many that tell the same story")).collect();
     fs::write(setup.path().join("long.txt"), lines.join("\n")).unwrap();
     setup
 }
@@ -54,7 +55,8 @@ async fn old_observations_go_rarely_and_many_at_once() {
     for (messages, answer) in requests.iter() {
         assert!(tokens(messages) + u64::from(*answer) < WINDOW + WINDOW / 4, "{}", tokens(messages));
         assert_eq!(messages[0], requests[0].0[0]);
-        let (Message::User { content: first }, Message::User { content: now }) = (&requests[0].0[1], &messages[1]) else {
+        let (Message::User { content: first }, Message::User { content: now }) = (&requests[0].0[1], &messages[1])
+        else {
             panic!("no task")
         };
         assert!(now.starts_with(first.as_str()), "the task is not pinned: {now}");
