@@ -20,8 +20,8 @@ use crate::workspace::Walk;
 const SHARE_OF_PATHS: u64 = 45;
 /// What the line about the files that are not listed takes.
 const LAST_LINE: u64 = 80;
-/// A definition that is worth less than this part of the best one is not shown.
-const LEAST_WORTH: f64 = 0.004;
+/// Where not all files fit, a definition that is worth less than this part of the best one is not shown.
+const LEAST_WORTH: f64 = 0.002;
 /// A file has no more definitions in the map than this.
 const MOST_OF_A_FILE: usize = 12;
 /// The most folders of what is not listed.
@@ -57,7 +57,8 @@ pub(super) fn render(
     }
     let (bare, mut left) = listed(walk, interest, budget);
     let mut shown: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    let least = ranking.definitions.first().map_or(0.0, |best| best.worth * LEAST_WORTH);
+    let is_partial = index.is_partial || bare.len() < walk.files.len();
+    let least = ranking.definitions.first().filter(|_| is_partial).map_or(0.0, |best| best.worth * LEAST_WORTH);
     for ranked in ranking.definitions.into_iter().take_while(|ranked| ranked.worth >= least) {
         let indexed = &index.files[ranked.file];
         let of_file = shown.get(&indexed.file).map_or(0, BTreeSet::len);

@@ -322,15 +322,15 @@ async fn each_budget_ends_the_run() {
     assert_eq!(ran_out(setup.run().await.0), Budget::Steps);
 
     let mut setup = Setup::new([plan()]);
-    setup.budgets.tokens = 2_000;
+    setup.budgets.tokens = 1_500;
     assert_eq!(ran_out(setup.run().await.0), Budget::Tokens);
     let clipped = setup.model.requests.lock().unwrap()[0].1;
-    assert!((128..2_000).contains(&clipped), "{clipped}");
+    assert!((128..1_500).contains(&clipped), "{clipped}");
 
     // A price of one millionth a token: the same in money.
     let mut setup = Setup::new([plan()]);
     let price = Price { input: 1_000_000, output: 1_000_000, cached: None };
-    setup.budgets.cost = Some(CostLimit { micros: 2_000, price });
+    setup.budgets.cost = Some(CostLimit { micros: 1_500, price });
     assert_eq!(ran_out(setup.run().await.0), Budget::Cost);
     assert_eq!(setup.model.requests.lock().unwrap()[0].1, clipped);
 
@@ -358,7 +358,7 @@ async fn usage_is_the_servers_and_unknown_is_not_zero() {
 #[tokio::test]
 async fn a_window_that_is_full_from_the_beginning_ends_the_run() {
     let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
-    let setup = Setup::new([plan(), overflow()]);
+    let setup = Setup::new([plan(), overflow(), overflow(), overflow(), overflow()]);
     insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
     let setup = Setup::new([overflow()]);
     assert!(matches!(setup.run().await.0, Err(AgentError::Model(ModelError::ContextOverflow(_)))));

@@ -172,7 +172,17 @@ async fn the_code_that_a_failing_test_names_is_shown() {
     )];
     let cargo = "test tests::doubles ... FAILED\n\nfailures:\n\n---- tests::doubles stdout ----\n\nthread 'tests::doubles' (12) panicked at src/lib.rs:11:9:\nassertion `left == right` failed\n  left: 5\n right: 6\n";
     let code = tagged(&failing(over(&rust, "Fix it."), cargo), "code").await;
-    insta::assert_snapshot!(code, @"");
+    insta::assert_snapshot!(code, @r"
+    src/lib.rs, lines 10 to 12, the failing test:
+      10      fn doubles() {
+      11          assert_eq!(double(3), 6);
+      12      }
+
+    src/lib.rs, lines 1 to 3, called by the test:
+       1  pub fn double(value: i32) -> i32 {
+       2      value + 2
+       3  }
+    ");
 
     let go = [
         (
@@ -185,7 +195,15 @@ async fn the_code_that_a_failing_test_names_is_shown() {
         ),
     ];
     let output = "--- FAIL: TestSum (0.00s)\n    sum_test.go:7: got 4\nFAIL\n";
-    insta::assert_snapshot!(tagged(&failing(over(&go, "Fix it."), output), "code").await, @"");
+    let code = tagged(&failing(over(&go, "Fix it."), output), "code").await;
+    assert!(
+        code.starts_with("sum_test.go, lines 5 to 9, the failing test:\n   5  func TestSum(t *testing.T) {"),
+        "{code}"
+    );
+    assert!(
+        code.contains("\n\nsum.go, lines 3 to 9, called by the test:\n   3  func Sum(values []int) int {"),
+        "{code}"
+    );
 
     let node = [
         ("add.js", "export function add(a, b) {\n  return a - b;\n}\n"),
@@ -195,7 +213,12 @@ async fn the_code_that_a_failing_test_names_is_shown() {
         ),
     ];
     let output = "✖ adds numbers (1.2ms)\n  AssertionError [ERR_ASSERTION]: -1 == 3\n      at TestContext.<anonymous> (file:///workspace/test/add.test.js:6:10)\n";
-    insta::assert_snapshot!(tagged(&failing(over(&node, "Fix it."), output), "code").await, @"");
+    let code = tagged(&failing(over(&node, "Fix it."), output), "code").await;
+    assert!(code.starts_with("test/add.test.js, lines 5 to 7, the failing test:\n   5  test('adds numbers'"), "{code}");
+    assert!(
+        code.contains("\n\nadd.js, lines 1 to 3, called by the test:\n   1  export function add(a, b) {"),
+        "{code}"
+    );
 
     let java = [
         (

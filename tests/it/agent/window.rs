@@ -66,7 +66,10 @@ async fn old_observations_go_rarely_and_many_at_once() {
         Message::Tool { content, .. } => content.starts_with('[').then_some(content.as_str()),
         _ => None,
     });
-    insta::assert_snapshot!(lines.take(1).collect::<String>(), @"");
+    insta::assert_snapshot!(
+        lines.take(1).collect::<String>(),
+        @"[What read of `long.txt` answered (62 lines) is left out here to save room. If it is needed again, make the call again.]"
+    );
     let notes = setup.log.lock().unwrap().iter().filter(|event| matches!(event, Event::Note { .. })).count();
     assert_eq!(notes, cuts, "each cut is told");
 }
