@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod deploy;
 mod eval;
+mod folders;
 mod forge;
 mod lab;
 mod logging;

@@ -93,14 +93,15 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("agent", &["model", "sandbox", "workspace", "event", "outcome", "task"]),
     ("forge", &["logging", "policy", "event", "outcome", "task"]),
     ("model", &["event", "outcome", "task"]),
-    ("sandbox", &["event", "outcome", "task"]),
-    ("workspace", &["event", "outcome", "task"]),
+    ("sandbox", &["folders", "event", "outcome", "task"]),
+    ("workspace", &["folders", "event", "outcome", "task"]),
     ("store", &["event", "outcome", "task"]),
     ("event", &["outcome", "task"]),
     ("outcome", &["policy", "task"]),
     ("policy", &[]),
     ("secrets", &[]),
     ("task", &[]),
+    ("folders", &[]),
     // Asked by whatever defends.
     ("weak", &[]),
 ];
