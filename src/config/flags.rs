@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use crate::pipeline::ProfileChoice;
 use crate::store::State;
 
 /// A self-hosted coding agent: an instruction and a repository in, a tested diff or pull request out.
@@ -273,6 +277,10 @@ pub struct WorkFlags {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
+    /// How the model is treated: auto, small, medium or large [default: auto, by its size]
+    #[arg(long, value_name = "PROFILE", value_parser = profile_parser())]
+    pub profile: Option<ProfileChoice>,
+
     /// An OpenAI-compatible endpoint, with its /v1 [default: LLM_API_ENDPOINT, else the first local server that
     /// answers: Ollama 11434, vLLM 8000, llama.cpp 8080, LM Studio 1234]
     #[arg(long, value_name = "URL")]
@@ -301,6 +309,12 @@ pub struct WorkFlags {
     /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub attempts: Option<u32>,
+}
+
+fn profile_parser() -> impl TypedValueParser<Value = ProfileChoice> {
+    let parse = |name: String| ProfileChoice::deserialize(name.as_str().into_deserializer());
+    PossibleValuesParser::new(["auto", "small", "medium", "large"])
+        .try_map(move |name| parse(name).map_err(|error: serde::de::value::Error| error))
 }
 
 /// `--sandbox`.

@@ -37,7 +37,22 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("lib", &[]),
     ("progress", &["logging", "event", "outcome"]),
     ("operator", &["store", "outcome", "task"]),
-    ("eval", &["config", "logging", "progress", "service", "pipeline", "workspace", "event", "outcome", "task"]),
+    (
+        "eval",
+        &[
+            "config",
+            "logging",
+            "progress",
+            "service",
+            "pipeline",
+            "agent",
+            "model",
+            "workspace",
+            "event",
+            "outcome",
+            "task",
+        ],
+    ),
     ("health", &[]),
     ("logging", &["secrets"]),
     (
