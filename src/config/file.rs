@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
-use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::level::Level;
 use crate::secrets::Allow;
@@ -28,7 +28,7 @@ pub struct ConfigFile {
     /// Default: those of the dispatch repository's owner.
     pub allowed_targets: Option<Vec<String>>,
     pub github: GithubSection,
-    pub model: ModelSection,
+    pub model: super::model::ModelSection,
     pub sandbox: SandboxSection,
     pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
@@ -64,25 +64,6 @@ pub struct GithubSection {
     pub app_installation: Option<u64>,
     /// Milliseconds between writes, after the first few; 0 for none. Default: 1000, which GitHub asks for.
     pub write_spacing_ms: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelSection {
-    pub endpoint: Option<String>,
-    pub name: Option<String>,
-    /// A file that holds the key. Default: none; the environment's `LLM_API_KEY` wins.
-    pub key_file: Option<PathBuf>,
-    /// The context window in tokens. Default: what the server tells.
-    pub context_window: Option<u64>,
-    /// The longest answer in tokens. Default: 4096.
-    pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
-    pub protocol: Option<ProtocolChoice>,
-    /// Default: the server's own.
-    pub temperature: Option<f32>,
-    /// How long the model may be silent, in seconds. Default: 300.
-    pub silence_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,8 +232,4 @@ pub struct BudgetSection {
     /// Answers without a count of tokens are left out. Default: no limit.
     pub cost_a_day: Option<f64>,
     pub repository_cost_a_day: Option<f64>,
-    /// The price of a million tokens of prompts. Default: unknown.
-    pub price_in: Option<f64>,
-    /// The price of a million tokens of answers. Default: unknown.
-    pub price_out: Option<f64>,
 }

@@ -228,6 +228,10 @@ pub struct WorkFlags {
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
+    /// Try what the model and its server can do, with three short requests [default: auto, which does so once a week]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub probe: Option<ProbeFlag>,
+
     /// Where the repository's code runs; never on the host [default: auto]
     #[arg(long, value_enum, value_name = "BACKEND")]
     pub sandbox: Option<SandboxFlag>,
@@ -247,6 +251,17 @@ pub struct WorkFlags {
     /// The most tokens, prompts and answers together [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
+}
+
+/// `--probe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeFlag {
+    /// Unless it was tried lately, or is documented
+    Auto,
+    /// Never
+    Off,
+    /// Every time
+    Always,
 }
 
 /// `--sandbox`.

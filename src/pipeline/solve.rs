@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 
 use super::baseline::Tests;
 use super::guard::{self, Cleared, Examined, Refusal};
-use super::transient::is_transient_model;
 use super::{Order, PatchMode, Services, effect, evidence};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
@@ -197,7 +196,7 @@ fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budg
 
 /// Half a change is worth less than a whole one at the next attempt.
 fn is_tried_again(order: &Order, error: &ModelError) -> bool {
-    order.again_after.is_some() && is_transient_model(error)
+    order.again_after.is_some() && error.is_transient()
 }
 
 /// Takes a snapshot of the working tree, and if the guard lets it pass, runs the tests on it. `None`: nothing changed.

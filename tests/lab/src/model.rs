@@ -3,6 +3,7 @@
 //! It plays a [`Script`]: one [`Reply`] for each request. It is strict about what it is sent: a history that was
 //! changed, a tool call without its answer, a tool whose schema is none. [`Model::finish`] tells what did not fit.
 
+mod probe;
 mod protocol;
 mod script;
 mod stream;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use probe::Probed;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
 
 use crate::http::{Hangup, Response, Server, full, whole};
@@ -35,6 +37,8 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     requests: Vec<Value>,
+    /// What probes asked.
+    probes: Vec<Value>,
     violations: Vec<String>,
     /// How often each reply of the script was given.
     given: Vec<u32>,
@@ -70,6 +74,11 @@ impl Model {
     /// The bodies of the chat requests so far.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.book().requests.clone()
+    }
+
+    /// The bodies of the requests by which a client tried what the model can do.
+    pub fn probes(&self) -> Vec<Value> {
+        self.shared.book().probes.clone()
     }
 
     /// Waits until `count` chat requests came; an error after `limit`.
@@ -139,6 +148,9 @@ impl Shared {
             self.book().violations.push("a chat request is no JSON".into());
             return Ok(error(400, 400.into(), "The body is no JSON."));
         };
+        if let Some(reply) = probe::answer(&request, self.script.probed) {
+            return Ok(self.probed(request, reply));
+        }
         self.book().requests.push(request.clone());
         self.asked.send_modify(|count| *count += 1);
         if request["model"] != self.script.model.as_str() {
@@ -169,6 +181,18 @@ impl Shared {
             return Ok(stream::answer(&self.script.model, &reply, &request));
         }
         Ok(json_answer(200, &stream::whole(&self.script.model, &reply, &request)))
+    }
+
+    /// The answer to a probe: it is no part of the script.
+    fn probed(&self, request: Value, reply: Result<Reply, Failure>) -> Response {
+        let wrong = protocol::check(&request);
+        let mut book = self.book();
+        book.violations.extend(wrong);
+        book.probes.push(request.clone());
+        match reply {
+            Ok(reply) => stream::answer(&self.script.model, &reply, &request),
+            Err(failure) => error(failure.status, failure.status.into(), &failure.message),
+        }
     }
 
     /// The reply whose turn it is; an error is a violation, and what the server then says.
