@@ -6,6 +6,7 @@ mod effect;
 mod evidence;
 mod guard;
 pub mod intake;
+mod judge;
 mod publish;
 mod recorded;
 mod report;
@@ -27,6 +28,7 @@ use tracing::Instrument;
 pub use crate::agent::ProtocolChoice;
 pub use guard::{Guard, GuardError};
 pub use intake::refused;
+pub use judge::Judge;
 pub use report::{cancelled, failed_early, waiting};
 pub use transient::{StageTookTooLong, is_unauthorized, limit_of, transience};
 
@@ -159,6 +161,8 @@ pub struct Limits {
     pub cost: Option<CostLimit>,
     /// How often failing tests go back to the model.
     pub verify_rounds: u32,
+    /// How many agents work at the task at once, each in a tree of its own; at least 1.
+    pub attempts: u32,
 }
 
 /// What is published.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::MIB;
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::flags::{DoctorFlags, Flags};
-use super::MIB;
 use super::model::ModelConfig;
 use crate::{forge, sandbox, store, workspace};
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
+use super::MIB;
 use super::environment::Environment;
 use super::file::{ConfigFile, RepositorySection, ServiceSection};
 use super::flags::{Flags, ServeFlags};
-use super::MIB;
 use super::model::ModelConfig;
 use crate::outcome::{CostLimit, Price};
 use crate::task::RepositoryName;

@@ -41,8 +41,7 @@ impl Endpoints {
     pub async fn connect(all: Vec<Settings>, mode: ProbeMode) -> Result<(Self, Vec<String>), ModelError> {
         let mut notes = Vec::new();
         let mut failure = None;
-        let places: Vec<Place> =
-            all.into_iter().map(|settings| Place { settings, model: OnceCell::new() }).collect();
+        let places: Vec<Place> = all.into_iter().map(|settings| Place { settings, model: OnceCell::new() }).collect();
         let mut connected = None;
         for (at, place) in places.iter().enumerate() {
             match openai::connect(&place.settings).await {

@@ -101,8 +101,10 @@ fn differ(asked: u32, recorded: &RecordedRequest, now: &Request<'_>) -> Differen
     let first = (0..longest).find(|at| recorded.messages.get(*at) != now.messages.get(*at));
     let (then, now) = match first {
         Some(at) => (recorded.messages.get(at).map(text_of), now.messages.get(at).map(text_of)),
-        None => (Some(settings_of(recorded.max_tokens, recorded.temperature, recorded.tools.iter().map(String::as_str))),
-            Some(settings_of(now.max_tokens, now.temperature, now.tools.iter().map(|tool| tool.name)))),
+        None => (
+            Some(settings_of(recorded.max_tokens, recorded.temperature, recorded.tools.iter().map(String::as_str))),
+            Some(settings_of(now.max_tokens, now.temperature, now.tools.iter().map(|tool| tool.name))),
+        ),
     };
     let (then, now) = (then.unwrap_or_default(), now.unwrap_or_default());
     let common = then.chars().zip(now.chars()).take_while(|(then, now)| then == now).count();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Report};
+use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Purse, Report};
 use patchwright::event::{Event, Events};
 use patchwright::model::{Call, Message, Model, ModelCard, ModelError, Reply, Request};
 use patchwright::outcome::Usage;
@@ -231,5 +231,6 @@ pub fn budgets() -> Budgets {
         command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
+        purse: Purse::default(),
     }
 }

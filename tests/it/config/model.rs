@@ -38,7 +38,10 @@ fn everything_that_the_file_says_reaches_the_endpoints() {
     let [first, spare] = &config.endpoints[..] else { panic!("{config:?}") };
     let secret = |settings: &Settings| settings.key.as_ref().unwrap().expose_secret().to_owned();
     assert_eq!(first.endpoint.as_ref().unwrap().as_str(), "https://team.example.org/v1");
-    assert_eq!((first.provider, first.model.as_deref(), first.window), (Some(Provider::Vllm), Some("large"), Some(32768)));
+    assert_eq!(
+        (first.provider, first.model.as_deref(), first.window),
+        (Some(Provider::Vllm), Some("large"), Some(32768))
+    );
     assert_eq!((secret(first), secret(spare)), ("key-4711".into(), "spare-4711".into()));
     assert_eq!(first.silence_timeout, Duration::from_secs(60));
     assert_eq!(first.price, Some(Price { input: 150_000, output: 600_000, cached: Some(30_000) }));
@@ -48,7 +51,10 @@ fn everything_that_the_file_says_reaches_the_endpoints() {
     let body = json!({ "top_p": 0.9, "chat_template_kwargs": { "enable_thinking": false } });
     assert_eq!(Some(&first.body), body.as_object());
     assert_eq!(first.cache.as_ref().unwrap().to_str(), Some("/home/user/.cache/patchwright/models"));
-    assert_eq!((spare.provider, spare.price, spare.silence_timeout), (Some(Provider::LlamaCpp), None, first.silence_timeout));
+    assert_eq!(
+        (spare.provider, spare.price, spare.silence_timeout),
+        (Some(Provider::LlamaCpp), None, first.silence_timeout)
+    );
     assert!(spare.headers.is_empty() && spare.body.is_empty());
     assert_eq!(config.probe, ProbeMode::Off);
     let printed = format!("{config:?}");

@@ -5,10 +5,14 @@ use patchwright::model::{Message, Model, Provider, Request};
 use patchwright::outcome::{Price, Usage};
 use serde_json::{Value, json};
 
-use super::{Answer, Server, Seen, ask, delta, done, end, hello, one_model};
+use super::{Answer, Seen, Server, ask, delta, done, end, hello, one_model};
 
 /// Connects with these settings, asks once, and gives the model, the notes, and what the server has seen.
-async fn asked(pages: Value, answers: Vec<Answer>, change: impl Fn(Settings) -> Settings) -> (OpenAi, Vec<String>, Vec<Seen>) {
+async fn asked(
+    pages: Value,
+    answers: Vec<Answer>,
+    change: impl Fn(Settings) -> Settings,
+) -> (OpenAi, Vec<String>, Vec<Seen>) {
     let server = Server::start(pages, answers).await;
     let (model, notes) = connect(&change(server.settings())).await.unwrap();
     ask(&model).await.unwrap();
@@ -155,7 +159,10 @@ async fn anthropic_lets_its_models_be_listed() {
     };
     let (_, _, seen) = asked(one_model(), vec![hello()], keyed).await;
     for seen in &seen {
-        assert_eq!((seen.headers["x-api-key"].as_str(), seen.headers["anthropic-version"].as_str()), ("sk-ant-0123", "2023-06-01"));
+        assert_eq!(
+            (seen.headers["x-api-key"].as_str(), seen.headers["anthropic-version"].as_str()),
+            ("sk-ant-0123", "2023-06-01")
+        );
         assert_eq!(seen.headers["authorization"], "Bearer sk-ant-0123");
     }
 }
@@ -165,10 +172,11 @@ async fn headers_and_fields_of_the_operator_are_sent_and_secrets_are_not_told() 
     let secret = "gateway-secret-4711";
     let own = |settings: Settings| Settings {
         headers: vec![("X-Gateway".into(), secret.to_owned().into()), ("x-team".into(), "widgets".to_owned().into())],
-        body: json!({ "top_p": 0.9, "stream_options": { "x": 1 }, "chat_template_kwargs": { "enable_thinking": false } })
-            .as_object()
-            .unwrap()
-            .clone(),
+        body:
+            json!({ "top_p": 0.9, "stream_options": { "x": 1 }, "chat_template_kwargs": { "enable_thinking": false } })
+                .as_object()
+                .unwrap()
+                .clone(),
         ..settings
     };
     let (_, _, seen) = asked(one_model(), vec![hello()], own).await;
@@ -218,12 +226,8 @@ async fn cached_tokens_are_read_however_they_are_called() {
         .await;
         let messages = [Message::User { content: "u".into() }];
         let reply = server.model().await.complete(&Request::new(&messages, 10)).await.unwrap();
-        let wanted = Usage {
-            prompt_tokens: Some(100),
-            completion_tokens: Some(2),
-            cached_tokens: Some(64),
-            ..Usage::default()
-        };
+        let wanted =
+            Usage { prompt_tokens: Some(100), completion_tokens: Some(2), cached_tokens: Some(64), ..Usage::default() };
         assert_eq!(reply.usage, Some(wanted), "{told}");
     }
 }

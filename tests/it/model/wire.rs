@@ -10,8 +10,22 @@ use super::{Answer, Server, end, one_model};
 
 /// The names of fields that are read.
 const NAMES: &[&str] = &[
-    "choices", "delta", "message", "content", "reasoning", "tool_calls", "function", "name", "arguments", "id", "index",
-    "finish_reason", "usage", "prompt_tokens", "timings", "text",
+    "choices",
+    "delta",
+    "message",
+    "content",
+    "reasoning",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "id",
+    "index",
+    "finish_reason",
+    "usage",
+    "prompt_tokens",
+    "timings",
+    "text",
 ];
 
 /// JSON with the names that are read, in all the wrong places.
@@ -20,13 +34,15 @@ fn value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         (-3i64..300).prop_map(Value::from),
-        prop_oneof!["[a-z{}\" <>`/\\n]{0,12}", Just("tool_calls".to_owned()), Just("a".to_owned())].prop_map(Value::from),
+        prop_oneof!["[a-z{}\" <>`/\\n]{0,12}", Just("tool_calls".to_owned()), Just("a".to_owned())]
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 48, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::btree_map(prop::sample::select(NAMES), inner, 0..4)
-                .prop_map(|fields| Value::Object(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())),
+            prop::collection::btree_map(prop::sample::select(NAMES), inner, 0..4).prop_map(|fields| Value::Object(
+                fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
+            )),
         ]
     })
 }

@@ -122,7 +122,11 @@ fn what_cannot_be_used_is_refused_with_its_name() {
         (vec![dispatch], "[service]\npoll_second = 3\n", "poll_second"),
         (vec![dispatch], "[budget]\ncost_a_day = 5.0\n", "model.price"),
         (vec![dispatch], "[budget]\ncost_a_task = 5.0\n", "model.price"),
-        (vec![dispatch], "[budget]\ncost_a_task = 0.0\n[model]\nprice = { in = 1.0, out = 1.0 }\n", "cost_a_task is zero"),
+        (
+            vec![dispatch],
+            "[budget]\ncost_a_task = 0.0\n[model]\nprice = { in = 1.0, out = 1.0 }\n",
+            "cost_a_task is zero",
+        ),
         (vec![dispatch], "[model]\nprice = { in = 5.0 }\n", "missing field `out`"),
         (vec![dispatch], "[limits]\nstage_seconds = 600\n", "more than limits.test_seconds (600)"),
         (vec![dispatch], "[limits]\nstage_seconds = 30\ntest_seconds = 40\n", "more than limits.test_seconds (40)"),
@@ -158,7 +162,8 @@ fn a_stage_has_the_limit_that_is_asked_for() {
 
 #[test]
 fn budgets_are_in_millionths() {
-    let file = "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\ncost_a_task = 0.5\n[model]\nprice = { in = 0.15, out = 0.6 }\n";
+    let file =
+        "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\ncost_a_task = 0.5\n[model]\nprice = { in = 0.15, out = 0.6 }\n";
     let config = resolve(&[], &[("DISPATCH_REPO", "acme/dispatch")], file).unwrap();
     assert_eq!(config.budget.tokens, Some(7));
     assert_eq!(config.budget.micros, Some(2_500_000));

@@ -25,7 +25,8 @@ pub(super) fn answer(request: &Value, probed: Probed) -> Option<Result<Reply, Fa
     let messages = request["messages"].as_array()?;
     let last = messages.last().map(text_of)?;
     let has_system = messages.first().is_some_and(|message| message["role"] == "system");
-    let refused = |message: &str| Some(Err(Failure { status: 400, message: message.into(), code: None, retry_after: None }));
+    let refused =
+        |message: &str| Some(Err(Failure { status: 400, message: message.into(), code: None, retry_after: None }));
     let says = |content: &str| Reply { content: content.into(), times: 1, ..Reply::default() };
     let asks_for_count = last.starts_with("Count from 1 to 60 ");
     let asks_for_calls = last.starts_with("Look at a.txt and at b.txt");
@@ -39,7 +40,9 @@ pub(super) fn answer(request: &Value, probed: Probed) -> Option<Result<Reply, Fa
         }
         Probed::Refusing if has_system => return refused("System role not supported"),
         Probed::Refusing if !request["tools"].is_null() => return refused("this model does not support tools"),
-        Probed::Refusing if !request["response_format"].is_null() => return refused("response_format is not supported"),
+        Probed::Refusing if !request["response_format"].is_null() => {
+            return refused("response_format is not supported");
+        }
         Probed::Able | Probed::Small | Probed::Refusing | Probed::Thinking => {}
     }
     let call = |path: &str| Call { name: "look".into(), arguments: json!({ "path": path }), id: Some(path.into()) };
