@@ -6,97 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::environment::Environment;
-use super::file::ConfigFile;
+use super::file::{ConfigFile, FallbackSection, FromEnvironment, HeaderSetting, PriceSection};
 use super::flags::{ProbeFlag, WorkFlags};
+use crate::model::ProbeMode;
 use crate::model::openai::Settings;
-use crate::model::{ProbeMode, Provider};
 use crate::outcome::Price;
-use crate::pipeline::ProtocolChoice;
 
 /// Fields of a request that the loop lives by.
 const OURS: [&str; 6] = ["model", "messages", "tools", "stream", "max_tokens", "max_completion_tokens"];
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelSection {
-    /// Default: the first local server that answers.
-    pub endpoint: Option<String>,
-    /// Default: the server's only model, else its first.
-    pub name: Option<String>,
-    /// `vllm`, `ollama`, `llamacpp`, `lmstudio`, `openai`, `azure`, `openrouter`, `anthropic` or `other`. Default: found by
-    /// the address, and by what the server tells.
-    pub provider: Option<Provider>,
-    /// A file that holds the key. Default: none; the environment's `LLM_API_KEY` wins.
-    pub key_file: Option<PathBuf>,
-    /// The context window in tokens. Default: what the server tells.
-    pub context_window: Option<u64>,
-    /// The longest answer in tokens. Default: 4096.
-    pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
-    pub protocol: Option<ProtocolChoice>,
-    /// Default: the server's own.
-    pub temperature: Option<f32>,
-    /// How long the model may be silent, in seconds. Default: 300.
-    pub silence_seconds: Option<u64>,
-    /// `auto`, `off` or `always`: whether the model's abilities are tried at the start. Default: `auto`, once a week.
-    pub probe: Option<ProbeMode>,
-    /// Sent with every request. Default: none.
-    pub headers: BTreeMap<String, HeaderSetting>,
-    /// Fields of every request's body. Default: none.
-    pub body: toml::Table,
-    /// Of a million tokens. Default: unknown.
-    pub price: Option<PriceSection>,
-    /// Asked where the ones before do not answer. Default: none.
-    pub fallback: Vec<FallbackSection>,
-}
-
-/// An endpoint that stands in for another.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FallbackSection {
-    pub endpoint: String,
-    /// As in `[model]`, and so are those below.
-    pub name: Option<String>,
-    pub provider: Option<Provider>,
-    pub key_file: Option<PathBuf>,
-    /// The environment's variable that holds the key. Default: none.
-    pub key_env: Option<String>,
-    pub context_window: Option<u64>,
-    pub headers: BTreeMap<String, HeaderSetting>,
-    pub body: toml::Table,
-    pub price: Option<PriceSection>,
-}
-
-/// A header's value, or the environment's variable that holds it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "expected a text, or { env = \"NAME\" } for a secret")]
-pub enum HeaderSetting {
-    Plain(String),
-    Secret(FromEnvironment),
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FromEnvironment {
-    pub env: String,
-}
-
-/// In the operator's currency, of a million tokens.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriceSection {
-    #[serde(rename = "in")]
-    pub input: f64,
-    #[serde(rename = "out")]
-    pub output: f64,
-    /// Of prompt tokens that the server has cached. Default: as `in`.
-    pub cached: Option<f64>,
-}
 
 /// The model, as far as the operator named it.
 #[derive(Debug, Clone)]
@@ -122,9 +43,10 @@ pub(super) fn resolve(file: &ConfigFile, work: &WorkFlags, environment: &Environ
         Some(endpoint) => Some(endpoint),
         None => endpoint_of_provider(environment.get("LLM_PROVIDER"))?,
     };
-    let key = match environment.secret("LLM_API_KEY") {
-        Some(key) => Some(key),
-        None => super::read_secret("model.key_file", section.key_file.as_deref())?,
+    let key = match (environment.secret("LLM_API_KEY"), &section.key_env) {
+        (Some(key), _) => Some(key),
+        (None, Some(name)) => Some(secret_of("model.key_env", name, environment)?),
+        (None, None) => super::read_secret("model.key_file", section.key_file.as_deref())?,
     };
     let usual = Settings {
         silence_timeout: Duration::from_secs(section.silence_seconds.unwrap_or(300)),

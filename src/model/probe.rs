@@ -106,14 +106,18 @@ pub async fn probe(model: &mut OpenAi, mode: ProbeMode) -> Found {
     model.card.abilities = Some(abilities);
     match tried {
         Ok(Ok(())) => {
-            cache::write(model, &abilities);
+            cache::write(model, &abilities, true);
             Found::Tried
         }
         Ok(Err(failure)) => {
             tracing::debug!(error = %failure.error, "the probe broke off");
             Found::TriedInPart
         }
-        Err(_) => Found::TriedInPart,
+        Err(_) => {
+            // Whoever is as slow as that today is so tomorrow, and should not wait for it at each run.
+            cache::write(model, &abilities, false);
+            Found::TriedInPart
+        }
     }
 }
 

@@ -81,6 +81,7 @@ async fn what_was_found_is_kept_for_a_week_unless_it_is_damaged() {
         changed("model", "another".into()),
         changed("at", (at - 8 * 24 * 3600).into()),
         changed("at", (at + 3600).into()),
+        changed("at", (at - 2 * 24 * 3600).into()).replace("\"whole\":true", "\"whole\":false"),
     ] {
         std::fs::write(file, &damaged).unwrap();
         assert_eq!(again(ProbeMode::Auto).await.found(), Found::Tried, "{damaged}");
