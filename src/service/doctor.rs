@@ -23,6 +23,8 @@ use crate::workspace::{self, Workspace};
 
 /// Whatever has not answered by then is down. A sandbox is tried with several commands.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
+/// A server may have to load the model before it can be tried.
+const LONGEST_MODEL_CHECK: Duration = Duration::from_secs(180);
 /// Characters of one line's text.
 const LONGEST_LINE: usize = 400;
 /// Of a model, in tokens: less is filled after a few steps.
@@ -229,7 +231,7 @@ async fn model(config: &anyhow::Result<ModelConfig>) -> Vec<Check> {
         Ok(config) => config,
         Err(error) => return vec![Check::fail("model", error)],
     };
-    match tokio::time::timeout(LONGEST_CHECK, connect_model(config, config.probe)).await {
+    match tokio::time::timeout(LONGEST_MODEL_CHECK, connect_model(config, config.probe)).await {
         Ok(Ok((model, notes))) => {
             let mut checks = vec![reached(&model)];
             checks.extend(notes.iter().map(|note| Check::ok("model", note)));
