@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tracing::Instrument;
 
-pub use crate::agent::ProtocolChoice;
+pub use crate::agent::{ProfileChoice, ProtocolChoice};
 pub use guard::{Guard, GuardError};
 pub use intake::refused;
 pub use judge::Judge;
@@ -138,6 +138,8 @@ pub struct Settings {
     pub guard: Arc<Guard>,
     /// A folder with prompts that replace the built-in ones.
     pub prompts: Option<PathBuf>,
+    /// Default: by the model's size and window.
+    pub profile: ProfileChoice,
     /// The longest answer of the model, in tokens.
     pub max_output_tokens: u32,
     /// Default: by the model's size.

@@ -7,6 +7,7 @@
 //! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod base;
 mod change;
 mod checkout;
 mod compare;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use base::BaseFiles;
 pub use change::{Change, FileChange, Side};
 pub use checkout::{Author, Checkout, Export, Hold, PushExpectation, Worktree};
 pub use diff::Diff;

@@ -26,6 +26,7 @@ pub(super) fn begun(services: &Services, order: &Order, outcome: &Outcome) -> Ev
         model: services.model.as_ref().and_then(|model| serde_json::to_value(model.card()).ok()),
         settings: json!({
             "protocol": settings.protocol,
+            "profile": settings.profile,
             "max_output_tokens": settings.max_output_tokens,
             "temperature": settings.temperature,
             "prompts": settings.prompts,
@@ -37,6 +38,7 @@ pub(super) fn begun(services: &Services, order: &Order, outcome: &Outcome) -> Ev
                 "tokens": limits.tokens,
                 "cost_micros": limits.cost.map(|cost| cost.micros),
                 "verify_rounds": limits.verify_rounds,
+                "attempts": limits.attempts,
             },
         }),
     }))

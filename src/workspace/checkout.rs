@@ -35,7 +35,7 @@ pub struct Checkout {
     base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
-    repository: TaskRepository,
+    pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
     filled: SystemTime,
