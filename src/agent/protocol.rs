@@ -3,7 +3,7 @@
 pub mod text_call;
 pub mod whole_file;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::ModelCard;
 
@@ -22,7 +22,7 @@ pub enum Protocol {
 }
 
 /// What the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProtocolChoice {
     /// Whole files for a model that is known to be small, else tools.
