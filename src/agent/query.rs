@@ -46,7 +46,7 @@ impl Agent<'_> {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
                 Ok(Err(ModelError::ContextOverflow(reason))) if self.spent.steps > 0 => {
                     if refusals >= MOST_REFUSALS {
-                        return Ok(Err(context_full(window)));
+                        return Ok(Err(context_full(self.model.card().window)));
                     }
                     self.spent.refuse(weight, max_tokens, &reason);
                 }
