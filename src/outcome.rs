@@ -194,6 +194,12 @@ pub struct Usage {
     pub completion_tokens: Option<u64>,
     /// The part of `prompt_tokens` that the server took from its prefix cache.
     pub cached_tokens: Option<u64>,
+    /// What they cost, in millionths of the operator's currency; `None`: the price or the tokens are unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micros: Option<u64>,
+    /// Some of it is our estimate: an answer was ended before the server told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 impl Usage {
@@ -206,6 +212,8 @@ impl Usage {
         self.prompt_tokens = sum(self.prompt_tokens, other.prompt_tokens);
         self.completion_tokens = sum(self.completion_tokens, other.completion_tokens);
         self.cached_tokens = sum(self.cached_tokens, other.cached_tokens);
+        self.micros = sum(self.micros, other.micros);
+        self.estimated |= other.estimated;
     }
 }
 
@@ -214,14 +222,28 @@ impl Usage {
 pub struct Price {
     pub input: u64,
     pub output: u64,
+    /// Of prompt tokens that the server took from its cache; `None`: as the others.
+    pub cached: Option<u64>,
 }
 
 impl Price {
     /// What so many tokens cost, in millionths, rounded up.
     pub fn of(self, prompt_tokens: u64, completion_tokens: u64) -> u64 {
-        let millionths = u128::from(prompt_tokens) * u128::from(self.input)
-            + u128::from(completion_tokens) * u128::from(self.output);
-        u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        self.with_cached(prompt_tokens, 0, completion_tokens)
+    }
+
+    /// What an answer costs; `None`: its tokens are unknown.
+    pub fn of_usage(self, usage: &Usage) -> Option<u64> {
+        let prompt = usage.prompt_tokens?;
+        let cached = usage.cached_tokens.unwrap_or(0).min(prompt);
+        Some(self.with_cached(prompt - cached, cached, usage.completion_tokens?))
+    }
+
+    fn with_cached(self, read: u64, cached: u64, written: u64) -> u64 {
+        let cached_price = self.cached.unwrap_or(self.input);
+        let millionths = [(read, self.input), (cached, cached_price), (written, self.output)]
+            .map(|(tokens, price)| u128::from(tokens) * u128::from(price));
+        u64::try_from(millionths.iter().sum::<u128>().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }
 
@@ -279,12 +301,91 @@ pub enum StopReason {
     Patched,
     /// A budget ran out.
     BudgetRanOut { budget: Budget },
-    /// The model repeated itself, or answered nothing that could be acted on.
-    Stuck { reason: String },
+    /// The model ran away, or the run could not go on with it.
+    Stuck {
+        /// `None`: in an outcome that an earlier version wrote.
+        #[serde(default)]
+        habit: Option<Habit>,
+        reason: String,
+    },
     /// The model's server failed in the middle of the work.
     ModelFailed { reason: String },
     /// The model said that it was done, changed nothing, and did not say that nothing was needed.
     GaveUp,
+}
+
+/// What a model does that leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Habit {
+    /// The same call with the same answer, again and again.
+    SameCall,
+    /// The same few calls in turns.
+    CallsInTurns,
+    /// The same useless answer, letter for letter.
+    SameAnswer,
+    /// Text without any action.
+    NoAction,
+    /// Actions that cannot be read.
+    Unreadable,
+    /// Reading without an edit.
+    OnlyLooking,
+    /// Work that leaves the files as they were, or puts them back.
+    NoChange,
+    /// Commands that do not end.
+    EndlessCommands,
+    /// "Done", though nothing has changed.
+    DoneWithoutChange,
+    /// It has said more than its context window holds.
+    FullWindow,
+}
+
+impl Habit {
+    /// As it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Habit::SameCall => "same_call",
+            Habit::CallsInTurns => "calls_in_turns",
+            Habit::SameAnswer => "same_answer",
+            Habit::NoAction => "no_action",
+            Habit::Unreadable => "unreadable",
+            Habit::OnlyLooking => "only_looking",
+            Habit::NoChange => "no_change",
+            Habit::EndlessCommands => "endless_commands",
+            Habit::DoneWithoutChange => "done_without_change",
+            Habit::FullWindow => "full_window",
+        }
+    }
+
+    /// What the model did, as part of a sentence that begins with "the model".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Habit::SameCall => "made the same call 3 times in a row with the same result",
+            Habit::CallsInTurns => "made the same calls in turns with the same results",
+            Habit::SameAnswer => "gave the same answer letter for letter, and it held nothing to act on",
+            Habit::NoAction => "gave 3 replies in a row without any action",
+            Habit::Unreadable => "gave 3 replies in a row that held no tool call that could be acted on",
+            Habit::OnlyLooking => "only looked around and changed nothing",
+            Habit::NoChange => "worked on without bringing the files into any new state",
+            Habit::EndlessCommands => "ran commands that do not end",
+            Habit::DoneWithoutChange => "said that it was done without having changed anything",
+            Habit::FullWindow => "filled its context window",
+        }
+    }
+
+    /// Whether the way of speaking is what fails, so that another protocol may help.
+    pub fn is_of_form(self) -> bool {
+        match self {
+            Habit::SameAnswer | Habit::NoAction | Habit::Unreadable => true,
+            Habit::SameCall
+            | Habit::CallsInTurns
+            | Habit::OnlyLooking
+            | Habit::NoChange
+            | Habit::EndlessCommands
+            | Habit::DoneWithoutChange
+            | Habit::FullWindow => false,
+        }
+    }
 }
 
 /// How a file differs from the base.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::outcome::{Budget, CostLimit, StopReason, Usage};
+use crate::outcome::{Budget, CostLimit, Habit, StopReason, Usage};
 
 /// The limits of one run.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Spent {
         self.usage.add(usage);
         self.read += usage.prompt_tokens.unwrap_or(estimate);
         self.written += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         let was_cut = self.looks_cut(read, prompt_bytes);
         if !was_cut {
             self.measured = Some((prompt_bytes, read));
@@ -120,7 +120,7 @@ impl Spent {
 /// Why a run ends whose conversation has no more room.
 pub(super) fn context_full(window: Option<u64>) -> StopReason {
     let size = window.map(|window| format!(" of {window} tokens")).unwrap_or_default();
-    StopReason::Stuck { reason: format!("the model's context window{size} is full; give the model a larger one") }
+    StopReason::Stuck { habit: Some(Habit::FullWindow), reason: format!("the model's context window{size} is full; give the model a larger one") }
 }
 
 /// Three and a half bytes are a token, for code and English alike.

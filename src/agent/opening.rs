@@ -1,6 +1,6 @@
 //! How a run begins: what the model is shown before its first reply, and which tools it gets.
 
-use super::protocol::Protocol;
+use super::protocol::{Protocol, schema};
 use super::prompt::{Prompts, listing};
 use super::whole_file::WholeFile;
 use super::{AgentError, Brief, shown, tools};
@@ -11,7 +11,9 @@ use crate::workspace::{Files, Walk};
 pub(super) struct Opening {
     pub(super) messages: Vec<Message>,
     pub(super) tools: Vec<ToolSpec>,
-    /// `None`: the model calls tools.
+    /// What the server is to hold each reply to.
+    pub(super) schema: Option<serde_json::Value>,
+    /// `None`: the model acts by calls.
     pub(super) whole_file: Option<WholeFile>,
 }
 
@@ -22,26 +24,33 @@ pub(super) fn begin(
     walk: &Walk,
     brief: &Brief,
     model: &dyn Model,
+    protocol: Protocol,
 ) -> Result<Opening, AgentError> {
-    match brief.protocol.resolve(model) {
-        Protocol::Tools => Ok(Opening {
-            messages: vec![
-                Message::System { content: prompts.system()? },
-                Message::User { content: prompts.task(brief, &listing(files, walk))? },
-            ],
-            tools: tools::specifications(),
-            whole_file: None,
-        }),
+    let conversation = |system: String| -> Result<Vec<Message>, AgentError> {
+        let first = prompts.task(brief, &listing(files, walk))?;
+        Ok(vec![Message::System { content: system }, Message::User { content: first }])
+    };
+    let without = Opening { messages: Vec::new(), tools: Vec::new(), schema: None, whole_file: None };
+    match protocol {
+        Protocol::Native => {
+            Ok(Opening { messages: conversation(prompts.system()?)?, tools: tools::specifications(), ..without })
+        }
+        Protocol::Schema => {
+            let tools = tools::specifications();
+            let system = prompts.schema_system(&schema::in_words(&tools))?;
+            Ok(Opening { messages: conversation(system)?, schema: Some(schema::of_one_action(&tools)), ..without })
+        }
+        Protocol::Fenced => Ok(Opening { messages: conversation(prompts.fenced_system()?)?, ..without }),
         Protocol::WholeFile => {
-            let shown = shown::select(files, walk, brief, model.window());
+            let shown = shown::select(files, walk, brief, model.card().window);
             let first = prompts.whole_task(brief, &shown)?;
             Ok(Opening {
                 messages: vec![
                     Message::System { content: prompts.whole_system()? },
                     Message::User { content: first.clone() },
                 ],
-                tools: Vec::new(),
                 whole_file: Some(WholeFile::new(brief, &shown, first)),
+                ..without
             })
         }
     }

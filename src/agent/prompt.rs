@@ -9,10 +9,12 @@ use std::path::Path;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 
+use super::protocol::Protocol;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
 use super::{AgentError, Brief};
+use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
 /// The most paths of the repository that the first message shows.
@@ -27,7 +29,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 18] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -36,7 +38,10 @@ const BUILT_IN: [(&str, &str); 15] = [
     ("plan_first.md", include_str!("../../prompts/plan_first.md")),
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
-    ("repeated.md", include_str!("../../prompts/repeated.md")),
+    ("nudge.md", include_str!("../../prompts/nudge.md")),
+    ("again.md", include_str!("../../prompts/again.md")),
+    ("schema_system.md", include_str!("../../prompts/schema_system.md")),
+    ("fenced_system.md", include_str!("../../prompts/fenced_system.md")),
     ("rejected.md", include_str!("../../prompts/rejected.md")),
     ("whole_system.md", include_str!("../../prompts/whole_system.md")),
     ("whole_task.md", include_str!("../../prompts/whole_task.md")),
@@ -64,6 +69,19 @@ impl Prompts {
             environment.add_template_owned(name, text).map_err(|error| AgentError::Prompt(explain(name, &error)))?;
         }
         Ok(Self(environment))
+    }
+
+    /// From now on the templates' `protocol` is this one.
+    pub(super) fn speak(&mut self, protocol: Protocol) {
+        self.0.add_global("protocol", protocol.name());
+    }
+
+    pub(super) fn schema_system(&self, tools: &str) -> Result<String, AgentError> {
+        self.render("schema_system.md", context! { tools => tools })
+    }
+
+    pub(super) fn fenced_system(&self) -> Result<String, AgentError> {
+        self.render("fenced_system.md", context! {})
     }
 
     pub(super) fn system(&self) -> Result<String, AgentError> {
@@ -137,9 +155,14 @@ impl Prompts {
         self.render("replanned.md", context! { task => task })
     }
 
-    /// `what`: `3 times in a row`, for one.
-    pub(super) fn repeated(&self, what: &str, task: &str) -> Result<String, AgentError> {
-        self.render("repeated.md", context! { what => what, task => task })
+    /// What to say of a habit. `call`: what the model did last.
+    pub(super) fn nudge(&self, habit: Habit, call: &str, task: &str) -> Result<String, AgentError> {
+        self.render("nudge.md", context! { habit => habit.name(), call => call, task => task })
+    }
+
+    /// What a conversation that begins again adds to its first message.
+    pub(super) fn again(&self, values: minijinja::Value) -> Result<String, AgentError> {
+        self.render("again.md", values)
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {

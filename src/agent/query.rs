@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::act::milliseconds_since;
+use super::perform::milliseconds_since;
 use super::budget::context_full;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
@@ -13,18 +13,21 @@ use crate::outcome::{Budget, StopReason};
 impl Agent<'_> {
     /// One request within all budgets. The inner error ends the run.
     pub(super) async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
-        let window = self.model.window();
+        let window = self.model.card().window;
         let bytes = self.history.bytes() + self.tool_bytes;
         let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
         let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
             Ok(max_tokens) => max_tokens.min(most_tokens),
             Err(stop) => return Ok(Err(stop)),
         };
+        let protocol = self.protocol;
+        let enough = move |content: &str| protocol.is_enough(content);
         let request = Request {
-            messages: self.history.messages(),
             tools: &self.tools,
-            max_tokens,
             temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
+            schema: self.schema.as_ref(),
+            enough: Some(&enough),
+            ..Request::new(self.history.messages(), max_tokens)
         };
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
@@ -35,6 +38,7 @@ impl Agent<'_> {
             Ok(Ok(reply)) => reply,
         };
         self.spent.steps += 1;
+        self.answered_by.insert(reply.model.clone().unwrap_or_else(|| self.model.card().name.clone()));
         let answer_bytes = reply.content.len()
             + reply.reasoning.len()
             + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();

@@ -54,7 +54,7 @@ pub struct Deed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Looks,
-    Plans,
+    Talks,
     Edits,
     Runs,
     /// A command that did not end by itself.
@@ -87,6 +87,8 @@ pub enum Advice {
 #[derive(Debug)]
 pub struct Watch {
     last: VecDeque<(u64, u64)>,
+    /// The very last call, also where the ones before were seen and forgotten.
+    latest: Option<(u64, u64)>,
     /// The states that the files have been in.
     states: HashSet<u64>,
     rung: Rung,
@@ -116,6 +118,7 @@ impl Watch {
     pub fn new(files: u64, has_other_protocol: bool) -> Self {
         Self {
             last: VecDeque::new(),
+            latest: None,
             states: HashSet::from([files]),
             rung: Rung::Foot,
             fresh_starts: 1,
@@ -134,7 +137,7 @@ impl Watch {
     pub fn observe(&mut self, step: &Step) -> Advice {
         self.idle = self.idle.saturating_add(1);
         let repeats = !step.deeds.is_empty()
-            && step.deeds.iter().all(|deed| self.last.back().is_some_and(|last| *last == (deed.call, deed.answer)));
+            && step.deeds.iter().all(|deed| self.latest == Some((deed.call, deed.answer)));
         if self.states.insert(step.files) && !repeats {
             self.rung = Rung::Foot;
             self.forget();
@@ -159,7 +162,8 @@ impl Watch {
             self.last.pop_front();
         }
         self.last.push_back((deed.call, deed.answer));
-        self.only_looked &= matches!(deed.kind, Kind::Looks | Kind::Plans);
+        self.latest = Some((deed.call, deed.answer));
+        self.only_looked &= matches!(deed.kind, Kind::Looks | Kind::Talks);
         let circle = self.circle();
         match deed.kind {
             Kind::RunsForEver => {
@@ -179,7 +183,7 @@ impl Watch {
                     return Some(Habit::DoneWithoutChange);
                 }
             }
-            Kind::Looks | Kind::Plans | Kind::Edits | Kind::Runs => {}
+            Kind::Looks | Kind::Talks | Kind::Edits | Kind::Runs => {}
         }
         circle
     }

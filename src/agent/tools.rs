@@ -20,10 +20,7 @@ use serde_json::{Map, Value};
 use crate::model::ToolSpec;
 use crate::workspace::{FileError, Files, RelativePath};
 
-pub(super) use run::run;
-
-/// The longest arguments of one call, in bytes.
-const MOST_ARGUMENT_BYTES: usize = 1 << 20;
+pub(super) use run::{never_ended, run};
 
 /// The tools by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,18 +256,11 @@ impl Answer {
     }
 }
 
-/// Reads the arguments of a native call: a JSON object in a text. The error is the answer to the model.
-pub(super) fn read_arguments(text: &str) -> Result<Map<String, Value>, String> {
-    if text.len() > MOST_ARGUMENT_BYTES {
-        return Err(format!(
-            "the arguments have {} bytes, more than {MOST_ARGUMENT_BYTES}; do less in one call",
-            text.len()
-        ));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        let was_cut =
-            if error.is_eof() { " They end in the middle: the reply was too long; do less in one call." } else { "" };
-        format!("the arguments are no JSON object ({error}).{was_cut} Nothing was done; make the call again.")
+/// Whether a call of this name changes nothing and runs nothing.
+pub(super) fn only_looks(name: &str) -> bool {
+    Tool::named(name).is_some_and(|tool| match tool {
+        Tool::Read | Tool::List | Tool::Search => true,
+        Tool::Plan | Tool::Replace | Tool::Write | Tool::Delete | Tool::Run | Tool::Finish => false,
     })
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::act::milliseconds_since;
+use super::perform::milliseconds_since;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::shown::{Shown, text_of};
 use super::text::{clip, elide, keep_tail};
@@ -22,7 +22,7 @@ use super::tools::{self, Action, Answer, WriteArguments};
 use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
 use crate::event::Event;
 use crate::model::{Message, Reply};
-use crate::outcome::StopReason;
+use crate::outcome::{Habit, StopReason};
 use crate::workspace::RelativePath;
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
@@ -243,7 +243,7 @@ impl Agent<'_> {
         }
         let is_stuck = self.unusable >= MOST_UNUSABLE;
         let reason = format!("{MOST_UNUSABLE} replies in a row held no file that changes anything");
-        Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { reason })))
+        Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { habit: Some(Habit::Unreadable), reason })))
     }
 
     fn finish_whole_files(&mut self, written: &Written) -> Pause {

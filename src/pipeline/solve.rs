@@ -99,7 +99,7 @@ async fn work_with_agent(
     outcome: &mut Outcome,
 ) -> anyhow::Result<Option<Judged>> {
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
-    outcome.model = Some(model.name().to_owned());
+    outcome.model = Some(model.card().name.clone());
     let sandbox = services.backend.open(&tests.environment.around(&checkout.tree_path())).await?;
     let (brief, budgets) = assignment(services, order, tests);
     let mut agent =
@@ -114,6 +114,9 @@ async fn work_with_agent(
         outcome.summary = report.summary;
         outcome.steps = report.steps;
         outcome.usage = report.usage;
+        if !report.models.is_empty() {
+            outcome.model = Some(report.models.join(", "));
+        }
         let (stop, admits_no_change) = match pause {
             Ok(Pause::Finish { no_change_needed, .. }) => (StopReason::Finished, no_change_needed),
             Ok(Pause::Stopped(reason)) => (reason, false),
@@ -266,7 +269,7 @@ fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
 fn conclude_without_change(outcome: &Outcome) -> anyhow::Result<Conclusion> {
     match &outcome.stop {
         Some(StopReason::BudgetRanOut { budget }) => Ok(Conclusion::BudgetRanOut { budget: *budget }),
-        Some(StopReason::Stuck { reason }) => {
+        Some(StopReason::Stuck { reason, .. }) => {
             bail!("the model did not get anywhere: {reason}. Try a larger model, or a more precise instruction")
         }
         Some(StopReason::ModelFailed { reason }) => bail!("{reason}"),

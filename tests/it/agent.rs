@@ -3,6 +3,7 @@
 mod harness;
 mod loops;
 mod protocol;
+mod stuck;
 mod tools;
 mod trial;
 mod whole_file;

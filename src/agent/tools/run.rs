@@ -15,6 +15,13 @@ use crate::weak::{self, Defence};
 /// The most bytes of output that the model reads, half from the head and half from the tail.
 const MOST_OUTPUT_BYTES: usize = 8_000;
 
+const NEVER_ENDED: &str = "The command did not end within";
+
+/// Whether this answer says of a command that it was killed at its time limit.
+pub fn never_ended(answer: &Answer) -> bool {
+    !answer.ok && answer.text.starts_with(NEVER_ENDED)
+}
+
 /// Runs the command within the timeout that the model asks for, the operator's and the run's. The error is fatal.
 pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, budgets: &Budgets) -> Result<Answer, SandboxError> {
     let line = arguments.command.trim();
@@ -34,7 +41,7 @@ pub async fn run(sandbox: &dyn Sandbox, arguments: &RunArguments, budgets: &Budg
         Ending::Signalled(signal) => (false, format!("The command was killed by signal {signal}.")),
         Ending::TimedOut => {
             let seconds = timeout.as_secs();
-            (false, format!("The command did not end within {seconds} s and was killed. Run less, or without waiting."))
+            (false, format!("{NEVER_ENDED} {seconds} s and was killed. Run less, or without waiting."))
         }
         Ending::OutOfMemory => (false, "The command ran out of memory and was killed. Run less at once.".to_owned()),
         Ending::OutOfDisk => {
