@@ -11,16 +11,27 @@
 mod act;
 mod again;
 mod budget;
+mod context;
+pub mod edit;
+mod failing;
+pub mod grammar;
 mod history;
+mod instructions;
+mod interest;
+mod map;
 mod opening;
 mod perform;
+pub mod profile;
 mod prompt;
 pub mod protocol;
+mod purse;
 mod query;
+pub mod repair;
 mod shown;
 mod state;
 pub mod stuck;
 mod text;
+pub mod tokens;
 pub mod tools;
 mod whole_file;
 
@@ -28,23 +39,24 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 pub use budget::Budgets;
+pub use profile::{Profile, ProfileChoice};
 pub use protocol::{Protocol, ProtocolChoice};
+pub use purse::Purse;
 
 use crate::event::Events;
 use crate::model::{Call, Message, Model, ModelError, ToolSpec};
 use crate::outcome::{StopReason, TestCommand, TestRun, Usage};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::workspace::{FileError, Files};
+use crate::workspace::{BaseFiles, FileError, Files};
 use budget::Spent;
 use history::History;
-use opening::Opening;
 use prompt::Prompts;
 use state::State;
 use stuck::Watch;
 use text::{clip, elide, keep_tail};
 use whole_file::{Way, WholeFile};
 
-/// How many replies in a row may hold nothing that can be acted on.
+/// How many replies in a row may hold no file, where the protocol is whole files.
 const MOST_UNUSABLE: u32 = 3;
 const MOST_PLAN_BYTES: usize = 4_000;
 /// How much of the instruction a reminder repeats.
@@ -68,6 +80,9 @@ pub struct Brief {
     pub baseline: Option<TestRun>,
     /// The operator's folder of prompts; a file in it replaces the built-in one of the same name.
     pub prompts: Option<PathBuf>,
+    pub profile: ProfileChoice,
+    /// Where the repository's own instructions are read; `None`: they are not.
+    pub base: Option<BaseFiles>,
     pub protocol: ProtocolChoice,
 }
 
@@ -125,9 +140,10 @@ pub struct Agent<'a> {
     task: String,
     protocol: Protocol,
     tools: Vec<ToolSpec>,
-    /// What the server holds replies to.
+    /// What the server is to hold replies to.
     schema: Option<serde_json::Value>,
-    tool_bytes: usize,
+    tool_weight: u64,
+    profile: Profile,
     /// What a run by whole files knows; `None`: the model acts by calls.
     whole_file: Option<WholeFile>,
     history: History,
@@ -143,8 +159,8 @@ pub struct Agent<'a> {
     written: BTreeSet<String>,
     /// Files that the model has read or written, or that were shown to it.
     seen: BTreeSet<String>,
-    /// What was done, a line each, for a fresh start.
-    done: Vec<String>,
+    /// What was done last, in a few words.
+    last_call: String,
     /// What the tests said last.
     feedback: Option<String>,
     /// Commands that did not end by themselves, and the state of the files that they met.
@@ -185,28 +201,28 @@ impl<'a> Agent<'a> {
         budgets: Budgets,
         events: Events,
     ) -> Result<Self, AgentError> {
-        let mut prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
         let protocol = brief.protocol.resolve(model.card());
-        prompts.speak(protocol);
-        let opening = opening::begin(&prompts, files, &walk, brief, model, protocol)?;
+        let opening = opening::begin(files, &walk, brief, model, protocol)?;
         let state = State::new(files, &walk);
         let watch = Watch::new(state.sum(), protocol.instead(model.card()).is_some());
-        let mut agent = Self {
+        Ok(Self {
             model,
             sandbox,
             files: files.clone(),
             brief: brief.clone(),
             budgets,
-            prompts,
+            seen: opening.whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default(),
+            history: History::begin(events.clone(), opening.most_observed, opening.messages),
+            events,
+            prompts: opening.prompts,
             task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
             protocol,
-            tools: Vec::new(),
-            schema: None,
-            tool_bytes: 0,
-            whole_file: None,
-            history: History::new(events.clone()),
-            events,
+            tools: opening.tools,
+            schema: opening.schema,
+            tool_weight: opening.tool_weight,
+            profile: opening.profile,
+            whole_file: opening.whole_file,
             spent: Spent::default(),
             watch,
             state,
@@ -216,24 +232,12 @@ impl<'a> Agent<'a> {
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
-            seen: BTreeSet::new(),
-            done: Vec::new(),
+            last_call: String::new(),
             feedback: None,
             endless: HashMap::new(),
             since_finish: SinceFinish::Work,
             answered_by: BTreeSet::new(),
-        };
-        agent.open(opening);
-        Ok(agent)
-    }
-
-    /// Begins a conversation.
-    fn open(&mut self, opening: Opening) {
-        opening.messages.into_iter().for_each(|message| self.history.push(message));
-        let bytes = |tool: &ToolSpec| tool.description.len() + tool.parameters.to_string().len() + 60;
-        self.tool_bytes = opening.tools.iter().map(bytes).sum();
-        self.seen.extend(opening.whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default());
-        (self.tools, self.schema, self.whole_file) = (opening.tools, opening.schema, opening.whole_file);
+        })
     }
 
     /// Runs until the model calls `finish`, or the run ends.
@@ -274,6 +278,7 @@ impl<'a> Agent<'a> {
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         self.feedback = Some(keep_tail(feedback.trim(), MOST_FEEDBACK_BYTES));
         let text = match &mut self.whole_file {
+            Some(whole_file) if whole_file.repairing.is_some() => return self.begin_anew(feedback),
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
                 match whole_file.next_way() {
@@ -297,6 +302,11 @@ impl<'a> Agent<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
+    pub fn is_sampling(&self) -> bool {
+        self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some())
     }
 
     /// What is known so far.

@@ -7,6 +7,7 @@
 //! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod base;
 mod change;
 mod checkout;
 mod compare;
@@ -33,8 +34,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use base::BaseFiles;
 pub use change::{Change, FileChange, Side};
-pub use checkout::{Author, Checkout, Export, PushExpectation};
+pub use checkout::{Author, Checkout, Export, PushExpectation, Worktree};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};

@@ -142,7 +142,7 @@ impl Agent<'_> {
         let mut round = Round::default();
         let mut has_failed = false;
         for wanted in wanted {
-            if has_failed && !tools::only_looks(&wanted.name) {
+            if has_failed && tools::acts(&wanted.name) {
                 round.answers.push(AFTER_A_FAILURE.into());
                 continue;
             }
@@ -195,8 +195,7 @@ impl Agent<'_> {
         match self.watch.observe(&step) {
             Advice::GoOn => {}
             Advice::Nudge(habit) => {
-                let last = self.done.last().cloned().unwrap_or_default();
-                let nudge = self.prompts.nudge(habit, &last, &self.task)?;
+                let nudge = self.prompts.nudge(habit, &self.last_call, &self.task)?;
                 match answers.last_mut() {
                     Some(Message::Tool { content, .. } | Message::User { content }) => {
                         *content = format!("{content}\n\n{nudge}");
@@ -221,8 +220,7 @@ impl Agent<'_> {
     }
 
     fn ended_by(&self, habit: Habit) -> StopReason {
-        let last = if habit.is_of_form() { None } else { self.done.last() };
-        let last = last.map(|done| format!(", last `{done}`,")).unwrap_or_default();
+        let last = if habit.is_of_form() { String::new() } else { format!(" (the last one: {})", self.last_call) };
         let reason = format!("the model {}{last} and did not stop when told", habit.describe());
         StopReason::Stuck { habit: Some(habit), reason }
     }

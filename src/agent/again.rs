@@ -3,6 +3,9 @@
 
 use minijinja::context;
 
+use super::context::digest;
+use super::history::History;
+use super::prompt::quoted;
 use super::{Agent, AgentError, MOST_COMPARED_FILES, opening};
 use crate::model::Message;
 use crate::outcome::Habit;
@@ -14,29 +17,26 @@ impl Agent<'_> {
     /// Throws the conversation away and begins a new one.
     pub(super) fn begin_again(&mut self, habit: Habit) -> Result<(), AgentError> {
         let other = habit.is_of_form().then(|| self.protocol.instead(self.model.card())).flatten();
-        let mut note = format!("the model {}: it begins again with a summary", habit.describe());
-        if let Some(protocol) = other {
-            self.protocol = protocol;
-            self.prompts.speak(protocol);
-            note = format!("{note}, in the protocol {}", protocol.name());
-        }
-        self.events.note(note);
+        self.protocol = other.unwrap_or(self.protocol);
+        let how = other.map(|protocol| format!(", in the protocol {}", protocol.name())).unwrap_or_default();
+        self.events.note(format!("the model {}: it begins again with a summary{how}", habit.describe()));
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let mut opening =
-            opening::begin(&self.prompts, &self.files, &walk, &self.brief, self.model, self.protocol)?;
-        let written: Vec<&String> = self.written.iter().take(MOST_PATHS).collect();
-        let summary = self.prompts.again(context! {
+        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol)?;
+        let messages = self.history.messages();
+        let summary = context! {
             habit => habit.name(),
             plan => self.plan.as_deref().unwrap_or_default(),
-            done => &self.done,
-            written => written,
-            feedback => self.feedback.as_deref().unwrap_or_default(),
-        })?;
+            done => digest(messages, messages.len()),
+            written => self.written.iter().take(MOST_PATHS).cloned().collect::<Vec<_>>(),
+            feedback => self.feedback.as_deref().map(|feedback| quoted("output", feedback)),
+        };
         if let Some(Message::User { content }) = opening.messages.last_mut() {
-            *content = format!("{content}\n\n{summary}");
+            *content = opening.prompts.again(content, summary)?;
         }
-        self.history.clear();
-        self.open(opening);
+        self.history = History::begin(self.events.clone(), opening.most_observed, opening.messages);
+        self.spent.estimator.forget();
+        (self.prompts, self.tools, self.schema) = (opening.prompts, opening.tools, opening.schema);
+        self.tool_weight = opening.tool_weight;
         Ok(())
     }
 }

@@ -12,10 +12,8 @@ use super::tools::{self, Action, Answer, FinishArguments, PlanArguments};
 use super::{Agent, AgentError, MOST_COMPARED_FILES, MOST_PLAN_BYTES, SinceFinish};
 use crate::event::Event;
 
-/// The most of what a call was about that a list of what was done repeats.
+/// The most of what a call was about that a nudge repeats.
 const MOST_TOPIC_BYTES: usize = 100;
-/// The most calls that such a list has.
-const MOST_DONE: usize = 15;
 
 /// What one call came to.
 pub(super) enum Acted {
@@ -59,11 +57,7 @@ impl Agent<'_> {
             Acted::Answered(answer) | Acted::DoneForNothing(_, answer) => (answer.ok, answer.text.clone()),
             Acted::Finished(_) => (true, String::new()),
         };
-        let done = format!("{tool} {topic}");
-        self.done.push(format!("{}{}", done.trim(), if ok { "" } else { " (failed)" }));
-        self.done.dedup();
-        let surplus = self.done.len().saturating_sub(MOST_DONE);
-        self.done.drain(..surplus);
+        self.last_call = format!("{tool} {topic}").trim().to_owned();
         let milliseconds = milliseconds_since(begun);
         self.events.emit(Event::CallResult { step, tool, ok, result, milliseconds });
         Ok(Done { acted, call, fits, kind })

@@ -256,12 +256,9 @@ impl Answer {
     }
 }
 
-/// Whether a call of this name changes nothing and runs nothing.
-pub(super) fn only_looks(name: &str) -> bool {
-    Tool::named(name).is_some_and(|tool| match tool {
-        Tool::Read | Tool::List | Tool::Search => true,
-        Tool::Plan | Tool::Replace | Tool::Write | Tool::Delete | Tool::Run | Tool::Finish => false,
-    })
+/// Whether a call of this name changes or runs something, or ends the turn.
+pub(super) fn acts(name: &str) -> bool {
+    Tool::named(name).is_some_and(|tool| tool.is_risky() || tool == Tool::Finish)
 }
 
 /// Acts on files. Blocks; for `plan`, `run` and `finish`, which are no file actions, there is nothing to do here.

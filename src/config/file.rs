@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
-use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::level::Level;
 use crate::secrets::Allow;
@@ -29,6 +29,7 @@ pub struct ConfigFile {
     pub allowed_targets: Option<Vec<String>>,
     pub github: GithubSection,
     pub model: ModelSection,
+    pub agent: AgentSection,
     pub sandbox: SandboxSection,
     pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
@@ -77,12 +78,22 @@ pub struct ModelSection {
     pub context_window: Option<u64>,
     /// The longest answer in tokens. Default: 4096.
     pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
+    /// `auto`, `native`, `schema`, `fenced` or `whole-file`: how the model says what is to be done. Default: `auto`, by what
+    /// is known of the model.
     pub protocol: Option<ProtocolChoice>,
     /// Default: the server's own.
     pub temperature: Option<f32>,
     /// How long the model may be silent, in seconds. Default: 300.
     pub silence_seconds: Option<u64>,
+}
+
+/// How the agent treats the model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSection {
+    /// `auto`, `small`, `medium` or `large`: how much the model is shown, and which tools it gets. Default: `auto`, by
+    /// its parameters and window.
+    pub profile: Option<ProfileChoice>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,6 +136,8 @@ pub struct LimitsSection {
     pub tokens: Option<u64>,
     /// How often failing tests go back to the model. Default: 3.
     pub verify_rounds: Option<u32>,
+    /// Agents that work at a task at once. Default: 1.
+    pub attempts: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

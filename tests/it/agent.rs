@@ -3,7 +3,10 @@
 mod harness;
 mod loops;
 mod protocol;
+mod repair;
+mod shown;
 mod stuck;
 mod tools;
 mod trial;
 mod whole_file;
+mod window;

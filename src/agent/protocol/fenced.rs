@@ -160,16 +160,12 @@ fn want(block: &Block<'_>, naming: &str, was_cut: bool) -> Wanted {
     match (has_piece, is_diff, language.as_str()) {
         (true, ..) => match (path, block.body.iter().any(|line| line.starts_with(REPLACE))) {
             (_, false) => Wanted::Broken("the last edit has no end, so it was not taken".into()),
-            (Some(path), true) if !block.body.first().is_some_and(|line| line.trim() == path) => {
-                Wanted::Call(call("patch", [("patch", format!("{path}\n{body}"))]))
-            }
-            (_, true) => Wanted::Call(call("patch", [("patch", body)])),
+            (Some(path), true) => Wanted::Call(call("patch", [("text", body), ("path", path)])),
+            (None, true) => Wanted::Call(call("patch", [("text", body)])),
         },
         (false, true, _) => match path {
-            Some(path) if block.body.first().is_some_and(|line| line.starts_with("@@")) => {
-                Wanted::Call(call("patch", [("patch", format!("--- a/{path}\n+++ b/{path}\n{body}"))]))
-            }
-            Some(_) | None => Wanted::Call(call("patch", [("patch", body)])),
+            Some(path) => Wanted::Call(call("patch", [("text", body), ("path", path)])),
+            None => Wanted::Call(call("patch", [("text", body)])),
         },
         (false, false, "write") => match path {
             Some(path) => Wanted::Call(call("write", [("path", path), ("content", body)])),

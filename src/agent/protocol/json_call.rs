@@ -63,7 +63,7 @@ pub fn arguments_of(name: &str, text: &str) -> Result<Map<String, Value>, String
 
 /// The name without what servers and templates put around it.
 pub(super) fn plain_name(name: &str) -> &str {
-    let name = name.trim();
+    let name = name.trim().trim_end_matches(':');
     let name = match name.rsplit_once(':') {
         Some((plain, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => plain,
         _ => name,

@@ -258,7 +258,7 @@ fn take(text: &str, opening: &Opening) -> Taken {
         Kind::Tool { name } => tagged(tagged_call::of_tool(text, body, name), body),
         Kind::Fence => fence(text, opening),
         Kind::Value => match values(text, opening.start, "", false) {
-            Taken::Nothing(_) => python(text, opening.start, "").unwrap_or(Taken::Nothing(body)),
+            Taken::Nothing(past) => python(text, opening.start, "").unwrap_or(Taken::Nothing(past.max(body))),
             taken => taken,
         },
         Kind::Thoughts | Kind::ForeignToken | Kind::ForeignLine => Taken::Nothing(body),
@@ -270,7 +270,7 @@ fn tag(text: &str, body: usize, close: &'static str) -> Taken {
     let at = text.len() - inner.len();
     if inner.starts_with(['{', '[', '"']) {
         return match values(text, at, close, true) {
-            Taken::Nothing(_) => python(text, at, close).unwrap_or(Taken::Nothing(body)),
+            Taken::Nothing(past) => python(text, at, close).unwrap_or(Taken::Nothing(past.max(body))),
             taken => taken,
         };
     }
@@ -308,11 +308,11 @@ fn fence(text: &str, opening: &Opening) -> Taken {
     let at = info_at + info.len();
     if LANGUAGES.contains(&language.as_str()) {
         let taken = match values(text, at, marker, false) {
-            Taken::Nothing(_) if language == "tool_code" => python(text, at, marker),
-            Taken::Nothing(_) => None,
-            taken => Some(taken),
+            Taken::Nothing(past) if language == "tool_code" => python(text, at, marker).unwrap_or(Taken::Nothing(past.max(at))),
+            Taken::Nothing(past) => Taken::Nothing(past.max(at)),
+            taken => taken,
         };
-        return taken.unwrap_or(Taken::Nothing(at));
+        return taken;
     }
     let end = text[at..].match_indices(marker).map(|(found, _)| at + found).find(|found| text[..*found].ends_with('\n'));
     Taken::Nothing(end.map_or(at, |end| end + marker.len()))
@@ -339,7 +339,9 @@ fn values(text: &str, from: usize, close: &str, in_tags: bool) -> Taken {
         };
         let (found, length, repaired) = found;
         if found.is_empty() {
-            break;
+            // Whatever it is, nothing inside of it is a call.
+            let past = if calls.is_empty() { at + length } else { at };
+            return close_values(text, calls, past, end, close);
         }
         calls.extend(
             found.into_iter().map(|(name, arguments)| TextCall { name, arguments, repaired, in_tags }),
@@ -348,8 +350,12 @@ fn values(text: &str, from: usize, close: &str, in_tags: bool) -> Taken {
         let next = skip_space(text, end);
         at = skip_space(text, next + usize::from(text[next..].starts_with([',', ';'])));
     }
+    close_values(text, calls, from, end, close)
+}
+
+fn close_values(text: &str, calls: Vec<TextCall>, past: usize, end: usize, close: &str) -> Taken {
     match calls.is_empty() {
-        true => Taken::Nothing(from),
+        true => Taken::Nothing(past),
         false => Taken::Calls(calls, after(text, end, close)),
     }
 }

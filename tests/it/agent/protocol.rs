@@ -136,6 +136,7 @@ fn what_is_no_call_is_not_taken_for_one() {
         "inline {\"name\": \"read\", \"arguments\": {}} is prose",
         "<think>{\"name\": \"read\", \"arguments\": {}}",
         "<think>I could say <tool_call>{\"name\": \"list\", \"arguments\": {}}</tool_call> or not",
+        "{\"examples\": [\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n]}",
         "if a <b> then <list> of things",
         "<search>",
         "See [the list](list.md).",
@@ -228,26 +229,26 @@ fn fenced_blocks_are_commands_edits_and_files() {
         assert_eq!(in_fences(text), run, "{text}");
     }
     let piece = "<<<<<<< SEARCH\none\n=======\n```\ntwo\n>>>>>>> REPLACE\n";
-    let patch = json!({ "patch": format!("src/a.md\n{piece}") });
+    let patch = json!({ "text": piece, "path": "src/a.md" });
     for text in [
         format!("```edit src/a.md\n{piece}```"),
         format!("src/a.md\n```\n{piece}```"),
         format!("**`src/a.md`**:\n\n````markdown\n{piece}````"),
-        format!("```edit\nsrc/a.md\n{piece}```"),
     ] {
         assert_eq!(in_fences(&text), format!("patch {patch}"), "{text}");
     }
     assert_eq!(
         in_fences("```diff\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n```"),
-        r#"patch {"patch":"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"}"#
+        r#"patch {"text":"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"}"#
     );
-    assert_eq!(in_fences("x.py\n```diff\n@@ -1 +1 @@\n-a\n+b\n```"), r#"patch {"patch":"--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n-a\n+b\n"}"#);
+    assert_eq!(in_fences(&format!("```edit\nsrc/a.md\n{piece}```")), format!("patch {}", json!({ "text": format!("src/a.md\n{piece}") })));
+    assert_eq!(in_fences("x.py\n```diff\n@@ -1 +1 @@\n-a\n+b\n```"), r#"patch {"text":"@@ -1 +1 @@\n-a\n+b\n","path":"x.py"}"#);
     assert_eq!(in_fences("````write docs/a.md\n```sh\nls\n```\n````"), r#"write {"path":"docs/a.md","content":"```sh\nls\n```\n"}"#);
     assert_eq!(in_fences("DONE: Two is three.\nAnd tested."), r#"finish {"summary":"Two is three.\nAnd tested."}"#);
     assert_eq!(in_fences("**DONE:** Two."), r#"finish {"summary":"Two."}"#);
     assert_eq!(
         in_fences("```bash\ntrue\n```\nthen\n```edit a.py\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n```\nDONE: x\n```bash\nnever\n```"),
-        "run {\"command\":\"true\"}\npatch {\"patch\":\"a.py\\n<<<<<<< SEARCH\\na\\n=======\\nb\\n>>>>>>> REPLACE\\n\"}\nfinish {\"summary\":\"x\"}"
+        "run {\"command\":\"true\"}\npatch {\"text\":\"<<<<<<< SEARCH\\na\\n=======\\nb\\n>>>>>>> REPLACE\\n\",\"path\":\"a.py\"}\nfinish {\"summary\":\"x\"}"
     );
 }
 

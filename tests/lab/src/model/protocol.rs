@@ -14,6 +14,7 @@ pub(super) fn check(request: &Value) -> Vec<String> {
         _ => wrong.push("`messages` is not a list with entries".into()),
     }
     check_tools(request, &mut wrong);
+    check_format(&request["response_format"], &mut wrong);
     if !matches!(request["stream"], Value::Null | Value::Bool(_)) {
         wrong.push("`stream` is no boolean".into());
     }
@@ -33,6 +34,28 @@ pub(super) fn check(request: &Value) -> Vec<String> {
         wrong.push("`temperature` is not within 0 and 2".into());
     }
     wrong
+}
+
+/// The tokens of a request, prompt and longest answer together.
+pub fn tokens(request: &Value) -> u64 {
+    let answer = ["max_tokens", "max_completion_tokens"].iter().find_map(|field| request[*field].as_u64());
+    prompt_tokens(request) + answer.unwrap_or_default()
+}
+
+/// The tokens of a prompt: one for three bytes, and a few for each message.
+pub(super) fn prompt_tokens(request: &Value) -> u64 {
+    let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = messages.iter().map(|message| {
+        let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let of_calls = calls.iter().map(|call| {
+            let text = |field: &str| call["function"][field].as_str().map_or(0, str::len);
+            text("name") + text("arguments") + 30
+        });
+        text_of(message).len() + of_calls.sum::<usize>() + 18
+    });
+    let tools = request["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_tools = tools.iter().map(|tool| tool["function"].to_string().len());
+    ((texts.sum::<usize>() + of_tools.sum::<usize>()) as u64).div_ceil(3)
 }
 
 /// Where `now` is not `before` with something appended, in words.
@@ -144,5 +167,20 @@ fn check_tools(request: &Value, wrong: &mut Vec<String>) {
         } else if let Err(error) = jsonschema::validator_for(parameters) {
             wrong.push(format!("the parameters of the tool `{name}` are no JSON schema: {error}"));
         }
+    }
+}
+
+/// The schema that an answer is to fit: one that the makers of grammars know.
+fn check_format(format: &Value, wrong: &mut Vec<String>) {
+    if format.is_null() {
+        return;
+    }
+    let schema = &format["json_schema"]["schema"];
+    if format["type"] != "json_schema" || !format["json_schema"]["name"].is_string() || schema["type"] != "object" {
+        wrong.push("`response_format` is no schema of an object with a name".into());
+    } else if schema.to_string().contains("\"$ref\"") {
+        wrong.push("the schema of the answer holds references".into());
+    } else if let Err(error) = jsonschema::validator_for(schema) {
+        wrong.push(format!("the schema of the answer is no JSON schema: {error}"));
     }
 }
