@@ -69,7 +69,7 @@ impl Agent<'_> {
         if let (Some(arguments), Some(call)) = (round.finished.clone(), rest.next()) {
             answers.into_iter().for_each(|answer| self.history.push(answer));
             self.pending = Pending::Native { id: call.id, rest: rest.collect() };
-            self.note(&round);
+            self.watch.reach(self.state.sum());
             return Ok(Some(self.finish(arguments)));
         }
         self.close_round(round, answers)
@@ -103,7 +103,7 @@ impl Agent<'_> {
         if let Some(arguments) = round.finished.clone() {
             let before = if content.is_empty() { content } else { format!("{content}\n\n") };
             self.pending = Pending::Text { before };
-            self.note(&round);
+            self.watch.reach(self.state.sum());
             return Ok(Some(self.finish(arguments)));
         }
         if let Some(rest) = rest {
@@ -173,11 +173,6 @@ impl Agent<'_> {
         Ok(round)
     }
 
-    /// Takes in a round that `finish` ended; what it means is for the tests to say.
-    fn note(&mut self, round: &Round) {
-        self.watch.observe(&Step { deeds: round.deeds.clone(), nothing: None, files: self.state.sum() });
-    }
-
     fn close_round(&mut self, round: Round, answers: Vec<Message>) -> Result<Option<Pause>, AgentError> {
         let reply = hash_of(&round.answers);
         let nothing = (!round.any_fits).then_some(Nothing { reply, means_a_call: true });
@@ -209,10 +204,13 @@ impl Agent<'_> {
             }
             Advice::End(habit) => {
                 answers.into_iter().for_each(|answer| self.history.push(answer));
-                return Ok(Some(match (habit, done_for_nothing) {
-                    (Habit::DoneWithoutChange, Some(arguments)) => self.finish(arguments),
-                    _ => Pause::Stopped(self.ended_by(habit)),
-                }));
+                // It is taken at its word: nothing was done.
+                let done = done_for_nothing.filter(|_| habit == Habit::DoneWithoutChange);
+                let pause = match done {
+                    Some(arguments) => self.finish(arguments),
+                    None => Pause::Stopped(self.ended_by(habit)),
+                };
+                return Ok(Some(pause));
             }
         }
         answers.into_iter().for_each(|answer| self.history.push(answer));

@@ -37,6 +37,8 @@ impl Agent<'_> {
         self.spent.estimator.forget();
         (self.prompts, self.tools, self.schema) = (opening.prompts, opening.tools, opening.schema);
         self.tool_weight = opening.tool_weight;
+        // What it read it does not know any more.
+        self.seen.clone_from(&self.written);
         Ok(())
     }
 }

@@ -138,10 +138,10 @@ impl Watch {
         self.idle = self.idle.saturating_add(1);
         let repeats = !step.deeds.is_empty()
             && step.deeds.iter().all(|deed| self.latest == Some((deed.call, deed.answer)));
-        if self.states.insert(step.files) && !repeats {
-            self.rung = Rung::Foot;
-            self.forget();
+        if !repeats {
+            self.reach(step.files);
         }
+        self.states.insert(step.files);
         if let Some(nothing) = step.nothing {
             return self.nothing(nothing);
         }
@@ -155,6 +155,14 @@ impl Watch {
             habit = Some(if self.only_looked { Habit::OnlyLooking } else { Habit::NoChange });
         }
         habit.map_or(Advice::GoOn, |habit| self.climb(habit))
+    }
+
+    /// Takes a state of the files in, which is progress if it was never there before.
+    pub fn reach(&mut self, files: u64) {
+        if self.states.insert(files) {
+            self.rung = Rung::Foot;
+            self.forget();
+        }
     }
 
     fn deed(&mut self, deed: Deed) -> Option<Habit> {

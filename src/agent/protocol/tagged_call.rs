@@ -7,10 +7,10 @@
 //!        | "<" tool ">" ( "<" argument ">" value "</" argument ">" )* "</" tool ">"       only known ones
 //! ```
 //!
-//! A value is text as it stands, but for one line end behind its beginning and one before its end. It ends with the first
+//! A value is text as it stands, but for a line end behind its beginning together with one before its end. It ends with the first
 //! of its closing tags behind which the next value, the call's end or the reply's end follows, so that it may hold such a
-//! tag itself. One without its closing tag ends where the next value or the call's end begins a line: such a call is
-//! marked as repaired. A value with neither is broken.
+//! tag itself. One without its closing tag before the next value's beginning ends there, or where the call's end begins a
+//! line: such a call is marked as repaired. A value with neither is broken.
 
 use serde_json::{Map, Value};
 
@@ -168,7 +168,12 @@ fn values(text: &str, at: usize, name: &str, form: &Form<'_>) -> Result<TaggedCa
 /// The value that begins at `start`, where it ends, and whether it has its closing tag.
 fn value<'a>(text: &'a str, start: usize, form: &Form<'_>) -> Option<(&'a str, usize, bool)> {
     let body = text.get(start..)?;
+    let next = if form.open.len() > 1 { body.find(&format!("\n{}", form.open)) } else { None };
     for (at, _) in body.match_indices(form.close) {
+        // What begins another value in between was not meant to be part of this one; or it was, and who can tell?
+        if next.is_some_and(|next| next < at) {
+            break;
+        }
         let end = at + form.close.len();
         let rest = body[end..].trim_start();
         let is_the_end = rest.is_empty()
@@ -179,14 +184,14 @@ fn value<'a>(text: &'a str, start: usize, form: &Form<'_>) -> Option<(&'a str, u
             return Some((without_frame(&body[..at]), start + end, true));
         }
     }
-    let next = [form.open, form.end].into_iter().filter(|token| token.len() > 1);
-    let at = next.filter_map(|token| body.find(&format!("\n{token}"))).min()?;
+    let end = body.find(&format!("\n{}", form.end));
+    let at = [next, end].into_iter().flatten().min()?;
     Some((without_frame(&body[..at]), start + at, false))
 }
 
-/// The value without the line ends that belong to its tags.
+/// The value without the line ends that belong to its tags: the one before it is only left out together with the first.
 fn without_frame(value: &str) -> &str {
-    let value = value.strip_prefix("\r\n").or_else(|| value.strip_prefix('\n')).unwrap_or(value);
+    let Some(value) = value.strip_prefix("\r\n").or_else(|| value.strip_prefix('\n')) else { return value };
     value.strip_suffix("\r\n").or_else(|| value.strip_suffix('\n')).unwrap_or(value)
 }
 
