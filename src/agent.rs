@@ -17,6 +17,7 @@ mod prompt;
 pub mod protocol;
 mod shown;
 mod stuck;
+pub mod syntax;
 mod text;
 pub mod tools;
 mod whole_file;
@@ -40,7 +41,7 @@ use prompt::Prompts;
 use protocol::{Said, read_text, without_thinking};
 use stuck::Circles;
 use text::{clip, elide};
-use tools::{FinishArguments, Tool};
+use tools::{FinishArguments, Outputs, Tool};
 use whole_file::{Way, WholeFile};
 
 /// How many replies in a row may hold nothing that can be acted on.
@@ -139,6 +140,7 @@ pub struct Agent<'a> {
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
+    outputs: Outputs,
 }
 
 /// What happened since the last `finish` was answered.
@@ -218,6 +220,7 @@ impl<'a> Agent<'a> {
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
+            outputs: Outputs::default(),
         })
     }
 

@@ -82,7 +82,7 @@ impl Agent<'_> {
         let answer = match action {
             Action::Plan(plan) => self.take_plan(&plan)?,
             Action::Run(arguments) => {
-                let answer = tools::run(self.sandbox, &arguments, &self.budgets).await?;
+                let answer = tools::run(self.sandbox, &arguments, &self.budgets, &mut self.outputs).await?;
                 if answer.ok {
                     self.since_finish = SinceFinish::Work;
                 }
@@ -103,14 +103,17 @@ impl Agent<'_> {
                 self.told_of_no_change = true;
                 Answer::error(self.prompts.no_change()?)
             }
-            Action::Read(ref read) => {
-                let path = read.path.clone();
-                let answer = self.on_files(action).await?;
-                if answer.ok {
-                    self.seen.insert(tools::normal(&path));
+            Action::Read(ref read) => match self.outputs.read(read) {
+                Some(answer) => answer,
+                None => {
+                    let path = read.path.clone();
+                    let answer = self.on_files(action).await?;
+                    if answer.ok {
+                        self.seen.insert(tools::normal(&path));
+                    }
+                    answer
                 }
-                answer
-            }
+            },
             Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
                 match tools::protect_unseen(&self.files, edit)? {
                     Some(protected) => protected,
@@ -120,6 +123,16 @@ impl Agent<'_> {
             Action::Write(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
             Action::Replace(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
             Action::Delete(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
+            Action::Patch(ref patch) => {
+                let paths = tools::patched_paths(patch);
+                let answer = self.on_files(action).await?;
+                if answer.changed {
+                    self.seen.extend(paths.iter().cloned());
+                    self.written.extend(paths);
+                    self.since_finish = SinceFinish::Work;
+                }
+                answer
+            }
             Action::List(_) | Action::Search(_) => self.on_files(action).await?,
         };
         Ok(Acted::Answered(answer))
