@@ -30,6 +30,7 @@ pub mod repair;
 mod shown;
 mod state;
 pub mod stuck;
+pub mod syntax;
 mod text;
 pub mod tokens;
 pub mod tools;
@@ -54,6 +55,7 @@ use prompt::Prompts;
 use state::State;
 use stuck::Watch;
 use text::{clip, elide, keep_tail};
+use tools::Outputs;
 use whole_file::{Way, WholeFile};
 
 /// How many replies in a row may hold no file, where the protocol is whole files.
@@ -167,6 +169,7 @@ pub struct Agent<'a> {
     endless: HashMap<String, u64>,
     since_finish: SinceFinish,
     answered_by: BTreeSet<String>,
+    outputs: Outputs,
 }
 
 /// What happened since the last `finish` was answered.
@@ -237,6 +240,7 @@ impl<'a> Agent<'a> {
             endless: HashMap::new(),
             since_finish: SinceFinish::Work,
             answered_by: BTreeSet::new(),
+            outputs: Outputs::default(),
         })
     }
 

@@ -142,7 +142,7 @@ impl Agent<'_> {
         let mut round = Round::default();
         let mut has_failed = false;
         for wanted in wanted {
-            if has_failed && tools::acts(&wanted.name) {
+            if has_failed && wanted.arguments.as_ref().is_ok_and(|arguments| tools::acts(&wanted.name, arguments)) {
                 round.answers.push(AFTER_A_FAILURE.into());
                 continue;
             }

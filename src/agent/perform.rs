@@ -68,14 +68,17 @@ impl Agent<'_> {
             Action::Plan(plan) => (self.take_plan(&plan)?, Kind::Talks),
             Action::Run(arguments) => self.run_command(&arguments).await?,
             Action::Finish(arguments) => return self.take_finish(arguments).await,
-            Action::Read(ref read) => {
-                let path = read.path.clone();
-                let answer = self.on_files(action).await?;
-                if answer.ok {
-                    self.seen.insert(tools::normal(&path));
+            Action::Read(ref read) => match self.outputs.read(read) {
+                Some(answer) => (answer, Kind::Looks),
+                None => {
+                    let path = read.path.clone();
+                    let answer = self.on_files(action).await?;
+                    if answer.ok {
+                        self.seen.insert(tools::normal(&path));
+                    }
+                    (answer, Kind::Looks)
                 }
-                (answer, Kind::Looks)
-            }
+            },
             Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
                 match tools::protect_unseen(&self.files, edit)? {
                     Some(protected) => (protected, Kind::Looks),
@@ -85,6 +88,16 @@ impl Agent<'_> {
             Action::Write(ref edit) => (self.edit(tools::normal(&edit.path), action.clone()).await?, Kind::Edits),
             Action::Replace(ref edit) => (self.edit(tools::normal(&edit.path), action.clone()).await?, Kind::Edits),
             Action::Delete(ref edit) => (self.edit(tools::normal(&edit.path), action.clone()).await?, Kind::Edits),
+            Action::Patch(ref patch) => {
+                let paths = tools::patched_paths(patch);
+                let answer = self.on_files(action).await?;
+                if answer.changed {
+                    self.seen.extend(paths.iter().cloned());
+                    self.written.extend(paths);
+                    self.since_finish = SinceFinish::Work;
+                }
+                (answer, Kind::Edits)
+            }
             Action::List(_) | Action::Search(_) => (self.on_files(action).await?, Kind::Looks),
         };
         Ok((Acted::Answered(answer), kind))
@@ -98,7 +111,7 @@ impl Agent<'_> {
                         something that ends by itself";
             return Ok((Answer::error(text), Kind::RunsForEver));
         }
-        let answer = tools::run(self.sandbox, arguments, &self.budgets).await?;
+        let answer = tools::run(self.sandbox, arguments, &self.budgets, &mut self.outputs).await?;
         if answer.ok {
             self.since_finish = SinceFinish::Work;
         }
@@ -200,7 +213,7 @@ fn parse(wanted: &Wanted) -> Result<Action, String> {
 
 /// What a call is about, in a few words.
 fn topic_of(arguments: &Map<String, Value>) -> String {
-    let keys = ["path", "command", "text", "patch"];
+    let keys = ["path", "command", "text"];
     let topic = keys.iter().find_map(|key| arguments.get(*key)?.as_str()).unwrap_or_default();
     clip(topic.trim().lines().next().unwrap_or_default(), MOST_TOPIC_BYTES)
 }

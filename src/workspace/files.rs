@@ -158,6 +158,11 @@ impl Files {
         self.put(path, contents, None)
     }
 
+    /// Writes a file like [`Files::write`], executable if the file at `like` is.
+    pub fn write_like(&self, path: &RelativePath, contents: &[u8], like: &RelativePath) -> Result<(), FileError> {
+        self.put(path, contents, Some(matches!(self.kind(like)?, Kind::File { executable: true, .. })))
+    }
+
     /// Removes a file or a symbolic link (the link itself), and the folders above it that become empty.
     pub fn remove(&self, path: &RelativePath) -> Result<(), FileError> {
         let parent = self.directory(path.parent().as_ref())?;
