@@ -5,6 +5,7 @@
 
 pub mod doctor;
 pub mod environment;
+pub mod eval;
 pub mod file;
 pub mod flags;
 pub mod health;

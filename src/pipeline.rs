@@ -6,6 +6,7 @@ mod effect;
 mod evidence;
 mod guard;
 pub mod intake;
+mod judge;
 mod publish;
 mod report;
 mod resume;
@@ -26,6 +27,7 @@ use tracing::Instrument;
 pub use crate::agent::{ProfileChoice, ProtocolChoice};
 pub use guard::{Guard, GuardError};
 pub use intake::refused;
+pub use judge::Judge;
 pub use report::{cancelled, failed_early, waiting};
 pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, limit_of, transience};
 

@@ -31,6 +31,9 @@ pub struct Budgets {
 
 /// An answer shorter than this is of no use, so no request is made for it.
 const SHORTEST_ANSWER: u64 = 128;
+/// What may be a window among the numbers of a server's refusal.
+const SMALLEST_WINDOW: u64 = 500;
+const LARGEST_WINDOW: u64 = 20_000_000;
 
 /// How far a run is.
 #[derive(Debug, Default)]
@@ -59,10 +62,18 @@ impl Spent {
         self.estimator.weight_within(window.saturating_sub(answer))
     }
 
-    /// Takes in that the server refused a prompt of this weight as too long.
-    pub(super) fn refuse(&mut self, weight: u64) {
-        let tokens = self.estimator.prompt(weight);
-        self.refused = Some(tokens - tokens / 5);
+    /// Takes in that the server refused a prompt of this weight with this answer as too long. Most say what their window
+    /// is, and all that say it tell what was asked for, too: the second largest number is the window.
+    pub(super) fn refuse(&mut self, weight: u64, answer: u32, reason: &str) {
+        let numbers = reason.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok());
+        let mut numbers: Vec<u64> =
+            numbers.filter(|number| (SMALLEST_WINDOW..LARGEST_WINDOW).contains(number)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let told = numbers.len().checked_sub(2).map(|place| numbers[place]);
+        let asked = self.estimator.prompt(weight) + u64::from(answer);
+        let less = self.refused.unwrap_or(asked);
+        self.refused = Some(told.filter(|window| *window < less).unwrap_or(less - less / 5));
     }
 
     /// The bound for the next answer, or why there is no next answer.
@@ -99,13 +110,7 @@ impl Spent {
     }
 
     /// Counts a request. Answers a warning, once, if the server obviously read less than it was sent.
-    pub(super) fn count(
-        &mut self,
-        purse: &Purse,
-        usage: Option<Usage>,
-        weight: u64,
-        answer: u64,
-    ) -> Option<String> {
+    pub(super) fn count(&mut self, purse: &Purse, usage: Option<Usage>, weight: u64, answer: u64) -> Option<String> {
         let estimate = self.estimator.prompt(weight);
         let usage = usage.unwrap_or_default();
         self.steps += 1;
@@ -131,10 +136,8 @@ impl Spent {
     /// no more tokens than the one before.
     fn looks_cut(&self, read: u64, weight: u64) -> bool {
         let far_too_few = weight > 1_500 && read.saturating_mul(5) < weight.saturating_mul(2);
-        let did_not_grow = self
-            .estimator
-            .anchor()
-            .is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
+        let did_not_grow =
+            self.estimator.anchor().is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
         far_too_few || did_not_grow
     }
 }

@@ -178,8 +178,9 @@ pub(super) fn digest(messages: &[Message], until: usize) -> String {
     let first = PINNED.min(until);
     for (at, message) in messages.iter().enumerate().take(until).skip(first) {
         let line = match message {
-            Message::Tool { call_id, content } => call_of(messages, at, call_id)
-                .map(|call| format!("- {}: {}", described(call), ending(content))),
+            Message::Tool { call_id, content } => {
+                call_of(messages, at, call_id).map(|call| format!("- {}: {}", described(call), ending(content)))
+            }
             Message::User { content } => content
                 .strip_prefix("Result of ")
                 .and_then(|rest| rest.split_once(":\n"))

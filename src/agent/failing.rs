@@ -72,9 +72,8 @@ pub(super) fn code(
     let mut parts = Vec::new();
     let mut left = budget;
     for piece in pieces {
-        let covered = |other: &Piece| {
-            other.file == piece.file && other.first <= piece.first && piece.last <= other.last
-        };
+        let covered =
+            |other: &Piece| other.file == piece.file && other.first <= piece.first && piece.last <= other.last;
         if shown.iter().any(covered) {
             continue;
         }
@@ -116,7 +115,12 @@ fn place(paths: &Paths<'_>, index: &Index, mention: &Mention) -> Option<Piece> {
         (None, None) => {
             let name = index.names.find(mention.name.as_deref()?)?;
             let holds = |indexed: &&Indexed| indexed.tags.definitions.iter().any(|own| own.name == name);
-            index.files.iter().filter(|indexed| indexed.is_test).find(holds).or_else(|| index.files.iter().find(holds))?
+            index
+                .files
+                .iter()
+                .filter(|indexed| indexed.is_test)
+                .find(holds)
+                .or_else(|| index.files.iter().find(holds))?
         }
     };
     let definitions = &indexed.tags.definitions;
@@ -126,10 +130,15 @@ fn place(paths: &Paths<'_>, index: &Index, mention: &Mention) -> Option<Piece> {
     };
     let of_line = mention.line.map(|line| line - 1);
     let definition = match of_line {
-        Some(line) => enclosing(definitions, line).or_else(|| named().filter(|own| own.first <= line && line <= own.last)),
+        Some(line) => {
+            enclosing(definitions, line).or_else(|| named().filter(|own| own.first <= line && line <= own.last))
+        }
         None => Some(named()?),
     };
-    let is_test = indexed.is_test || definition.is_some_and(|own| index.names.text(own.name).starts_with("test"));
+    // A name without a path is one of a test that a runner lists.
+    let is_test = indexed.is_test
+        || mention.path.is_none()
+        || definition.is_some_and(|own| index.names.text(own.name).starts_with("test"));
     let (first, last) = match (definition, of_line) {
         (Some(own), Some(line)) => window(own, line),
         (Some(own), None) => (own.first, own.last.min(own.first + MOST_LINES - 1)),

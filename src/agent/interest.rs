@@ -7,10 +7,50 @@ use crate::workspace::Walk;
 
 /// Words that say nothing about where something is.
 const COMMON: [&str; 44] = [
-    "about", "after", "again", "also", "because", "before", "change", "code", "correct", "does", "error", "every",
-    "fail", "fails", "file", "files", "fixed", "from", "function", "have", "into", "make", "method", "must", "need",
-    "only", "repository", "returns", "should", "that", "their", "them", "then", "there", "these", "they", "this",
-    "when", "where", "which", "with", "without", "would", "your",
+    "about",
+    "after",
+    "again",
+    "also",
+    "because",
+    "before",
+    "change",
+    "code",
+    "correct",
+    "does",
+    "error",
+    "every",
+    "fail",
+    "fails",
+    "file",
+    "files",
+    "fixed",
+    "from",
+    "function",
+    "have",
+    "into",
+    "make",
+    "method",
+    "must",
+    "need",
+    "only",
+    "repository",
+    "returns",
+    "should",
+    "that",
+    "their",
+    "them",
+    "then",
+    "there",
+    "these",
+    "they",
+    "this",
+    "when",
+    "where",
+    "which",
+    "with",
+    "without",
+    "would",
+    "your",
 ];
 const SHORTEST_WORD: usize = 4;
 const SHORTEST_NAME: usize = 3;
@@ -160,8 +200,9 @@ fn plain_path(path: &str) -> &str {
 /// Whether a file holds tests, by its path.
 pub(super) fn is_test(path: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let in_folder =
-        folders.split('/').any(|folder| matches!(folder, "test" | "tests" | "__tests__" | "spec" | "specs" | "testing"));
+    let in_folder = folders
+        .split('/')
+        .any(|folder| matches!(folder, "test" | "tests" | "__tests__" | "spec" | "specs" | "testing"));
     let stem = name.split('.').next().unwrap_or(name);
     let named = stem.starts_with("test_")
         || stem.ends_with("_test")

@@ -18,6 +18,10 @@ use crate::workspace::Walk;
 
 /// The share of the budget that bare paths may take, in hundredths.
 const SHARE_OF_PATHS: u64 = 45;
+/// What the line about the files that are not listed takes.
+const LAST_LINE: u64 = 80;
+/// Where not all files fit, a definition that is worth less than this part of the best one is not shown.
+const LEAST_WORTH: f64 = 0.002;
 /// A file has no more definitions in the map than this.
 const MOST_OF_A_FILE: usize = 12;
 /// The most folders of what is not listed.
@@ -53,7 +57,9 @@ pub(super) fn render(
     }
     let (bare, mut left) = listed(walk, interest, budget);
     let mut shown: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for ranked in ranking.definitions {
+    let is_partial = index.is_partial || bare.len() < walk.files.len();
+    let least = ranking.definitions.first().filter(|_| is_partial).map_or(0.0, |best| best.worth * LEAST_WORTH);
+    for ranked in ranking.definitions.into_iter().take_while(|ranked| ranked.worth >= least) {
         let indexed = &index.files[ranked.file];
         let of_file = shown.get(&indexed.file).map_or(0, BTreeSet::len);
         if of_file >= MOST_OF_A_FILE {
@@ -61,7 +67,7 @@ pub(super) fn render(
         }
         let definition = &indexed.tags.definitions[ranked.definition];
         let of_path = if of_file > 0 || bare.contains(&indexed.file) { 0 } else { weigh(&indexed.path) + 1 };
-        let cost = of_path + weigh(&line_of(definition));
+        let cost = of_path + weigh(&line_of(definition)) + 1;
         let Some(rest) = left.checked_sub(cost) else { break };
         left = rest;
         shown.entry(indexed.file).or_default().insert(ranked.definition);
@@ -69,26 +75,26 @@ pub(super) fn render(
     Map { text: write(top, walk, index, &bare, &shown), best }
 }
 
-/// The files that are listed by their paths alone: all of them, or those that the task names and the shallow ones; and
-/// what is left of the budget.
+/// The files that are listed by their paths alone, and what is left of the budget: those that the task names, and of the
+/// others all down to the depth whose files fit together.
 fn listed(walk: &Walk, interest: &Interest, budget: u64) -> (BTreeSet<usize>, u64) {
-    let most = budget * SHARE_OF_PATHS / 100;
-    let mut order: Vec<usize> = (0..walk.files.len()).collect();
-    let rank = |at: usize| {
-        let path = walk.files[at].path.as_str();
-        (!interest.names_file(path), path.matches('/').count())
-    };
-    order.sort_by_cached_key(|at| rank(*at));
-    let (mut listed, mut spent) = (BTreeSet::new(), 0);
-    for at in order {
-        let cost = weigh(walk.files[at].path.as_str()) + 1;
-        if spent + cost > most {
-            break;
-        }
-        spent += cost;
-        listed.insert(at);
+    let mut levels: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, file) in walk.files.iter().enumerate() {
+        let path = file.path.as_str();
+        let level = if interest.names_file(path) { 0 } else { 1 + path.matches('/').count() };
+        levels.entry(level).or_default().push(at);
     }
-    (listed, budget - spent)
+    let mut left = budget * SHARE_OF_PATHS / 100;
+    let mut listed = BTreeSet::new();
+    for files in levels.into_values() {
+        let cost: u64 = files.iter().map(|at| weigh(walk.files[*at].path.as_str()) + 1).sum();
+        let Some(rest) = left.checked_sub(cost) else { break };
+        left = rest;
+        listed.extend(files);
+    }
+    let spent = budget * SHARE_OF_PATHS / 100 - left;
+    let last_line = if listed.len() < walk.files.len() { LAST_LINE } else { 0 };
+    (listed, (budget - spent).saturating_sub(last_line))
 }
 
 fn write(
@@ -125,7 +131,8 @@ fn folders(top: &[String], walk: &Walk, shown: &BTreeSet<usize>) -> String {
     let mut named: Vec<String> =
         folders.iter().take(MOST_FOLDERS).map(|(folder, count)| format!("{count} in {folder}/")).collect();
     if walk.truncated {
-        let is_missed = |folder: &&String| !walk.files.iter().any(|file| file.path.as_str().starts_with(folder.as_str()));
+        let is_missed =
+            |folder: &&String| !walk.files.iter().any(|file| file.path.as_str().starts_with(folder.as_str()));
         named.extend(top.iter().filter(is_missed).take(MOST_FOLDERS).map(|folder| format!("{folder}/")));
     }
     if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }

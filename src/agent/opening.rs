@@ -93,7 +93,10 @@ pub(super) fn weight_of(tools: &[ToolSpec]) -> u64 {
 }
 
 fn offered(tools: Vec<ToolSpec>, profile: Profile) -> Vec<ToolSpec> {
-    tools.into_iter().filter(|tool| tools::Tool::ALL.iter().any(|own| own.name() == tool.name && profile.offers(*own))).collect()
+    tools
+        .into_iter()
+        .filter(|tool| tools::Tool::ALL.iter().any(|own| own.name() == tool.name && profile.offers(*own)))
+        .collect()
 }
 
 /// Reads what the first message shows.

@@ -95,9 +95,7 @@ impl Profile {
         let most = match self {
             Profile::Small => Allowance { map: 500, instructions: 300, output: 500, code: 900, files: 6_500 },
             Profile::Medium => Allowance { map: 1_200, instructions: 1_200, output: 900, code: 2_000, files: 6_500 },
-            Profile::Large => {
-                Allowance { map: 3_000, instructions: 4_000, output: 1_800, code: 5_000, files: 20_000 }
-            }
+            Profile::Large => Allowance { map: 3_000, instructions: 4_000, output: 1_800, code: 5_000, files: 20_000 },
         };
         let half = window.unwrap_or(USUAL_WINDOW) / 2;
         let within = |tokens: u64, share: u64| tokens.min(half * share / 100);
@@ -114,7 +112,7 @@ impl Profile {
     pub fn observation(self, window: Option<u64>) -> u64 {
         let most = match self {
             Profile::Small => 1_500,
-            Profile::Medium => 4_000,
+            Profile::Medium => 5_000,
             Profile::Large => 8_000,
         };
         window.map_or(most, |window| most.min(window / 5))

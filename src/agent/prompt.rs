@@ -162,7 +162,10 @@ impl Prompts {
                 context! { path => &file.path, content => &file.content, fence => fence, language => language }
             })
             .collect();
-        self.render("whole_task.md", context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) })
+        self.render(
+            "whole_task.md",
+            context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) },
+        )
     }
 
     /// `problem`: why the last answer is not enough.

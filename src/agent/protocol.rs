@@ -142,6 +142,17 @@ impl Said {
 }
 
 impl ProtocolChoice {
+    /// As it stands in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolChoice::Auto => "auto",
+            ProtocolChoice::Native => "native",
+            ProtocolChoice::Schema => "schema",
+            ProtocolChoice::Fenced => "fenced",
+            ProtocolChoice::WholeFile => "whole-file",
+        }
+    }
+
     /// The protocol for this model, where the operator does not say:
     ///
     /// 1. whole files for one with few parameters, as the server tells or the name holds;

@@ -49,12 +49,11 @@ impl Agent<'_> {
             };
             match self.complete(&request).await {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
-                Ok(Err(ModelError::ContextOverflow(_))) if self.spent.steps > 0 => {
-                    self.spent.refuse(weight);
-                    let can_shrink = refusals < MOST_REFUSALS && self.history.messages().len() > 4;
-                    if !can_shrink || !self.has_room_to_make() {
+                Ok(Err(ModelError::ContextOverflow(reason))) if self.spent.steps > 0 => {
+                    if refusals >= MOST_REFUSALS {
                         return Ok(Err(context_full(window)));
                     }
+                    self.spent.refuse(weight, max_tokens, &reason);
                 }
                 Ok(Err(error)) => return Err(error.into()),
                 Err(stop) => return Ok(Err(stop)),
@@ -67,18 +66,8 @@ impl Agent<'_> {
         self.spent.window(self.model.card().window)
     }
 
-    /// Whether the history can be shortened to what the window is now known to be.
-    fn has_room_to_make(&self) -> bool {
-        let Some(window) = self.window() else { return false };
-        let room = self.spent.room(&self.budgets, window).saturating_sub(self.tool_weight);
-        context::plan(&self.history, room).is_some_and(|plan| !plan.elided.is_empty() || plan.summarised.is_some())
-    }
-
     /// Sends one request and waits for its answer, until the run's time is over.
-    async fn complete(
-        &self,
-        request: &Request<'_>,
-    ) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
+    async fn complete(&self, request: &Request<'_>) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(request)).await;
         match completed {
@@ -126,7 +115,7 @@ impl Agent<'_> {
             Some(_) => "older steps were summarised",
             None => "old results were left out",
         };
-        self.events.note(format!("the conversation was cut from about {before} tokens to {after}: {how}"));
+        self.events.note(format!("the conversation was cut from about {before} tokens to {after} tokens: {how}"));
         Ok(Ok(()))
     }
 

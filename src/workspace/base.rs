@@ -4,6 +4,7 @@ use std::path::Path;
 
 use git2::{FileMode, ObjectType};
 
+use super::checkout::Checkout;
 use super::object::{TaskRepository, TreeId};
 use super::path::RelativePath;
 
@@ -14,11 +15,14 @@ pub struct BaseFiles {
     tree: TreeId,
 }
 
-impl BaseFiles {
-    pub(super) fn new(repository: TaskRepository, tree: TreeId) -> Self {
-        Self { repository, tree }
+impl Checkout {
+    /// The files of the base commit as git has them, whatever became of the working tree.
+    pub fn base_files(&self) -> BaseFiles {
+        BaseFiles { repository: self.repository.clone(), tree: self.base_tree().clone() }
     }
+}
 
+impl BaseFiles {
     /// Reads a regular file of at most `limit` bytes; `None` for anything else, a link or a missing file among it.
     pub fn read(&self, path: &RelativePath, limit: u64) -> Option<Vec<u8>> {
         let repository = self.repository.open().ok()?;

@@ -54,7 +54,13 @@ pub async fn measure_prefix(figures: &mut Figures) -> anyhow::Result<()> {
 pub async fn measure_window(figures: &mut Figures) -> anyhow::Result<()> {
     const GROUP: &str = "window";
     let told = run(long_session(), Some(WINDOW), STEPS + 50).await?;
-    figures.add(GROUP, "200 steps: requests that the server refused as too long", Unit::Count, vec![told.refused], Some(0.0));
+    figures.add(
+        GROUP,
+        "200 steps: requests that the server refused as too long",
+        Unit::Count,
+        vec![told.refused],
+        Some(0.0),
+    );
     figures.add(GROUP, "    tokens of the longest request", Unit::Count, vec![told.longest()], Some(WINDOW as f64));
     figures.add(GROUP, "    printed by commands", Unit::Mebibytes, vec![told.printed], None);
     figures.add(GROUP, "    kept from the request before", Unit::Percent, vec![told.share()], None);
@@ -204,7 +210,9 @@ fn fill(repository: &Path) -> anyhow::Result<()> {
         std::fs::write(repository.join(format!("logs/{number}.log")), log(number))?;
     }
     let own = ["-c", "user.name=B", "-c", "user.email=b@localhost"];
-    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "--no-gpg-sign", "-m", "Begin"]] {
+    for arguments in
+        [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "--no-gpg-sign", "-m", "Begin"]]
+    {
         let status = std::process::Command::new("git").args(own).args(arguments).current_dir(repository).status()?;
         anyhow::ensure!(status.success(), "git {arguments:?}");
     }
@@ -224,7 +232,12 @@ fn log(number: u32) -> String {
     let mut text = String::with_capacity(OUTPUT + 100);
     let mut line = 0;
     while text.len() < OUTPUT {
-        text.push_str(&format!("[{number}:{line:04}] worker {} handled request {:x} in {} ms\n", line % 7, line * 7_919, line % 90));
+        text.push_str(&format!(
+            "[{number}:{line:04}] worker {} handled request {:x} in {} ms\n",
+            line % 7,
+            line * 7_919,
+            line % 90
+        ));
         line += 1;
     }
     text
@@ -237,7 +250,8 @@ async fn in_process() -> anyhow::Result<f64> {
     let files = Files::open(folder.path())?;
     let (model, sandbox) = (Player::new(long_session()), Printer::default());
     let begun = Instant::now();
-    let mut agent = Agent::new(&model, &sandbox, &files, &brief("Make the greeting polite."), budgets(), Events::none())?;
+    let mut agent =
+        Agent::new(&model, &sandbox, &files, &brief("Make the greeting polite."), budgets(), Events::none())?;
     let pause = agent.run().await.context("the session broke off")?;
     let whole = begun.elapsed();
     anyhow::ensure!(matches!(pause, Pause::Finish { .. }), "the session ended with {pause:?}");
@@ -255,7 +269,7 @@ fn brief(instruction: &str) -> Brief {
         prompts: None,
         profile: ProfileChoice::Auto,
         base: None,
-        protocol: ProtocolChoice::Tools,
+        protocol: ProtocolChoice::Native,
     }
 }
 
@@ -335,7 +349,11 @@ struct Printer {
 impl Sandbox for Printer {
     async fn run(&self, command: &Command) -> Result<Output, SandboxError> {
         let begun = Instant::now();
-        let number = command.line.bytes().filter(u8::is_ascii_digit).fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+        let number = command
+            .line
+            .bytes()
+            .filter(u8::is_ascii_digit)
+            .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
         let head = log(number).into_bytes();
         let duration = begun.elapsed();
         if let Ok(mut spent) = self.spent.lock() {

@@ -46,8 +46,7 @@ static TEST: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"^---- (?:\w+::)*(?P<e>\w+) stdout ----",
         r"^\s*not ok \d+ - (?P<f>.+?)(?: # .*)?$",
         r"^\s*✖ (?P<g>.+?)(?: \([\d.]+ms\))?$",
-        r"\bat (?:[\w$]+\.)+(?P<h>[\w$]+)\(\w+\.java:\d+\)",
-        r"\b\w*Tests?\.(?P<i>\w+):\d+",
+        r"\b\w*Tests?\.(?P<h>\w+):\d+",
     ];
     Regex::new(&ways.join("|")).ok()
 });

@@ -26,8 +26,20 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(2);
 const LONGEST_READING: Duration = Duration::from_secs(3);
 /// Folders whose files are not what a task is about.
 const ASIDE: [&str; 14] = [
-    "vendor", "third_party", "thirdparty", "external", "dist", "build", "generated", "migrations", "fixtures", "examples",
-    "example", "docs", "doc", "testdata",
+    "vendor",
+    "third_party",
+    "thirdparty",
+    "external",
+    "dist",
+    "build",
+    "generated",
+    "migrations",
+    "fixtures",
+    "examples",
+    "example",
+    "docs",
+    "doc",
+    "testdata",
 ];
 
 /// A file whose tags were read.

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use super::super::interest::{Interest, parts};
-use super::index::Index;
-use super::tags::{Kind, Name};
+use super::index::{Index, Indexed};
+use super::tags::{Definition, Kind, Name};
 
 /// How often the walk goes on instead of beginning anew.
 const DAMPING: f64 = 0.85;
@@ -63,7 +63,13 @@ pub(super) fn rank(index: &Index, interest: &Interest, mentioned: &[usize]) -> R
             let used = by_name.get(&(file, definition.name)).copied().unwrap_or_default();
             // What nobody uses may still be what the task is about: a share of its file's rank.
             let own = ranks[file] * 0.02;
-            let is_wanted = if wanted.contains(&definition.name) { 8.0 } else { 1.0 };
+            let is_wanted = if wanted.contains(&definition.name) {
+                8.0
+            } else if uses_wanted(indexed, definition, &wanted) {
+                4.0
+            } else {
+                1.0
+            };
             let of_words = 1.0 + 0.5 * likeness(index.names.text(definition.name), interest);
             let of_kind = match definition.kind {
                 Kind::Holder => 1.3,
@@ -101,6 +107,15 @@ fn personal(index: &Index, interest: &Interest, mentioned: &[usize], wanted: &[N
     let sum: f64 = personal.iter().sum();
     personal.iter_mut().for_each(|share| *share /= sum);
     personal
+}
+
+/// Whether a definition's lines use a name of the task.
+fn uses_wanted(indexed: &Indexed, definition: &Definition, wanted: &[Name]) -> bool {
+    let uses = wanted.iter().filter_map(|name| {
+        let place = indexed.tags.uses.binary_search_by_key(name, |(used, _)| *used).ok()?;
+        Some(&indexed.tags.uses[place].1)
+    });
+    uses.flatten().any(|line| (definition.first..=definition.last).contains(&(*line as usize)))
 }
 
 /// How many words of the task a name or path has, up to three.

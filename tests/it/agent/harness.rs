@@ -58,6 +58,8 @@ pub struct Script {
     pub card: ModelCard,
     /// How many hundredths of the agent's own estimate the server counts; `None`: it does not tell.
     pub counts: Option<u64>,
+    /// The answer to a question for a summary, which is no turn of its own.
+    pub summary: Option<&'static str>,
     /// The tools of the last request, each as one text.
     pub tools: Mutex<Vec<String>>,
     /// The messages and the answer's bound of each request.
@@ -75,6 +77,10 @@ impl Model for Script {
         self.requests.lock().unwrap().push((request.messages.to_vec(), request.max_tokens));
         let tools = request.tools.iter().map(|tool| format!("{} {} {}", tool.name, tool.description, tool.parameters));
         *self.tools.lock().unwrap() = tools.collect();
+        let last = request.messages.last().map(|last| serde_json::to_string(last).unwrap()).unwrap_or_default();
+        if let Some(summary) = self.summary.filter(|_| last.contains("its older part is thrown away")) {
+            return Ok(Reply { content: summary.into(), ..says_nothing() });
+        }
         let turn = self.turns.lock().unwrap().pop_front();
         match turn.expect("a request that the script has no answer for") {
             Turn::Reply(reply) => Ok(match self.counts {
@@ -167,6 +173,7 @@ impl Setup {
                 turns,
                 card: ModelCard::named("script"),
                 counts: None,
+                summary: None,
                 tools: Mutex::default(),
                 requests: Mutex::default(),
             },

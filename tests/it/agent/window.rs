@@ -8,9 +8,9 @@ use patchwright::model::{Message, ModelError, Reply};
 use patchwright::outcome::{StopReason, Usage};
 use serde_json::json;
 
-use super::harness::{Setup, Turn, call, plan, says, says_nothing};
+use super::harness::{Setup, Turn, call, plan, says_nothing};
 
-const WINDOW: u64 = 12_000;
+const WINDOW: u64 = 16_000;
 
 fn finish() -> Turn {
     call("finish", json!({ "summary": "Two is three." }))
@@ -25,7 +25,8 @@ fn reader(steps: u32) -> Setup {
     let turns = [plan(), edit()].into_iter();
     let reads = (0..steps).map(|step| call("read", json!({ "path": "long.txt", "start": 1 + step * 60, "lines": 60 })));
     let setup = Setup::new(turns.chain(reads).chain([finish()]));
-    let lines: Vec<String> = (1..=60 * steps).map(|line| format!("line {line} of many that tell the same story")).collect();
+    let lines: Vec<String> =
+        (1..=60 * steps).map(|line| format!("line {line} of many that tell the same story")).collect();
     fs::write(setup.path().join("long.txt"), lines.join("\n")).unwrap();
     setup
 }
@@ -43,6 +44,7 @@ fn kept(before: &[Message], after: &[Message]) -> bool {
 async fn old_observations_go_rarely_and_many_at_once() {
     let mut setup = reader(60);
     setup.model.card.window = Some(WINDOW);
+    setup.model.counts = Some(100);
     setup.budgets.steps = 100;
     setup.budgets.tokens = 10_000_000;
     let (pause, _) = setup.run().await;
@@ -53,7 +55,8 @@ async fn old_observations_go_rarely_and_many_at_once() {
     for (messages, answer) in requests.iter() {
         assert!(tokens(messages) + u64::from(*answer) < WINDOW + WINDOW / 4, "{}", tokens(messages));
         assert_eq!(messages[0], requests[0].0[0]);
-        let (Message::User { content: first }, Message::User { content: now }) = (&requests[0].0[1], &messages[1]) else {
+        let (Message::User { content: first }, Message::User { content: now }) = (&requests[0].0[1], &messages[1])
+        else {
             panic!("no task")
         };
         assert!(now.starts_with(first.as_str()), "the task is not pinned: {now}");
@@ -63,7 +66,10 @@ async fn old_observations_go_rarely_and_many_at_once() {
         Message::Tool { content, .. } => content.starts_with('[').then_some(content.as_str()),
         _ => None,
     });
-    insta::assert_snapshot!(lines.take(1).collect::<String>(), @"");
+    insta::assert_snapshot!(
+        lines.take(1).collect::<String>(),
+        @"[What read of `long.txt` answered (62 lines) is left out here to save room. If it is needed again, make the call again.]"
+    );
     let notes = setup.log.lock().unwrap().iter().filter(|event| matches!(event, Event::Note { .. })).count();
     assert_eq!(notes, cuts, "each cut is told");
 }
@@ -77,24 +83,25 @@ async fn when_calls_alone_fill_the_window_the_older_half_is_summarised() {
     let summary = "I wrote the files made/0.txt and up. What is left: to change two to three in a.txt.";
     for asks in [true, false] {
         let mut turns: Vec<Turn> = vec![plan()];
-        turns.extend((0..12).map(big));
-        // The profile decides whether the model is asked.
-        turns.extend(asks.then(|| says(summary)));
+        turns.extend((0..40).map(big));
         turns.extend([edit(), finish()]);
         let mut setup = Setup::new(turns);
+        // The profile decides whether the model is asked.
+        setup.model.summary = asks.then_some(summary);
+        setup.budgets.steps = 100;
         setup.brief.profile = if asks { ProfileChoice::Medium } else { ProfileChoice::Small };
         setup.model.card.window = Some(WINDOW);
         setup.budgets.tokens = 10_000_000;
         let (pause, report) = setup.run().await;
         assert!(matches!(pause.unwrap(), Pause::Finish { .. }));
-        assert_eq!(report.written_paths.len(), 13);
+        assert_eq!(report.written_paths.len(), 41);
         let requests = setup.model.requests.lock().unwrap();
         let Message::User { content } = &requests.last().unwrap().0[1] else { panic!("no task") };
         let (_, done) = content.split_once("The older part of this conversation is gone.").expect("a summary");
         assert!(done.contains("1. look\n2. change") && done.contains("made/0.txt"), "{done}");
         match asks {
             true => assert!(done.contains(summary), "{done}"),
-            false => assert!(done.contains("- write of `made/0.txt`: Created"), "{done}"),
+            false => assert!(done.contains("- write of `made/20.txt`: Created"), "{done}"),
         }
     }
 }

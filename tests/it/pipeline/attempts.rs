@@ -12,9 +12,9 @@ use lab::git;
 
 /// Answers each attempt by its temperature, in tenths; `None`: it never answers.
 struct ByTemperature {
+    card: ModelCard,
     answers: Vec<(u32, Option<&'static str>)>,
     asked: Mutex<Vec<u32>>,
-    card: ModelCard,
 }
 
 #[async_trait]
@@ -30,17 +30,22 @@ impl Model for ByTemperature {
         let Some(answer) = answer else { return std::future::pending().await };
         Ok(Reply {
             content: format!("state.txt\n```\n{answer}\n```\n"),
+            reasoning: String::new(),
+            calls: Vec::new(),
             finish_reason: "stop".into(),
             usage: Some(Usage { prompt_tokens: Some(100), completion_tokens: Some(10), ..Usage::default() }),
-            ..Reply::default()
+            model: None,
         })
     }
 }
 
 async fn work(answers: &[(u32, Option<&'static str>)], command: &str) -> Option<(Place, Outcome, Vec<u32>)> {
     let mut place = Place::with("Do what the plan says.").await?;
-    let card = ModelCard::named("by-temperature");
-    let model = Arc::new(ByTemperature { answers: answers.to_vec(), asked: Mutex::default(), card });
+    let model = Arc::new(ByTemperature {
+        card: ModelCard::named("by-temperature"),
+        answers: answers.to_vec(),
+        asked: Mutex::default(),
+    });
     place.services.model = Some(model.clone());
     place.services.settings.protocol = ProtocolChoice::WholeFile;
     place.services.settings.limits.attempts = answers.len() as u32;

@@ -15,8 +15,8 @@ use patchwright::outcome::{Stage, TestCommand};
 use patchwright::pipeline::setup::recipe::RepositoryCommands;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
-    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy,
-    run_task,
+    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings,
+    UnverifiedPolicy, run_task,
 };
 use patchwright::policy::Rules;
 use patchwright::sandbox::egress::Access;
