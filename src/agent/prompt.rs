@@ -11,10 +11,12 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::opening::View;
 use super::profile::Profile;
+use super::protocol::Protocol;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
 use super::{AgentError, Brief};
+use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
 /// The most paths of the repository that the first message shows.
@@ -29,7 +31,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 19] = [
+const BUILT_IN: [(&str, &str); 22] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -38,7 +40,10 @@ const BUILT_IN: [(&str, &str); 19] = [
     ("plan_first.md", include_str!("../../prompts/plan_first.md")),
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
-    ("repeated.md", include_str!("../../prompts/repeated.md")),
+    ("nudge.md", include_str!("../../prompts/nudge.md")),
+    ("again.md", include_str!("../../prompts/again.md")),
+    ("schema_system.md", include_str!("../../prompts/schema_system.md")),
+    ("fenced_system.md", include_str!("../../prompts/fenced_system.md")),
     ("rejected.md", include_str!("../../prompts/rejected.md")),
     ("summarise.md", include_str!("../../prompts/summarise.md")),
     ("summarised.md", include_str!("../../prompts/summarised.md")),
@@ -77,10 +82,11 @@ pub(super) struct Asked<'a> {
 pub(super) struct Prompts(Environment<'static>);
 
 impl Prompts {
-    /// Loads the templates of a profile: of each, the first that is there of the operator's for the profile, the
+    /// Loads the templates of a profile, in which `protocol` is the protocol's name: of each, the first that is there of the operator's for the profile, the
     /// operator's, the built-in one for the profile, the built-in one.
-    pub(super) fn load(folder: Option<&Path>, profile: Profile) -> Result<Self, AgentError> {
+    pub(super) fn load(folder: Option<&Path>, profile: Profile, protocol: Protocol) -> Result<Self, AgentError> {
         let mut environment = Environment::new();
+        environment.add_global("protocol", protocol.name());
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Prompts are no HTML, whatever their names end with.
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -98,6 +104,15 @@ impl Prompts {
             environment.add_template_owned(name, text).map_err(|error| AgentError::Prompt(explain(name, &error)))?;
         }
         Ok(Self(environment))
+    }
+
+    /// `tools`: the actions, a line each.
+    pub(super) fn schema_system(&self, tools: &str) -> Result<String, AgentError> {
+        self.render("schema_system.md", context! { tools => tools })
+    }
+
+    pub(super) fn fenced_system(&self) -> Result<String, AgentError> {
+        self.render("fenced_system.md", context! {})
     }
 
     pub(super) fn system(&self) -> Result<String, AgentError> {
@@ -208,9 +223,14 @@ impl Prompts {
         self.render("replanned.md", context! { task => task })
     }
 
-    /// `what`: `3 times in a row`, for one.
-    pub(super) fn repeated(&self, what: &str, task: &str) -> Result<String, AgentError> {
-        self.render("repeated.md", context! { what => what, task => task })
+    /// What to say of a habit. `call`: what the model did last.
+    pub(super) fn nudge(&self, habit: Habit, call: &str, task: &str) -> Result<String, AgentError> {
+        self.render("nudge.md", context! { habit => habit.name(), call => call, task => task })
+    }
+
+    /// The first message of a conversation that begins again, with what was done before.
+    pub(super) fn again(&self, first: &str, values: minijinja::Value) -> Result<String, AgentError> {
+        self.render("again.md", context! { first => first, ..values })
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {
@@ -248,7 +268,7 @@ fn values_of(brief: &Brief) -> minijinja::Value {
 }
 
 /// A text of others in a tag that it cannot close: one that it does not hold.
-fn quoted(name: &str, text: &str) -> minijinja::Value {
+pub(super) fn quoted(name: &str, text: &str) -> minijinja::Value {
     let lower = text.to_lowercase();
     let mut tag = name.to_owned();
     let mut number = 1;

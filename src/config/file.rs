@@ -78,7 +78,8 @@ pub struct ModelSection {
     pub context_window: Option<u64>,
     /// The longest answer in tokens. Default: 4096.
     pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
+    /// `auto`, `native`, `schema`, `fenced` or `whole-file`: how the model says what is to be done. Default: `auto`, by what
+    /// is known of the model.
     pub protocol: Option<ProtocolChoice>,
     /// Default: the server's own.
     pub temperature: Option<f32>,

@@ -360,7 +360,7 @@ fn stop_in_words(stop: &StopReason) -> String {
         StopReason::Finished => "the model said that it had finished".into(),
         StopReason::Patched => "the patches of the instruction were applied as they are".into(),
         StopReason::BudgetRanOut { budget } => format!("the {} ran out", budget_name(*budget)),
-        StopReason::Stuck { reason } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
+        StopReason::Stuck { reason, .. } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
         StopReason::ModelFailed { reason } => format!("the model failed: {}", line(reason, LONGEST_LINE)),
         StopReason::GaveUp => "the model said that it had finished, without a change".into(),
     }

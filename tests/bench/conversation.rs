@@ -269,7 +269,7 @@ fn brief(instruction: &str) -> Brief {
         prompts: None,
         profile: ProfileChoice::Auto,
         base: None,
-        protocol: ProtocolChoice::Tools,
+        protocol: ProtocolChoice::Native,
     }
 }
 

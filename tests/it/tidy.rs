@@ -443,12 +443,17 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 19] = [
+const CLOSED_ENUMS: [&str; 24] = [
     "Stage",
     "TestEnding",
     "Verdict",
     "Budget",
     "StopReason",
+    "Habit",
+    "Protocol",
+    "ProtocolChoice",
+    "Advice",
+    "Rung",
     "ChangeKind",
     "Conclusion",
     "Event",

@@ -69,10 +69,10 @@ pub(super) fn read(text: &str) -> Result<Vec<FileEdit>, Unreadable> {
     while at < lines.len() {
         at = reader.take(at)?;
     }
-    reader.close_hunk();
     if let Some(line) = reader.unclosed() {
         return Err(Unreadable::Cut { line, what: "the diff is shorter than its header says, and its fence is open" });
     }
+    reader.close_hunk();
     reader.close_file()?;
     Ok(reader.edits)
 }

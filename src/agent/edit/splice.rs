@@ -114,7 +114,7 @@ impl Group<'_> {
             let text = match (likeness, self.removed.get(number)) {
                 (Likeness::Alike, Some(old)) => {
                     let translated = || spelling.translate(line).into_bytes();
-                    respell(document.text(self.at + number), old, line).unwrap_or_else(translated)
+                    respell(document.text(self.at + number), old, line, spelling).unwrap_or_else(translated)
                 }
                 (Likeness::Alike, None) => spelling.translate(line).into_bytes(),
                 (Likeness::Exact | Likeness::TrailingSpace | Likeness::Indented, _) => line.as_bytes().to_vec(),
@@ -133,10 +133,10 @@ impl Group<'_> {
 }
 
 /// The body of a new line in the file's spelling, with the new line's indentation.
-fn respell(file: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+fn respell(file: &[u8], old: &str, new: &str, spelling: &Spelling) -> Option<Vec<u8>> {
     let (indentation, body) = indentation::split(new);
     let mut line = indentation.as_bytes().to_vec();
-    line.extend(respelled(file.trim_ascii(), old.trim(), body)?);
+    line.extend(respelled(file.trim_ascii(), old.trim(), body, spelling)?);
     Some(line)
 }
 

@@ -298,7 +298,7 @@ async fn system_prompt_and_tools_are_short() {
     for profile in [ProfileChoice::Small, ProfileChoice::Medium, ProfileChoice::Large] {
         let mut setup = over(&[("a.py", "x = 1\n")], "Do it.");
         setup.brief.profile = profile;
-        setup.brief.protocol = ProtocolChoice::Tools;
+        setup.brief.protocol = ProtocolChoice::Native;
         let (system, first) = opening(&setup).await;
         let tools = setup.model.tools.lock().unwrap().clone();
         let tools: u64 = tools.iter().map(|tool| weigh(tool) + 14).sum();

@@ -153,7 +153,7 @@ async fn one_observation_never_fills_the_window() {
     setup.brief.instruction = "word ".repeat(4_000);
     setup.model.card.window = Some(3_000);
     let stop = setup.run().await.0.unwrap();
-    let Pause::Stopped(StopReason::Stuck { reason }) = stop else { panic!("{stop:?}") };
+    let Pause::Stopped(StopReason::Stuck { reason, .. }) = stop else { panic!("{stop:?}") };
     insta::assert_snapshot!(reason, @"the model's context window of 3000 tokens is full; give the model a larger one");
 }
 
