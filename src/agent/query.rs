@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::perform::milliseconds_since;
 use super::budget::context_full;
 use super::context;
+use super::perform::milliseconds_since;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
