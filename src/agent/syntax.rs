@@ -24,7 +24,7 @@ pub struct SyntaxError {
     pub line: usize,
     pub text: String,
     /// What is missing there, if that is known.
-    pub missing: Option<&'static str>,
+    pub missing: Option<String>,
 }
 
 /// The errors in `after` that are not in `before`, by the text of their lines, the first ones; none for a language that is
@@ -36,16 +36,17 @@ pub fn new_errors(path: &str, before: Option<&[u8]>, after: &[u8]) -> Vec<Syntax
     let Some(old) = before.map_or(Some(Vec::new()), |before| self::errors(language, before)) else { return Vec::new() };
     let mut known: HashMap<(&str, Option<&str>), usize> = HashMap::new();
     for error in &old {
-        *known.entry((&error.text, error.missing)).or_default() += 1;
+        *known.entry((&error.text, error.missing.as_deref())).or_default() += 1;
     }
-    let is_new = |error: &&SyntaxError| match known.get_mut(&(error.text.as_str(), error.missing)) {
-        Some(left @ 1..) => {
-            *left -= 1;
-            false
+    let mut new = Vec::new();
+    for error in &errors {
+        match known.get_mut(&(error.text.as_str(), error.missing.as_deref())) {
+            Some(left @ 1..) => *left -= 1,
+            Some(_) | None => new.push(error.clone()),
         }
-        Some(_) | None => true,
-    };
-    errors.iter().filter(is_new).take(MOST_TOLD).cloned().collect()
+    }
+    new.truncate(MOST_TOLD);
+    new
 }
 
 /// The errors as sentences for the model; `None`: there is none.
@@ -54,7 +55,7 @@ pub fn tell(path: &str, errors: &[SyntaxError]) -> Option<String> {
         return None;
     }
     let lines = errors.iter().map(|error| {
-        let missing = error.missing.map(|missing| format!("  (missing {missing})")).unwrap_or_default();
+        let missing = error.missing.as_ref().map(|missing| format!("  (missing {missing})")).unwrap_or_default();
         format!("{:>4}  {}{missing}", error.line, error.text)
     });
     let lines: Vec<String> = lines.collect();
@@ -75,7 +76,7 @@ fn errors(language: Language, text: &[u8]) -> Option<Vec<SyntaxError>> {
             continue;
         }
         let text = String::from_utf8_lossy(lines.get(at).copied().unwrap_or_default());
-        let missing = node.is_missing().then(|| node.kind());
+        let missing = node.is_missing().then(|| node.kind().to_owned());
         errors.push(SyntaxError { line: at + 1, text: clip(text.trim(), 160), missing });
     }
     Some(errors)
