@@ -33,8 +33,7 @@ struct Summary {
 
 impl History {
     pub(super) fn begin(events: Events, most_observed: Option<u64>, messages: Vec<Message>) -> Self {
-        let mut history =
-            Self { messages: Vec::new(), weights: Vec::new(), most_observed, summary: None, events };
+        let mut history = Self { messages: Vec::new(), weights: Vec::new(), most_observed, summary: None, events };
         messages.into_iter().for_each(|message| history.push(message));
         history
     }

@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
-use super::{AgentError, Brief};
+use super::{AgentError, Brief, tools};
 use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
@@ -23,6 +23,8 @@ use crate::workspace::{Files, Walk};
 const MOST_PATHS: usize = 150;
 /// The most bytes of those paths.
 const MOST_LISTING_BYTES: usize = 6_000;
+/// What a token has at least in the output of tests.
+const BYTES_OF_A_TOKEN: usize = 3;
 /// The most bytes of the baseline's output.
 const MOST_BASELINE_BYTES: usize = 2_000;
 /// The most bytes of an instruction; its middle is left out beyond that.
@@ -123,7 +125,8 @@ impl Prompts {
     pub(super) fn task(&self, brief: &Brief, view: &View) -> Result<String, AgentError> {
         let code = Some(view.failing.text.as_str()).filter(|text| !text.is_empty()).map(|text| quoted("code", text));
         let map = quoted("files", &view.map.text);
-        self.render("task.md", context! { map => map, code => code, notes => notes_of(view), ..values_of(brief) })
+        let baseline = baseline_of(brief, view);
+        self.render("task.md", context! { map, code, baseline, notes => notes_of(view), ..values_of(brief) })
     }
 
     /// What the model is asked for when the conversation has to become shorter.
@@ -164,7 +167,13 @@ impl Prompts {
             .collect();
         self.render(
             "whole_task.md",
-            context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) },
+            context! {
+                files,
+                hidden => &shown.hidden,
+                notes => notes_of(view),
+                baseline => baseline_of(brief, view),
+                ..values_of(brief)
+            },
         )
     }
 
@@ -252,19 +261,23 @@ fn notes_of(view: &View) -> Vec<minijinja::Value> {
 
 /// The task and its tests, as every kind of first message needs them.
 fn values_of(brief: &Brief) -> minijinja::Value {
-    let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
-    let baseline = baseline.map(|run| {
-        let output = quoted("output", &keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES));
-        context! { ending => run.ending.describe(), output => output }
-    });
     let title = brief.title.trim();
     context! {
         // A title that only repeats the instruction costs tokens for nothing.
         title => if brief.instruction.trim().starts_with(title) { "" } else { title },
         instruction => quoted("task", &elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES)),
         test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
-        baseline => baseline,
     }
+}
+
+/// How the tests fared before any change, unless they passed: the first failure and the counts, as far as their runner is
+/// known, else the end of what they printed.
+fn baseline_of(brief: &Brief, view: &View) -> Option<minijinja::Value> {
+    let run = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed)?;
+    let most = usize::try_from(view.allowance.output).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_A_TOKEN);
+    let digest = tools::digest(&run.excerpt).filter(|digest| digest.len() <= most.min(run.excerpt.len()));
+    let output = digest.unwrap_or_else(|| keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)));
+    Some(context! { ending => run.ending.describe(), output => quoted("output", &output) })
 }
 
 /// A text of others in a tag that it cannot close: one that it does not hold.

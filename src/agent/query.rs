@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::perform::milliseconds_since;
 use super::budget::context_full;
 use super::context;
+use super::perform::milliseconds_since;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
@@ -51,7 +51,7 @@ impl Agent<'_> {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
                 Ok(Err(ModelError::ContextOverflow(reason))) if self.spent.steps > 0 => {
                     if refusals >= MOST_REFUSALS {
-                        return Ok(Err(context_full(window)));
+                        return Ok(Err(context_full(self.model.card().window)));
                     }
                     self.spent.refuse(weight, max_tokens, &reason);
                 }

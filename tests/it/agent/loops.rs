@@ -160,7 +160,9 @@ async fn a_repaired_call_is_taken_only_where_it_is_harmless() {
     assert!(!setup.path().join("b").exists());
     let told = setup.told();
     assert!(
-        told[1].starts_with("Result of write:\nError: the call of write is not written as it must be, so nothing was done."),
+        told[1].starts_with(
+            "Result of write:\nError: the call of write is not written as it must be, so nothing was done."
+        ),
         "{told:?}"
     );
 }
@@ -283,7 +285,10 @@ async fn repetition_is_told_then_begun_anew_and_then_ends_the_run() {
     let (pause, _) = setup.run().await;
     insta::assert_snapshot!(stuck(pause), @"the model made the same call 3 times in a row with the same result (the last one: read a.txt) and did not stop when told");
     let asked = setup.asked();
-    assert!(asked[4].contains("You have made the same call 3 times in a row with the same result (read a.txt)."), "{asked:?}");
+    assert!(
+        asked[4].contains("You have made the same call 3 times in a row with the same result (read a.txt)."),
+        "{asked:?}"
+    );
     assert!(!asked[3].contains("same call") && !asked[5].contains("same call"), "{asked:?}");
     assert!(asked[7].contains("made the same calls again and again with the same results"), "{asked:?}");
     let requests = setup.model.requests.lock().unwrap();
@@ -314,7 +319,10 @@ async fn behind_a_call_that_failed_nothing_more_is_changed_or_run() {
     assert_eq!(setup.run().await.0.unwrap(), finished());
     let told = setup.told();
     assert!(told[1].starts_with("Error: ") && told[3].contains("two"), "{told:?}");
-    assert_eq!((told[2].as_str(), told[4].as_str()), ("Not executed: a call before it failed.", "Not executed: a call before it failed."));
+    assert_eq!(
+        (told[2].as_str(), told[4].as_str()),
+        ("Not executed: a call before it failed.", "Not executed: a call before it failed.")
+    );
 }
 
 #[tokio::test]
@@ -325,7 +333,9 @@ async fn several_calls_in_a_text_are_answered_together() {
             "{\"name\": \"read\", \"arguments\": {\"path\": \"a.txt\"}}\n{\"name\": \"list\", \"arguments\": {}}\n\
              {\"name\": \"run\", \"arguments\": {\"command\": \"grep \"x\"\"}}",
         ),
-        says("<think>So.</think>\n<tool_call>{\"name\": \"replace\", \"arguments\": {\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}</tool_call>\n<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>"),
+        says(
+            "<think>So.</think>\n<tool_call>{\"name\": \"replace\", \"arguments\": {\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}</tool_call>\n<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>",
+        ),
         finish(),
         finish(),
     ]);
@@ -337,7 +347,10 @@ async fn several_calls_in_a_text_are_answered_together() {
     let told = setup.told();
     assert!(told[1].starts_with("Result of read:\n") && told[1].contains("\n\nResult of list:\na.txt"), "{told:?}");
     assert!(told[1].contains("\n\nWhat follows was not done: the call is no valid JSON"), "{told:?}");
-    assert!(told[2].starts_with("Result of replace:\nReplaced") && told[2].ends_with("\n\nResult of finish:\nRed."), "{told:?}");
+    assert!(
+        told[2].starts_with("Result of replace:\nReplaced") && told[2].ends_with("\n\nResult of finish:\nRed."),
+        "{told:?}"
+    );
     let requests = setup.model.requests.lock().unwrap();
     assert!(!format!("{requests:?}").contains("So.</think>"));
 }

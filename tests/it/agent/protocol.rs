@@ -111,7 +111,10 @@ fn several_calls_are_taken_in_order_and_the_rest_is_not_ours() {
         assert_eq!(read(text), two, "{text}");
     }
     let said = read_text("I look.\n{\"name\": \"list\", \"arguments\": {}}\nObservation: all is well.\nDone.");
-    assert_eq!((said.own.as_str(), said.prose.as_str()), ("I look.\n{\"name\": \"list\", \"arguments\": {}}", "I look."));
+    assert_eq!(
+        (said.own.as_str(), said.prose.as_str()),
+        ("I look.\n{\"name\": \"list\", \"arguments\": {}}", "I look.")
+    );
     let many = "{\"name\": \"list\", \"arguments\": {}}\n".repeat(100);
     assert_eq!(read_text(&many).calls.len(), 16);
     let good_then_broken = "{\"name\": \"list\", \"arguments\": {}}\n{\"name\": \"run\", \"arguments\": {\"command\": \"grep \"foo\" bar\"}}\n{\"name\": \"finish\", \"arguments\": {}}";
@@ -196,12 +199,7 @@ fn prose_stands_apart_from_the_call() {
 
 #[test]
 fn arguments_are_an_object_however_often_they_were_put_into_a_text() {
-    for text in [
-        r#"{"path": "a"}"#,
-        r#""{\"path\": \"a\"}""#,
-        r#"[{"path": "a"}]"#,
-        r#""a""#,
-    ] {
+    for text in [r#"{"path": "a"}"#, r#""{\"path\": \"a\"}""#, r#"[{"path": "a"}]"#, r#""a""#] {
         assert_eq!(Value::Object(arguments_of("read", text).unwrap()), json!({ "path": "a" }), "{text}");
     }
     assert_eq!(arguments_of("list", " "), Ok(Map::new()));
@@ -242,13 +240,24 @@ fn fenced_blocks_are_commands_edits_and_files() {
         in_fences("```diff\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n```"),
         r#"patch {"text":"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"}"#
     );
-    assert_eq!(in_fences(&format!("```edit\nsrc/a.md\n{piece}```")), format!("patch {}", json!({ "text": format!("src/a.md\n{piece}") })));
-    assert_eq!(in_fences("x.py\n```diff\n@@ -1 +1 @@\n-a\n+b\n```"), r#"patch {"text":"@@ -1 +1 @@\n-a\n+b\n","path":"x.py"}"#);
-    assert_eq!(in_fences("````write docs/a.md\n```sh\nls\n```\n````"), r#"write {"path":"docs/a.md","content":"```sh\nls\n```\n"}"#);
+    assert_eq!(
+        in_fences(&format!("```edit\nsrc/a.md\n{piece}```")),
+        format!("patch {}", json!({ "text": format!("src/a.md\n{piece}") }))
+    );
+    assert_eq!(
+        in_fences("x.py\n```diff\n@@ -1 +1 @@\n-a\n+b\n```"),
+        r#"patch {"text":"@@ -1 +1 @@\n-a\n+b\n","path":"x.py"}"#
+    );
+    assert_eq!(
+        in_fences("````write docs/a.md\n```sh\nls\n```\n````"),
+        r#"write {"path":"docs/a.md","content":"```sh\nls\n```\n"}"#
+    );
     assert_eq!(in_fences("DONE: Two is three.\nAnd tested."), r#"finish {"summary":"Two is three.\nAnd tested."}"#);
     assert_eq!(in_fences("**DONE:** Two."), r#"finish {"summary":"Two."}"#);
     assert_eq!(
-        in_fences("```bash\ntrue\n```\nthen\n```edit a.py\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n```\nDONE: x\n```bash\nnever\n```"),
+        in_fences(
+            "```bash\ntrue\n```\nthen\n```edit a.py\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n```\nDONE: x\n```bash\nnever\n```"
+        ),
         "run {\"command\":\"true\"}\npatch {\"text\":\"<<<<<<< SEARCH\\na\\n=======\\nb\\n>>>>>>> REPLACE\\n\",\"path\":\"a.py\"}\nfinish {\"summary\":\"x\"}"
     );
 }
@@ -258,7 +267,10 @@ fn a_here_document_keeps_its_fences() {
     let text = "```bash\ncat > a.md <<'EOF'\n```sh\nls\n```\nEOF\n```\n";
     assert_eq!(in_fences(text), r#"run {"command":"cat > a.md <<'EOF'\n```sh\nls\n```\nEOF"}"#);
     assert_eq!(in_fences("```bash\ncat > a.md <<EOF\nhalf\n```\n"), "broken");
-    assert_eq!(in_fences("```bash\necho $((1 << 2)); grep x <<< y\n```\n"), r#"run {"command":"echo $((1 << 2)); grep x <<< y"}"#);
+    assert_eq!(
+        in_fences("```bash\necho $((1 << 2)); grep x <<< y\n```\n"),
+        r#"run {"command":"echo $((1 << 2)); grep x <<< y"}"#
+    );
 }
 
 #[test]
@@ -318,7 +330,8 @@ fn the_schema_holds_one_action_and_no_references() {
     let schema = schema::of_one_action(&tools);
     assert!(!schema.to_string().contains("$ref"));
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let action = |name: &str, arguments: Value| json!({ "thought": "t", "action": { "name": name, "arguments": arguments } });
+    let action =
+        |name: &str, arguments: Value| json!({ "thought": "t", "action": { "name": name, "arguments": arguments } });
     assert!(validator.is_valid(&action("read", json!({ "path": "a" }))));
     assert!(validator.is_valid(&action("plan", json!({ "steps": ["a"] }))));
     assert!(!validator.is_valid(&action("read", json!({ "path": "a", "colour": 1 }))));
@@ -326,7 +339,10 @@ fn the_schema_holds_one_action_and_no_references() {
     assert!(!validator.is_valid(&action("fly", json!({}))));
     assert!(!validator.is_valid(&json!({ "action": { "name": "list", "arguments": {} } })));
     let words = schema::in_words(&tools);
-    assert!(words.contains("- read: ") && words.contains("path (string)") && words.contains("start (integer, optional"), "{words}");
+    assert!(
+        words.contains("- read: ") && words.contains("path (string)") && words.contains("start (integer, optional"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -341,7 +357,9 @@ fn the_protocol_is_the_operators_or_follows_what_was_tried() {
     assert_eq!(auto("x-7b", Ability::No), Protocol::Fenced);
     assert_eq!(auto("x-1.5b", Ability::Yes), Protocol::WholeFile);
     assert_eq!(ProtocolChoice::Schema.resolve(&card("x-1.5b", Ability::Yes)), Protocol::Schema);
-    let written = |text: &str| toml::from_str::<toml::Table>(&format!("p = \"{text}\"")).unwrap()["p"].clone().try_into::<ProtocolChoice>();
+    let written = |text: &str| {
+        toml::from_str::<toml::Table>(&format!("p = \"{text}\"")).unwrap()["p"].clone().try_into::<ProtocolChoice>()
+    };
     assert_eq!(written("tools"), Ok(ProtocolChoice::Native));
     assert_eq!(written("native"), Ok(ProtocolChoice::Native));
     assert_eq!(written("fenced"), Ok(ProtocolChoice::Fenced));
@@ -368,7 +386,8 @@ fn any_arguments() -> impl Strategy<Value = Map<String, Value>> {
 
 /// Texts as arguments in tags are: they hold no tag.
 fn any_texts() -> impl Strategy<Value = Map<String, Value>> {
-    let text = prop_oneof!["[ -;=-~\n\t\"\\\\]{0,60}", "\\PC{0,40}"].prop_map(|text: String| Value::from(text.replace('<', "")));
+    let text = prop_oneof!["[ -;=-~\n\t\"\\\\]{0,60}", "\\PC{0,40}"]
+        .prop_map(|text: String| Value::from(text.replace('<', "")));
     prop::collection::btree_map("[a-z_]{1,8}", text, 1..4).prop_map(|map| map.into_iter().collect())
 }
 

@@ -63,10 +63,7 @@ fn each_habit_is_seen_and_the_ladder_is_climbed() {
         // Progress takes it back to the foot of the ladder.
         ("r1 r1 r1 e1+1 r1 r1 r1 e2+2 r1 r1 r1", ". . same_call? . . . same_call? . . . same_call?"),
         // But there is one new beginning only.
-        (
-            "r1 r1 r1 r1 r1 r1 e1+1 r1 r1 r1 r1 r1 r1",
-            ". . same_call? . . same_call< . . . same_call? . . same_call!",
-        ),
+        ("r1 r1 r1 r1 r1 r1 e1+1 r1 r1 r1 r1 r1 r1", ". . same_call? . . same_call< . . . same_call? . . same_call!"),
         // A state that was there before is no progress, nor is one that the very same call makes again and again.
         ("e1+1 e2+0 e1+1 e2+0", ". . . calls_in_turns?"),
         ("e1+1 e1+2 e1+3 e1+4 e1+5 e1+6", ". . same_call? . . same_call<"),
