@@ -24,7 +24,7 @@ pub struct SyntaxError {
     pub line: usize,
     pub text: String,
     /// What is missing there, if that is known.
-    pub missing: Option<&'static str>,
+    pub missing: Option<String>,
 }
 
 /// The errors in `after` that are not in `before`, by the text of their lines, the first ones; none for a language that is
@@ -34,18 +34,18 @@ pub fn new_errors(path: &str, before: Option<&[u8]>, after: &[u8]) -> Vec<Syntax
     let Some(errors) = errors(language, after).filter(|errors| !errors.is_empty()) else { return Vec::new() };
     // A file whose old errors cannot be told has no new ones.
     let Some(old) = before.map_or(Some(Vec::new()), |before| self::errors(language, before)) else { return Vec::new() };
-    let mut known: HashMap<(&str, Option<&str>), usize> = HashMap::new();
-    for error in &old {
-        *known.entry((&error.text, error.missing)).or_default() += 1;
+    let mut known: HashMap<(String, Option<String>), usize> = HashMap::new();
+    for error in old {
+        *known.entry((error.text, error.missing)).or_default() += 1;
     }
-    let is_new = |error: &&SyntaxError| match known.get_mut(&(error.text.as_str(), error.missing)) {
+    let is_new = |error: &SyntaxError| match known.get_mut(&(error.text.clone(), error.missing.clone())) {
         Some(left @ 1..) => {
             *left -= 1;
             false
         }
         Some(_) | None => true,
     };
-    errors.iter().filter(is_new).take(MOST_TOLD).cloned().collect()
+    errors.into_iter().filter(is_new).take(MOST_TOLD).collect()
 }
 
 /// The errors as sentences for the model; `None`: there is none.
@@ -54,7 +54,7 @@ pub fn tell(path: &str, errors: &[SyntaxError]) -> Option<String> {
         return None;
     }
     let lines = errors.iter().map(|error| {
-        let missing = error.missing.map(|missing| format!("  (missing {missing})")).unwrap_or_default();
+        let missing = error.missing.as_ref().map(|missing| format!("  (missing {missing})")).unwrap_or_default();
         format!("{:>4}  {}{missing}", error.line, error.text)
     });
     let lines: Vec<String> = lines.collect();
@@ -75,7 +75,7 @@ fn errors(language: Language, text: &[u8]) -> Option<Vec<SyntaxError>> {
             continue;
         }
         let text = String::from_utf8_lossy(lines.get(at).copied().unwrap_or_default());
-        let missing = node.is_missing().then(|| node.kind());
+        let missing = node.is_missing().then(|| node.kind().to_owned());
         errors.push(SyntaxError { line: at + 1, text: clip(text.trim(), 160), missing });
     }
     Some(errors)
