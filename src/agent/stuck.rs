@@ -136,8 +136,8 @@ impl Watch {
     /// Takes a reply in.
     pub fn observe(&mut self, step: &Step) -> Advice {
         self.idle = self.idle.saturating_add(1);
-        let repeats = !step.deeds.is_empty()
-            && step.deeds.iter().all(|deed| self.latest == Some((deed.call, deed.answer)));
+        let repeats =
+            !step.deeds.is_empty() && step.deeds.iter().all(|deed| self.latest == Some((deed.call, deed.answer)));
         if !repeats {
             self.reach(step.files);
         }
@@ -199,7 +199,8 @@ impl Watch {
     fn circle(&mut self) -> Option<Habit> {
         let newest: Vec<(u64, u64)> = self.last.iter().rev().copied().collect();
         let comes_again = |length: usize, entries: usize| {
-            newest.len() >= entries && newest[..entries].iter().zip(&newest[length..entries]).all(|(left, right)| left == right)
+            newest.len() >= entries
+                && newest[..entries].iter().zip(&newest[length..entries]).all(|(left, right)| left == right)
         };
         let habit = if comes_again(1, SAME) {
             Habit::SameCall

@@ -34,19 +34,18 @@ pub fn new_errors(path: &str, before: Option<&[u8]>, after: &[u8]) -> Vec<Syntax
     let Some(errors) = errors(language, after).filter(|errors| !errors.is_empty()) else { return Vec::new() };
     // A file whose old errors cannot be told has no new ones.
     let Some(old) = before.map_or(Some(Vec::new()), |before| self::errors(language, before)) else { return Vec::new() };
-    let mut known: HashMap<(&str, Option<&str>), usize> = HashMap::new();
-    for error in &old {
-        *known.entry((&error.text, error.missing.as_deref())).or_default() += 1;
+    let mut known: HashMap<(String, Option<String>), usize> = HashMap::new();
+    for error in old {
+        *known.entry((error.text, error.missing)).or_default() += 1;
     }
-    let mut new = Vec::new();
-    for error in &errors {
-        match known.get_mut(&(error.text.as_str(), error.missing.as_deref())) {
-            Some(left @ 1..) => *left -= 1,
-            Some(_) | None => new.push(error.clone()),
+    let is_new = |error: &SyntaxError| match known.get_mut(&(error.text.clone(), error.missing.clone())) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            false
         }
-    }
-    new.truncate(MOST_TOLD);
-    new
+        Some(_) | None => true,
+    };
+    errors.into_iter().filter(is_new).take(MOST_TOLD).collect()
 }
 
 /// The errors as sentences for the model; `None`: there is none.

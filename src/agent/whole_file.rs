@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::perform::milliseconds_since;
 use super::opening::{self, View};
+use super::perform::milliseconds_since;
 use super::prompt::Prompts;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::repair::Repairing;

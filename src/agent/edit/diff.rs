@@ -314,9 +314,9 @@ impl<'a> Reader<'a> {
             return;
         }
         open.hunk.final_newline = match (open.old_without_newline, open.new_without_newline) {
-            (true, false) if open.hunk.lines.last().is_some_and(|line| line.kind == LineKind::Add) => Some(true),
+            (true, false) => Some(true),
             (false, true) => Some(false),
-            (true | false, true | false) => None,
+            (true, true) | (false, false) => None,
         };
         self.file().hunks.push(open.hunk);
     }

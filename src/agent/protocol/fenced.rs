@@ -114,7 +114,8 @@ fn block<'a>(lines: &[&'a str], from: usize, (character, length): (char, usize),
     let mut document: Option<String> = None;
     for (at, line) in lines.iter().enumerate().skip(from) {
         let bare = line.trim_end_matches(['\n', '\r']);
-        let closes = fence_of(bare).is_some_and(|((own, count), info)| own == character && count >= length && info.is_empty());
+        let closes =
+            fence_of(bare).is_some_and(|((own, count), info)| own == character && count >= length && info.is_empty());
         if closes && !in_piece && document.is_none() {
             return (Block { info, body, is_closed: true }, at + 1);
         }
@@ -223,10 +224,12 @@ fn begins_a_diff(body: &[&str]) -> bool {
 /// The path that a line is, but for what people put around it.
 fn path_in(line: &str) -> Option<String> {
     let text = line.trim().trim_start_matches(['#', '-', '*', ' ']);
-    let text = ["File:", "file:", "Path:", "path:"].into_iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text);
+    let text =
+        ["File:", "file:", "Path:", "path:"].into_iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text);
     let text = text.trim().trim_matches(['`', '*', '"', '\'', ':', ' ']);
     let is_inside = |letter: char| letter.is_alphanumeric() || "_-./+@".contains(letter);
-    let looks_so = text.contains(['.', '/']) || matches!(text, "Makefile" | "Dockerfile" | "Gemfile" | "Rakefile" | "LICENSE");
+    let looks_so =
+        text.contains(['.', '/']) || matches!(text, "Makefile" | "Dockerfile" | "Gemfile" | "Rakefile" | "LICENSE");
     let is_path = !text.is_empty() && text.len() <= LONGEST_PATH && text.chars().all(is_inside) && looks_so;
     is_path.then(|| text.to_owned())
 }

@@ -23,8 +23,7 @@ use super::super::tools;
 const DEEPEST_WRAPPER: usize = 4;
 const NAME_KEYS: [&str; 5] = ["name", "tool", "tool_name", "function", "action"];
 const ARGUMENTS_KEYS: [&str; 7] = ["arguments", "parameters", "args", "input", "params", "tool_input", "action_input"];
-const WRAPPERS: [&str; 7] =
-    ["function", "function_call", "tool_call", "action", "tool_calls", "calls", "actions"];
+const WRAPPERS: [&str; 7] = ["function", "function_call", "tool_call", "action", "tool_calls", "calls", "actions"];
 /// What may stand beside the arguments of a call that has no key for them.
 const ASIDES: [&str; 6] = ["id", "type", "thought", "reasoning", "reason", "description"];
 
@@ -54,9 +53,7 @@ pub fn arguments_of(name: &str, text: &str) -> Result<Map<String, Value>, String
             } else {
                 ""
             };
-            Err(format!(
-                "the arguments are no JSON object ({error}).{was_cut} Nothing was done; make the call again."
-            ))
+            Err(format!("the arguments are no JSON object ({error}).{was_cut} Nothing was done; make the call again."))
         }
     }
 }

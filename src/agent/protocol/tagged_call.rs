@@ -51,10 +51,8 @@ struct Form<'a> {
     end: &'a str,
 }
 
-const FUNCTION: Form<'static> =
-    Form { open: "<parameter=", opened: ">", close: "</parameter>", end: "</function>" };
-const INVOKE: Form<'static> =
-    Form { open: "<parameter name=", opened: ">", close: "</parameter>", end: "</invoke>" };
+const FUNCTION: Form<'static> = Form { open: "<parameter=", opened: ">", close: "</parameter>", end: "</function>" };
+const INVOKE: Form<'static> = Form { open: "<parameter name=", opened: ">", close: "</parameter>", end: "</invoke>" };
 
 /// A call whose name begins at `at`, behind `<function=`.
 pub(super) fn function(text: &str, at: usize) -> Result<TaggedCall, NoCall> {

@@ -83,18 +83,34 @@ const FOREIGN_TOKENS: [&str; 11] = [
 const FOREIGN_LINES: [&str; 6] = ["Result of ", "Observation:", "Tool output:", "Tool response:", "User:", "Human:"];
 /// The languages of blocks that may hold calls.
 const LANGUAGES: [&str; 14] = [
-    "", "json", "json5", "jsonc", "javascript", "js", "tool_code", "tool_call", "tool_calls", "tool", "tools", "xml",
-    "text", "plaintext",
+    "",
+    "json",
+    "json5",
+    "jsonc",
+    "javascript",
+    "js",
+    "tool_code",
+    "tool_call",
+    "tool_calls",
+    "tool",
+    "tools",
+    "xml",
+    "text",
+    "plaintext",
 ];
 
 /// What a reply may go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Tag { close: &'static str },
+    Tag {
+        close: &'static str,
+    },
     Harmony,
     Function,
     Invoke,
-    Tool { name: &'static str },
+    Tool {
+        name: &'static str,
+    },
     Fence,
     /// `{`, `[` or `"` at the beginning of a line.
     Value,
@@ -129,7 +145,9 @@ static TOKENS: LazyLock<Option<Tokens>> = LazyLock::new(|| {
     tokens.push((HARMONY.into(), Kind::Harmony));
     tokens.push(("<function=".into(), Kind::Function));
     tokens.push(("<invoke name=".into(), Kind::Invoke));
-    tokens.extend(tools::specifications().into_iter().map(|tool| (format!("<{}>", tool.name), Kind::Tool { name: tool.name })));
+    tokens.extend(
+        tools::specifications().into_iter().map(|tool| (format!("<{}>", tool.name), Kind::Tool { name: tool.name })),
+    );
     tokens.extend(["```", "~~~"].map(|fence| (fence.into(), Kind::Fence)));
     tokens.extend(["{", "[", "\"{"].map(|value| (value.into(), Kind::Value)));
     tokens.extend(thinking::openings().map(|open| (open.into(), Kind::Thoughts)));
@@ -308,13 +326,16 @@ fn fence(text: &str, opening: &Opening) -> Taken {
     let at = info_at + info.len();
     if LANGUAGES.contains(&language.as_str()) {
         let taken = match values(text, at, marker, false) {
-            Taken::Nothing(past) if language == "tool_code" => python(text, at, marker).unwrap_or(Taken::Nothing(past.max(at))),
+            Taken::Nothing(past) if language == "tool_code" => {
+                python(text, at, marker).unwrap_or(Taken::Nothing(past.max(at)))
+            }
             Taken::Nothing(past) => Taken::Nothing(past.max(at)),
             taken => taken,
         };
         return taken;
     }
-    let end = text[at..].match_indices(marker).map(|(found, _)| at + found).find(|found| text[..*found].ends_with('\n'));
+    let end =
+        text[at..].match_indices(marker).map(|(found, _)| at + found).find(|found| text[..*found].ends_with('\n'));
     Taken::Nothing(end.map_or(at, |end| end + marker.len()))
 }
 
@@ -343,9 +364,7 @@ fn values(text: &str, from: usize, close: &str, in_tags: bool) -> Taken {
             let past = if calls.is_empty() { at + length } else { at };
             return close_values(text, calls, past, end, close);
         }
-        calls.extend(
-            found.into_iter().map(|(name, arguments)| TextCall { name, arguments, repaired, in_tags }),
-        );
+        calls.extend(found.into_iter().map(|(name, arguments)| TextCall { name, arguments, repaired, in_tags }));
         end = at + length;
         let next = skip_space(text, end);
         at = skip_space(text, next + usize::from(text[next..].starts_with([',', ';'])));
@@ -392,7 +411,9 @@ fn named(text: &str, at: usize, close: &str) -> Option<Taken> {
     let line = text[at..].split('\n').next().unwrap_or_default();
     if let Some(end) = line.find(HARMONY_MESSAGE) {
         at += end + HARMONY_MESSAGE.len();
-    } else if let Some(separator) = SEPARATORS.iter().find_map(|separator| Some(line.find(separator)? + separator.len())) {
+    } else if let Some(separator) =
+        SEPARATORS.iter().find_map(|separator| Some(line.find(separator)? + separator.len()))
+    {
         at += separator;
     }
     at = skip_space(text, at);
@@ -416,8 +437,13 @@ fn named(text: &str, at: usize, close: &str) -> Option<Taken> {
 /// Broken JSON is worth an error only if it looks like a call and not like some other data: by its first key.
 fn means_a_call(body: &str) -> bool {
     let inner = body.trim_start_matches(|letter: char| letter.is_whitespace() || "[{\"\\".contains(letter));
-    let key: String = inner.trim_start_matches('\'').chars().take_while(|letter| letter.is_ascii_alphabetic() || *letter == '_').collect();
-    let keys = ["name", "tool", "tool_name", "function", "action", "arguments", "parameters", "tool_calls", "type", "id"];
+    let key: String = inner
+        .trim_start_matches('\'')
+        .chars()
+        .take_while(|letter| letter.is_ascii_alphabetic() || *letter == '_')
+        .collect();
+    let keys =
+        ["name", "tool", "tool_name", "function", "action", "arguments", "parameters", "tool_calls", "type", "id"];
     let window = body.get(..body.len().min(4_000)).unwrap_or(body);
     keys.contains(&key.as_str()) && ["arguments", "parameters", "args", "input"].iter().any(|key| window.contains(key))
 }

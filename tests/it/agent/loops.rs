@@ -245,7 +245,7 @@ async fn three_unusable_replies_in_a_row_lead_to_another_protocol_and_then_to_th
     let asked = setup.asked();
     assert!(asked[2].starts_with("No tool was called."), "{asked:?}");
     assert!(asked[8].starts_with("There was nothing to act on."), "{asked:?}");
-    let (_, again) = asked[7].split_once("\n\nThis is").unwrap();
+    let (_, again) = asked[7].split_once("\n\nThis is ").unwrap();
     insta::assert_snapshot!(again, @r"
     a new beginning. An earlier try at this task was ended, since in it you wrote actions that could not be read. Do it in another way now.
 
@@ -336,6 +336,7 @@ async fn several_calls_in_a_text_are_answered_together() {
         says(
             "<think>So.</think>\n<tool_call>{\"name\": \"replace\", \"arguments\": {\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}</tool_call>\n<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>",
         ),
+        finish(),
         finish(),
     ]);
     let mut agent = setup.agent();

@@ -191,7 +191,7 @@ proptest! {
         prop_assume!(before.iter().chain(&new).all(is_no_mark));
         // Without a mark in the diff, the end of the last line is not told from a last line that is empty.
         prop_assume!(final_newline || before.last() != Some(&String::new()) && later.last() != Some(&String::new()));
-        prop_assume!(final_newline || end < before.len() || !new.is_empty());
+        prop_assume!(final_newline || !later.is_empty());
         let (whole, wanted) = (joined(&before, crlf, final_newline), joined(&later, crlf, final_newline));
         prop_assume!(can_be_told(&whole, crlf, final_newline));
         let text = diff(&before, start, end, &new, around, if off == 0 { 0 } else { off * 40 });
@@ -206,7 +206,7 @@ proptest! {
     ) {
         let later = after(&before, start, end, &new);
         prop_assume!(final_newline || before.last() != Some(&String::new()) && later.last() != Some(&String::new()));
-        prop_assume!(final_newline || end < before.len() || !new.is_empty());
+        prop_assume!(final_newline || !later.is_empty());
         let diff = diff(&before, start, end, &new, around, 0);
         let body: String = diff.lines().skip(3).flat_map(|line| [line, "\n"]).collect();
         let text = format!("*** Begin Patch\n*** Update File: a.txt\n@@\n{body}*** End Patch\n");
@@ -224,8 +224,7 @@ proptest! {
         prop_assume!(before.iter().chain(&new).all(is_no_mark) && start < end);
         let later = after(&before, start, end, &new);
         prop_assume!(final_newline || before.last() != Some(&String::new()) && later.last() != Some(&String::new()));
-        // Which of equal lines went is not told: the one with the line end, or the last one.
-        prop_assume!(final_newline || end < before.len());
+        prop_assume!(final_newline || !later.is_empty());
         let (first, last) = (start.saturating_sub(around), (end + around).min(before.len()));
         let part = |lines: &[&[String]]| lines.concat().iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
         let text = format!(

@@ -75,9 +75,8 @@ pub(super) fn write(shape: Shape, calls: &[Call]) -> String {
         Shape::QwenXml => lines(&|call| format!("<tool_call>\n{}\n</tool_call>", function(call))),
         Shape::QwenXmlHalf => lines(&|call| function(call).trim_end_matches("</function>").to_owned()),
         Shape::Glm => lines(&|call| {
-            let pairs = texts(call, &|key, value| {
-                format!("<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n")
-            });
+            let pairs =
+                texts(call, &|key, value| format!("<arg_key>{key}</arg_key>\n<arg_value>{value}</arg_value>\n"));
             format!("<tool_call>{}\n{pairs}</tool_call>", call.name)
         }),
         Shape::Llama => {
@@ -119,16 +118,14 @@ pub(super) fn write(shape: Shape, calls: &[Call]) -> String {
         Shape::ToolTags => lines(&|call| {
             format!("<{0}>\n{1}</{0}>", call.name, texts(call, &|key, value| format!("<{key}>{value}</{key}>\n")))
         }),
-        Shape::TextArguments => lines(&|call| {
-            json!({ "name": call.name, "arguments": call.arguments.to_string() }).to_string()
-        }),
+        Shape::TextArguments => {
+            lines(&|call| json!({ "name": call.name, "arguments": call.arguments.to_string() }).to_string())
+        }
         Shape::DoubleText => lines(&|call| {
             let text = Value::String(call.arguments.to_string()).to_string();
             json!({ "name": call.name, "arguments": text }).to_string()
         }),
-        Shape::ListArguments => {
-            lines(&|call| json!({ "name": call.name, "arguments": [call.arguments] }).to_string())
-        }
+        Shape::ListArguments => lines(&|call| json!({ "name": call.name, "arguments": [call.arguments] }).to_string()),
         Shape::Flat => lines(&|call| {
             let mut flat = Map::from_iter([("tool".to_owned(), Value::String(call.name.clone()))]);
             flat.extend(call.arguments.as_object().cloned().unwrap_or_default());
