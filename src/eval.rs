@@ -52,7 +52,7 @@ impl Bench {
 
 /// The sandbox, the workspace and the model.
 pub async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Result<Services> {
-    let connected = assemble::connect_model(&config.common.model).await;
+    let connected = assemble::connect_model(&config.common.model, config.common.model.probe).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     let events = progress::events(Arc::clone(progress), None)?;
     for note in notes {

@@ -19,6 +19,7 @@ use patchwright::forge::{Forge, ForgeError};
 use patchwright::health;
 use patchwright::logging;
 use patchwright::model::Model;
+use patchwright::model::record::Recorded;
 use patchwright::operator;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use patchwright::pipeline::{self, Delivery, Ending, Order, Services, intake};
@@ -465,12 +466,15 @@ fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> O
 }
 
 async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<Arc<dyn Model>> {
-    let connected = assemble::connect_model(&config.model).await;
+    let connected = assemble::connect_model(&config.model, config.model.probe).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     for note in notes {
         events.note(note);
     }
-    Ok(Arc::new(model))
+    Ok(match config.record {
+        Some(_) => Arc::new(Recorded::new(Arc::new(model), events.clone())),
+        None => Arc::new(model),
+    })
 }
 
 /// Reads the instruction from standard input, up to the largest one that is taken.

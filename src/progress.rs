@@ -1,5 +1,6 @@
 //! Views of the event stream: progress on standard error, and the `--record` file.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -77,7 +78,9 @@ pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyh
     let record = record.map(open_record).transpose()?;
     let started = Instant::now();
     Ok(Events::new(move |event| {
-        if let Some(record) = &record {
+        // An exchange holds what these say one by one.
+        let is_told_twice = matches!(event, Event::Message { .. } | Event::Reply { .. });
+        if let Some(record) = record.as_ref().filter(|_| !is_told_twice) {
             let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = write_record(&mut *file, started, event) {
                 tracing::error!("cannot write the record: {error}");
@@ -114,7 +117,16 @@ fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::
     }
     let at_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = serde_json::to_value(Line { at_milliseconds, event })?;
-    logging::change_texts(&mut line, &|text| *text = logging::screened(text));
+    let is_changed = Cell::new(false);
+    logging::change_texts(&mut line, &|text| {
+        let screened = logging::screened(text);
+        is_changed.set(is_changed.get() || screened != *text);
+        *text = screened;
+    });
+    if is_changed.get() {
+        // A run again from here may differ.
+        line["secrets_left_out"] = true.into();
+    }
     serde_json::to_writer(&mut *file, &line)?;
     file.write_all(b"\n")?;
     file.flush()
@@ -124,7 +136,12 @@ fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::
 fn line_of(event: &Event) -> Option<String> {
     let seconds = |milliseconds: &u64| format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10);
     match event {
-        Event::StageStarted { .. } | Event::Message { .. } | Event::Reply { .. } => None,
+        Event::StageStarted { .. }
+        | Event::Message { .. }
+        | Event::Reply { .. }
+        | Event::Begun(_)
+        | Event::Exchange(_)
+        | Event::Ended(_) => None,
         Event::StageDone { stage, milliseconds } => Some(format!("✓ {} ({})", stage.name(), seconds(milliseconds))),
         Event::Note { text } => Some(format!("  note: {text}")),
         Event::Call { step, tool, arguments } => {

@@ -6,7 +6,7 @@
 //! | `medium` | what lies between, and models of which nothing is known | |
 //! | `large` | 50 billion parameters or more and a window of 60,000 tokens, or of unknown size with 100,000 | much |
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::tools::Tool;
 
@@ -29,7 +29,7 @@ pub enum Profile {
 }
 
 /// What the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfileChoice {
     /// By parameters and window.

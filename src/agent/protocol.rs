@@ -12,7 +12,7 @@ pub mod text_call;
 mod thinking;
 pub mod whole_file;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::{Ability, ModelCard};
@@ -37,7 +37,7 @@ pub enum Protocol {
 }
 
 /// What the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProtocolChoice {
     /// By what is known of the model: see [`ProtocolChoice::resolve`].

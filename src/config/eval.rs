@@ -9,7 +9,8 @@ use url::Url;
 use super::environment::Environment;
 use super::file::RepositorySection;
 use super::flags::{EvalFlags, Flags, WorkFlags};
-use super::{ModelConfig, RepositoryArgument, network, serve};
+use super::model::ModelConfig;
+use super::{RepositoryArgument, network};
 use crate::outcome::Price;
 use crate::{forge, pipeline, sandbox, workspace};
 
@@ -81,7 +82,7 @@ pub fn resolve_eval(flags: &Flags, eval: &EvalFlags, environment: &Environment) 
 
 fn resolve_common(flags: &Flags, work: &WorkFlags, environment: &Environment) -> anyhow::Result<Common> {
     let file = super::read_config_file(flags.config.as_deref(), environment)?;
-    let model = super::resolve_model(&file, work, environment)?;
+    let model = super::model::resolve(&file, work, environment)?;
     let sandbox = super::resolve_sandbox(&file, work, environment)?;
     let workspace = super::resolve_workspace(&file, environment)?;
     Ok(Common {
@@ -91,7 +92,7 @@ fn resolve_common(flags: &Flags, work: &WorkFlags, environment: &Environment) ->
         network: network::resolve(&file, environment, &sandbox.sources, workspace.temporary.clone())?,
         sandbox,
         workspace,
-        price: serve::resolve_price(&file.budget)?,
+        price: super::model::resolve_price(&file)?,
         repositories: super::resolve_repositories(file.repositories)?,
     })
 }

@@ -278,6 +278,10 @@ pub struct WorkFlags {
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
 
+    /// Try what the model and its server can do, with three short requests [default: auto, which does so once a week]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub probe: Option<ProbeFlag>,
+
     /// Where the repository's code runs; never on the host [default: auto]
     #[arg(long, value_enum, value_name = "BACKEND")]
     pub sandbox: Option<SandboxFlag>,
@@ -301,6 +305,17 @@ pub struct WorkFlags {
     /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub attempts: Option<u32>,
+}
+
+/// `--probe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeFlag {
+    /// Unless it was tried lately, or is documented
+    Auto,
+    /// Never
+    Off,
+    /// Every time
+    Always,
 }
 
 /// `--sandbox`.

@@ -378,7 +378,10 @@ fn budget_name(budget: Budget) -> &'static str {
 fn tokens(usage: Usage) -> String {
     let count = |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
     let cached = usage.cached_tokens.map(|cached| format!(" ({cached} of them cached)")).unwrap_or_default();
-    format!("{} in{cached}, {} out", count(usage.prompt_tokens), count(usage.completion_tokens))
+    let about = if usage.estimated { "about " } else { "" };
+    let cost = usage.micros.map(|micros| format!(", for {about}{}.{:06}", micros / 1_000_000, micros % 1_000_000));
+    let cost = cost.unwrap_or_default();
+    format!("{about}{} in{cached}, {} out{cost}", count(usage.prompt_tokens), count(usage.completion_tokens))
 }
 
 fn seconds(milliseconds: u64) -> String {

@@ -9,13 +9,13 @@ use rand::Rng;
 use tokio::sync::Mutex;
 
 use super::{metrics, policy};
-use crate::config::ModelConfig;
 use crate::config::eval::Common;
 use crate::config::file::RepositorySection;
+use crate::config::model::ModelConfig;
 use crate::config::serve::QueueConfig;
 use crate::event::Events;
 use crate::forge::Forge;
-use crate::model::{Model, ModelCard, ModelError, Reply, Request, openai};
+use crate::model::{Endpoints, Model, ModelCard, ModelError, ProbeMode, Reply, Request};
 use crate::outcome::TestCommand;
 use crate::pipeline::{self, PatchMode, Services};
 use crate::sandbox::Backend;
@@ -52,17 +52,9 @@ pub fn needs_model(task: &Task, patch_mode: PatchMode) -> bool {
     task.patches.is_empty() || patch_mode == PatchMode::ThenModel
 }
 
-/// Finds the model that the config means. Besides it, lines for the user.
-pub async fn connect_model(config: &ModelConfig) -> Result<(openai::OpenAi, Vec<String>), ModelError> {
-    let settings = openai::Settings {
-        endpoint: config.endpoint.clone(),
-        key: config.key.clone(),
-        model: config.name.clone(),
-        window: config.context_window,
-        silence_timeout: config.silence,
-        ..openai::Settings::default()
-    };
-    openai::connect(&settings).await
+/// Finds the model that the config means, and probes it by `mode`. Besides it, lines for the user.
+pub async fn connect_model(config: &ModelConfig, mode: ProbeMode) -> Result<(Endpoints, Vec<String>), ModelError> {
+    Endpoints::connect(config.endpoints.clone(), mode).await
 }
 
 /// What a set of tasks is worked with, or a record played: workspace and sandbox as configured, and this model.
@@ -148,7 +140,7 @@ impl ModelLink {
 
     /// The operator named an endpoint, so that it is missed where it does not answer.
     pub(super) fn is_configured(&self) -> bool {
-        self.config.endpoint.is_some()
+        self.config.is_named()
     }
 
     /// The model, connected now if need be. Where the operator's own does not answer, tasks wait for it, and one of them
@@ -161,7 +153,7 @@ impl ModelLink {
         if let Some(waits) = current.outage.holds() {
             return Err(waits.into());
         }
-        let error = match connect_model(&self.config).await {
+        let error = match connect_model(&self.config, self.config.probe).await {
             Ok((model, notes)) => {
                 for note in notes {
                     tracing::info!("{note}");
@@ -174,7 +166,7 @@ impl ModelLink {
             Err(error) => error,
         };
         metrics::model_failed();
-        let is_transient = pipeline::is_transient_model(&error);
+        let is_transient = error.is_transient();
         match (is_transient, self.is_configured()) {
             (true, true) => Err(current.outage.miss(queue, format!("{error}. {}", error.remedy())).into()),
             (true, false) => Err(NotBegun::Failed(error.into())),
@@ -189,12 +181,12 @@ impl ModelLink {
 
     /// Whether the model's server answers now.
     pub(super) async fn check(&self) -> Result<(), ModelError> {
-        connect_model(&self.config).await.map(drop)
+        connect_model(&self.config, ProbeMode::Off).await.map(drop)
     }
 }
 
 /// A model whose failures are counted.
-struct Watched(openai::OpenAi);
+struct Watched(Endpoints);
 
 #[async_trait]
 impl Model for Watched {

@@ -6,6 +6,7 @@
 //! With a context window it counts tokens more strictly than any tokeniser does, and refuses a request whose prompt and
 //! answer are more than that together.
 
+mod probe;
 mod protocol;
 mod script;
 mod shape;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use probe::Probed;
 pub use protocol::tokens;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
 pub use shape::Shape;
@@ -41,6 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     requests: Vec<Value>,
+    /// What probes asked.
+    probes: Vec<Value>,
     violations: Vec<String>,
     /// How often a request was too long for the window.
     refused: usize,
@@ -78,6 +82,11 @@ impl Model {
     /// The bodies of the chat requests so far.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.book().requests.clone()
+    }
+
+    /// The bodies of the requests by which a client tried what the model can do.
+    pub fn probes(&self) -> Vec<Value> {
+        self.shared.book().probes.clone()
     }
 
     /// How many chat requests were too long for the window.
@@ -152,6 +161,9 @@ impl Shared {
             self.book().violations.push("a chat request is no JSON".into());
             return Ok(error(400, 400.into(), "The body is no JSON."));
         };
+        if let Some(reply) = probe::answer(&request, self.script.probed) {
+            return Ok(self.probed(request, reply));
+        }
         self.book().requests.push(request.clone());
         self.asked.send_modify(|count| *count += 1);
         if request["model"] != self.script.model.as_str() {
@@ -194,6 +206,18 @@ impl Shared {
             return Ok(stream::answer(&self.script.model, &reply, &request));
         }
         Ok(json_answer(200, &stream::whole(&self.script.model, &reply, &request)))
+    }
+
+    /// The answer to a probe: it is no part of the script.
+    fn probed(&self, request: Value, reply: Result<Reply, Failure>) -> Response {
+        let wrong = protocol::check(&request);
+        let mut book = self.book();
+        book.violations.extend(wrong);
+        book.probes.push(request.clone());
+        match reply {
+            Ok(reply) => stream::answer(&self.script.model, &reply, &request),
+            Err(failure) => error(failure.status, failure.status.into(), &failure.message),
+        }
     }
 
     /// The reply whose turn it is; an error is a violation, and what the server then says.

@@ -15,6 +15,8 @@ pub struct Script {
     pub key: Option<String>,
     /// What it tells of its context window.
     pub context_window: Option<u64>,
+    /// What probes find.
+    pub probed: super::Probed,
     pub replies: Vec<Reply>,
 }
 
@@ -149,7 +151,7 @@ fn once() -> u32 {
 
 impl Script {
     pub fn new(replies: Vec<Reply>) -> Self {
-        Self { model: "scripted-7b".into(), key: None, context_window: None, replies }
+        Self { model: "scripted-7b".into(), key: None, context_window: None, probed: super::Probed::default(), replies }
     }
 
     /// Parses JSON lines; blank lines and lines that start with `//` are skipped.
