@@ -182,7 +182,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
-        profile: file.agent.profile.unwrap_or_default(),
+        profile: work.profile.or(file.agent.profile).unwrap_or_default(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
