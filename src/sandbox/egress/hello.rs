@@ -9,7 +9,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::decision::Reason;
 use super::host::{Host, shown};
-use crate::weak::{self, Defence};
 
 /// The most bytes of a hello, with its records' headers.
 const LONGEST_HELLO: usize = 64 * 1024;
@@ -67,7 +66,6 @@ pub async fn read(client: &mut (impl AsyncRead + Unpin)) -> io::Result<Hello> {
 /// Whether a hello names the host that the tunnel was asked for. An address has no name, and needs none.
 pub fn check(server_name: Option<&str>, host: &Host) -> Result<(), Reason> {
     match (server_name, host) {
-        _ if weak::is_off(Defence::ServerNames) => Ok(()),
         (None, Host::Address(_)) => Ok(()),
         (Some(name), Host::Name(_)) if Host::parse(name).as_ref() == Ok(host) => Ok(()),
         (name, Host::Name(_) | Host::Address(_)) => Err(Reason::ServerName(name.map(shown))),
