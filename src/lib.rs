@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod eval;
 pub mod event;
 pub mod folders;
 pub mod forge;

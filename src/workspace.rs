@@ -7,6 +7,7 @@
 //! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod base;
 mod change;
 mod checkout;
 mod compare;
@@ -21,6 +22,7 @@ mod local;
 mod lock;
 mod mirror;
 mod object;
+mod overlay;
 mod patch;
 mod path;
 mod prepared;
@@ -34,6 +36,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use base::BaseFiles;
 pub use change::{Change, FileChange, Side};
 pub use checkout::{Author, Checkout, PushExpectation};
 pub use diff::Diff;

@@ -21,6 +21,7 @@ use super::git::{Access, Call};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
+use super::overlay;
 use super::patch;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
 use super::{Remote, Workspace, local};
@@ -33,7 +34,7 @@ pub struct Checkout {
     base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
-    repository: TaskRepository,
+    pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
     filled: SystemTime,
@@ -322,6 +323,20 @@ impl Checkout {
         let git = &self.workspace.0.git;
         let tree = patch::apply_diff(git, &self.repository, self.folder.path(), &self.base_tree, diff).await?;
         Ok(Snapshot::of(tree, self.base_tree.clone()))
+    }
+
+    /// The base, with nothing changed.
+    pub fn base_snapshot(&self) -> Snapshot {
+        Snapshot::of(self.base_tree.clone(), self.base_tree.clone())
+    }
+
+    /// `below` with `above` put over it: a path that `above` changes is as it is there.
+    pub async fn overlaid(&self, below: &Snapshot, above: &Snapshot) -> Result<Snapshot, WorkspaceError> {
+        let (repository, base) = (self.repository.clone(), self.base_tree.clone());
+        let (below, above) = (below.tree().clone(), above.tree().clone());
+        let tree =
+            blocking("put one change over another", move || overlay::overlay(&repository, &base, &below, &above));
+        Ok(Snapshot::of(tree.await?, self.base_tree.clone()))
     }
 
     /// From here on, the remote is asked with this token.

@@ -5,6 +5,7 @@ mod agent;
 mod cli;
 mod config;
 mod deploy;
+mod eval;
 mod folders;
 mod forge;
 mod lab;

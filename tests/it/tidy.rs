@@ -17,6 +17,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
         &[
             "config",
             "operator",
+            "eval",
             "health",
             "logging",
             "progress",
@@ -36,6 +37,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("lib", &[]),
     ("progress", &["logging", "event", "outcome"]),
     ("operator", &["store", "outcome", "task"]),
+    ("eval", &["config", "logging", "progress", "service", "pipeline", "workspace", "event", "outcome", "task"]),
     ("health", &[]),
     ("logging", &["secrets"]),
     (

@@ -67,7 +67,7 @@ pub(super) async fn work(
     outcome.model = Some(model.card().name.clone());
     let place = tests.environment.around(&desk.tree_path(checkout), desk.hold(checkout));
     let sandbox = services.backend.open(&place).await?;
-    let brief = assignment(services, order, tests);
+    let brief = assignment(services, order, checkout, tests);
     let files = desk.files(checkout);
     let mut agent = Agent::new(model.as_ref(), sandbox.as_ref(), files, &brief, budgets, services.events.clone())?;
     let mut rounds_left = services.settings.limits.verify_rounds;
@@ -159,13 +159,15 @@ pub(super) fn budgets(services: &Services, order: &Order) -> Budgets {
 }
 
 /// What the agent is told.
-fn assignment(services: &Services, order: &Order, tests: &Tests) -> Brief {
+fn assignment(services: &Services, order: &Order, checkout: &Checkout, tests: &Tests) -> Brief {
     Brief {
         title: order.task.title.clone(),
         instruction: order.task.instruction.clone(),
         test_command: tests.command.clone(),
         baseline: tests.baseline.clone(),
         prompts: services.settings.prompts.clone(),
+        profile: services.settings.profile,
+        base: Some(checkout.base_files()),
         protocol: services.settings.protocol,
     }
 }
