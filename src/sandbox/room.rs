@@ -1,7 +1,7 @@
 //! What a container shows of its surroundings: folders of this machine that it has for itself.
 //!
-//! The engine's own user could mount layers, but not every engine's; so layers and frozen homes are copied, which costs
-//! little where the file system shares blocks.
+//! The engine's own user could mount layers, but not every engine's; so layers, frozen homes and repositories are copied,
+//! which costs little where the file system shares blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct Room {
     tree: PathBuf,
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
-    copy: Option<PathBuf>,
+    copies: Vec<PathBuf>,
 }
 
 impl Room {
@@ -25,30 +25,31 @@ impl Room {
             opened.map_err(|error| SandboxError::Broken(format!("cannot open {}: {error}", path.display())))
         };
         let tree = open(&surroundings.tree)?;
-        let fill = |from: &Path, to: &Path| {
-            let filled = layers::copy(from, to);
-            filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
-        };
         for layer in &surroundings.layers {
             fill(layer, &tree)?;
         }
-        let repository = surroundings.repository.as_deref().map(open).transpose()?;
-        let mut room = Self { tree, home: None, repository, copy: None };
-        match &surroundings.home {
-            Home::Empty => {}
-            Home::Kept(folder) => room.home = Some(open(folder)?),
-            Home::Frozen(folder) => {
-                let mut copy = room.tree.clone().into_os_string();
-                copy.push(format!(".home-{}", uuid::Uuid::new_v4().simple()));
-                let copy = PathBuf::from(copy);
-                let made = fs::create_dir(&copy);
-                made.map_err(|error| SandboxError::Broken(format!("cannot create {}: {error}", copy.display())))?;
-                room.copy = Some(copy.clone());
-                fill(folder, &copy)?;
-                room.home = Some(copy);
-            }
+        let mut room = Self { tree, home: None, repository: None, copies: Vec::new() };
+        room.home = match &surroundings.home {
+            Home::Empty => None,
+            Home::Kept(folder) => Some(open(folder)?),
+            Home::Frozen(folder) => Some(room.copy("home", folder)?),
+        };
+        if let Some(repository) = &surroundings.repository {
+            room.repository = Some(room.copy("git", repository)?);
         }
         Ok(room)
+    }
+
+    /// Copies a folder to beside the tree.
+    fn copy(&mut self, name: &str, folder: &Path) -> Result<PathBuf, SandboxError> {
+        let mut copy = self.tree.clone().into_os_string();
+        copy.push(format!(".{name}-{}", uuid::Uuid::new_v4().simple()));
+        let copy = PathBuf::from(copy);
+        let made = fs::create_dir(&copy);
+        made.map_err(|error| SandboxError::Broken(format!("cannot create {}: {error}", copy.display())))?;
+        self.copies.push(copy.clone());
+        fill(folder, &copy)?;
+        Ok(copy)
     }
 
     pub fn tree(&self) -> &Path {
@@ -71,8 +72,15 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.copy.take().map(fs::remove_dir_all) {
-            tracing::debug!(%error, "a copied home is left for the removal of the task's folder");
+        for copy in self.copies.drain(..) {
+            if let Err(error) = fs::remove_dir_all(copy) {
+                tracing::debug!(%error, "a copy is left for the removal of the task's folder");
+            }
         }
     }
+}
+
+fn fill(from: &Path, to: &Path) -> Result<(), SandboxError> {
+    let filled = layers::copy(from, to);
+    filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
 }

@@ -15,7 +15,7 @@ use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::files::Files;
 use super::folder::{Folder, remove_on_drop};
-use super::git::{Access, Call};
+use super::git::{Access, Call, Git};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
@@ -27,17 +27,17 @@ use super::{Remote, Workspace, local};
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
-    remote: Remote,
-    base: Base,
+    pub(super) remote: Remote,
+    pub(super) base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
-    repository: TaskRepository,
+    pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
-    filled: SystemTime,
+    pub(super) filled: SystemTime,
     /// Exports and layers so far.
     exports: AtomicUsize,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     /// Its mirror stays.
     _hold: Option<File>,
 }
@@ -200,6 +200,10 @@ impl Checkout {
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
+    }
+
+    pub(super) fn git(&self) -> &Git {
+        &self.workspace.0.git
     }
 
     /// The working tree: files only, no `.git`.

@@ -90,6 +90,7 @@ fn outcome(text: &str) -> Outcome {
             notes: vec![text.into()],
             milliseconds: 1_600,
         }),
+        shown_repository: some(),
         milliseconds: 65_432,
         notes: vec![text.into(), "uncommitted changes are not included".into()],
     }

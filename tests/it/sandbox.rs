@@ -172,6 +172,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::walls::",
             "sandbox::levels::",
             "sandbox::disk::",
+            "sandbox::surroundings::",
             "sandbox::egress::boxes::boxes_",
             "sandbox::egress::boxes::nothing_",
             "sandbox::egress::boxes::two_",
