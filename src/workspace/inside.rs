@@ -172,7 +172,9 @@ impl Draft {
         let (mut head, mut names) = (None, Vec::new());
         for (tags, message) in before.chain([(on_base, format!("The base, {}\n", self.base))]) {
             let parents: Vec<_> = head.iter().collect();
-            let commit = repository.find_commit(repository.commit(None, &by, &by, &message, &tree, &parents)?)?;
+            // Not with `Repository::commit`, which sets the time of the tree's file: it may be the user's.
+            let text = repository.commit_create_buffer(&by, &by, &message, &tree, &parents)?;
+            let commit = repository.find_commit(repository.odb()?.write(ObjectType::Commit, &text)?)?;
             for Tag { name, annotated } in tags {
                 let made = match annotated {
                     true => repository.tag(&name, commit.as_object(), &by, &name, false),

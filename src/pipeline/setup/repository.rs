@@ -233,7 +233,8 @@ fn question_after(text: &str) -> Option<&'static str> {
             // Each has an argument.
             "-c" => {
                 let argument = rest.trim_start_matches(is_between);
-                rest = argument.split_at(argument.find(is_between).unwrap_or(argument.len())).1;
+                let ends = |character: char| character.is_whitespace() || "\"'`,".contains(character);
+                rest = argument.split_at(argument.find(ends).unwrap_or(argument.len())).1;
             }
             "arg" | "args" => {}
             _ if word.starts_with('-') => {}
