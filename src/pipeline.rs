@@ -158,6 +158,8 @@ pub struct Limits {
     pub cost: Option<CostLimit>,
     /// How often failing tests go back to the model.
     pub verify_rounds: u32,
+    /// How many agents work at the task at once, each in a tree of its own; at least 1.
+    pub attempts: u32,
 }
 
 /// What is published.

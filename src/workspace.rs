@@ -35,7 +35,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use change::{Change, FileChange, Side};
-pub use checkout::{Author, Checkout, Export, PushExpectation};
+pub use checkout::{Author, Checkout, Export, PushExpectation, Worktree};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};

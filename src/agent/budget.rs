@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Purse;
 use crate::outcome::{Budget, CostLimit, StopReason, Usage};
 
 /// The limits of one run.
@@ -23,6 +24,8 @@ pub struct Budgets {
     pub answer_tokens: u32,
     /// `None`: the server's default.
     pub temperature: Option<f32>,
+    /// What is spent of them; shared by all attempts at the task.
+    pub purse: Purse,
 }
 
 /// An answer shorter than this is of no use, so no request is made for it.
@@ -34,10 +37,6 @@ pub(super) struct Spent {
     pub(super) steps: u32,
     /// As the server reported it; unknown is not zero.
     pub(super) usage: Usage,
-    /// Tokens of prompts and of answers as reported, or estimated where the server does not tell: what the budgets are
-    /// measured by.
-    read: u64,
-    written: u64,
     /// The last request whose prompt the server counted: bytes and tokens.
     measured: Option<(usize, u64)>,
     truncation_told: bool,
@@ -61,15 +60,16 @@ impl Spent {
         if Instant::now() >= budgets.deadline {
             return Err(out_of(Budget::Time));
         }
-        if self.steps >= budgets.steps {
+        let spent = budgets.purse.look();
+        if spent.steps >= budgets.steps {
             return Err(out_of(Budget::Steps));
         }
         let prompt = self.estimate(bytes);
-        let left = budgets.tokens.saturating_sub(self.read + self.written).saturating_sub(prompt);
+        let left = budgets.tokens.saturating_sub(spent.read + spent.written).saturating_sub(prompt);
         if left < SHORTEST_ANSWER {
             return Err(out_of(Budget::Tokens));
         }
-        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(self.read + prompt, self.written));
+        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(spent.read + prompt, spent.written));
         if paid < SHORTEST_ANSWER {
             return Err(out_of(Budget::Cost));
         }
@@ -85,13 +85,20 @@ impl Spent {
     }
 
     /// Counts a request. Answers a warning, once, if the server obviously read less than it was sent.
-    pub(super) fn count(&mut self, usage: Option<Usage>, prompt_bytes: usize, answer_bytes: usize) -> Option<String> {
+    pub(super) fn count(
+        &mut self,
+        purse: &Purse,
+        usage: Option<Usage>,
+        prompt_bytes: usize,
+        answer_bytes: usize,
+    ) -> Option<String> {
         let estimate = self.estimate(prompt_bytes);
         let usage = usage.unwrap_or_default();
+        self.steps += 1;
         self.usage.add(usage);
-        self.read += usage.prompt_tokens.unwrap_or(estimate);
-        self.written += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
+        let written = usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
+        purse.pay(usage, usage.prompt_tokens.unwrap_or(estimate), written);
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         let was_cut = self.looks_cut(read, prompt_bytes);
         if !was_cut {
             self.measured = Some((prompt_bytes, read));

@@ -47,6 +47,12 @@ impl History {
         self.bytes = self.messages.iter().map(length).sum();
     }
 
+    /// Begins a new conversation with nothing.
+    pub(super) fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
+    }
+
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
     }

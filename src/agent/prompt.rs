@@ -27,7 +27,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 17] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -43,7 +43,24 @@ const BUILT_IN: [(&str, &str); 15] = [
     ("whole_again.md", include_str!("../../prompts/whole_again.md")),
     ("whole_rejected.md", include_str!("../../prompts/whole_rejected.md")),
     ("whole_anew.md", include_str!("../../prompts/whole_anew.md")),
+    ("repair_system.md", include_str!("../../prompts/repair_system.md")),
+    ("repair.md", include_str!("../../prompts/repair.md")),
 ];
+
+/// One file that is asked for, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a str,
+    /// With numbers before the lines, where `way` speaks of them.
+    pub(super) content: &'a str,
+    /// `plain`, `trace`, `told` or `describe`.
+    pub(super) way: &'a str,
+    /// What the failing tests printed before any change.
+    pub(super) failure: &'a str,
+    /// The change of an earlier answer, and what came of it.
+    pub(super) tried: &'a str,
+    pub(super) problem: &'a str,
+}
 
 /// The templates, ready to render.
 #[derive(Debug)]
@@ -91,8 +108,8 @@ impl Prompts {
             .iter()
             .map(|file| {
                 let fence = fence_for(&file.content);
-                let language = file.path.rsplit('/').next().and_then(|name| Some(name.rsplit_once('.')?.1));
-                context! { path => &file.path, content => &file.content, fence => fence, language => language.unwrap_or_default() }
+                let language = language_of(&file.path);
+                context! { path => &file.path, content => &file.content, fence => fence, language => language }
             })
             .collect();
         self.render("whole_task.md", context! { files => files, hidden => &shown.hidden, ..values_of(brief) })
@@ -111,6 +128,20 @@ impl Prompts {
     /// The first message again, with what became of the try before.
     pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
         self.render("whole_anew.md", context! { first => first, problem => problem })
+    }
+
+    pub(super) fn repair_system(&self) -> Result<String, AgentError> {
+        self.render("repair_system.md", context! {})
+    }
+
+    /// The question for one file, in which something is wrong.
+    pub(super) fn repair(&self, brief: &Brief, asked: &Asked<'_>) -> Result<String, AgentError> {
+        let Asked { path, content, way, failure, tried, problem } = *asked;
+        let (fence, language) = (fence_for(content), language_of(path));
+        self.render(
+            "repair.md",
+            context! { path, content, way, failure, tried, problem, fence, language, ..values_of(brief) },
+        )
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
@@ -146,6 +177,11 @@ impl Prompts {
         let rendered = self.0.get_template(name).and_then(|template| template.render(values));
         rendered.map(|text| text.trim_end().to_owned()).map_err(|error| AgentError::Prompt(explain(name, &error)))
     }
+}
+
+/// What a fence around a file says of it.
+fn language_of(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, ending)| ending)
 }
 
 /// The task and its tests, as both kinds of first message need them.

@@ -5,7 +5,7 @@ pub mod whole_file;
 
 use serde::Deserialize;
 
-use crate::model::Model;
+use crate::model::ModelCard;
 
 pub use text_call::{Said, TextCall, read_text, without_thinking};
 
@@ -34,11 +34,11 @@ pub enum ProtocolChoice {
 
 impl ProtocolChoice {
     /// The protocol for this model, by the number of parameters that the server tells or the name holds.
-    pub fn resolve(self, model: &dyn Model) -> Protocol {
+    pub fn resolve(self, card: &ModelCard) -> Protocol {
         match self {
             ProtocolChoice::Tools => Protocol::Tools,
             ProtocolChoice::WholeFile => Protocol::WholeFile,
-            ProtocolChoice::Auto => match model.parameters().or_else(|| parameters_in(model.name())) {
+            ProtocolChoice::Auto => match card.parameters.or_else(|| parameters_in(&card.name)) {
                 Some(parameters) if parameters < FEWEST_FOR_TOOLS => Protocol::WholeFile,
                 Some(_) | None => Protocol::Tools,
             },

@@ -126,6 +126,8 @@ pub struct LimitsSection {
     pub tokens: Option<u64>,
     /// How often failing tests go back to the model. Default: 3.
     pub verify_rounds: Option<u32>,
+    /// Agents that work at a task at once. Default: 1.
+    pub attempts: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

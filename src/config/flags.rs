@@ -247,6 +247,10 @@ pub struct WorkFlags {
     /// The most tokens, prompts and answers together [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
+
+    /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub attempts: Option<u32>,
 }
 
 /// `--sandbox`.

@@ -12,7 +12,7 @@ use super::{metrics, policy};
 use crate::config::ModelConfig;
 use crate::config::file::RepositorySection;
 use crate::config::serve::QueueConfig;
-use crate::model::{Model, ModelError, Reply, Request, openai};
+use crate::model::{Model, ModelCard, ModelError, Reply, Request, openai};
 use crate::outcome::TestCommand;
 use crate::pipeline::{self, PatchMode};
 use crate::task::{RepositoryName, Task};
@@ -176,16 +176,8 @@ struct Watched(openai::OpenAi);
 
 #[async_trait]
 impl Model for Watched {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn window(&self) -> Option<u64> {
-        self.0.window()
-    }
-
-    fn parameters(&self) -> Option<u64> {
-        self.0.parameters()
+    fn card(&self) -> &ModelCard {
+        self.0.card()
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -194,22 +186,25 @@ impl Model for Watched {
 }
 
 /// A model that cannot be had, so that a task that needs it ends with the reason.
-struct Absent(Mutex<Option<ModelError>>);
+struct Absent {
+    error: Mutex<Option<ModelError>>,
+    card: ModelCard,
+}
 
 impl Absent {
     fn new(error: ModelError) -> Self {
-        Self(Mutex::new(Some(error)))
+        Self { error: Mutex::new(Some(error)), card: ModelCard::named("none") }
     }
 }
 
 #[async_trait]
 impl Model for Absent {
-    fn name(&self) -> &str {
-        "none"
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, _: &Request<'_>) -> Result<Reply, ModelError> {
         let gone = || ModelError::Unreachable { endpoint: "the model's address".into(), reason: "see above".into() };
-        Err(self.0.lock().await.take().unwrap_or_else(gone))
+        Err(self.error.lock().await.take().unwrap_or_else(gone))
     }
 }

@@ -51,6 +51,13 @@ pub struct Export {
     folder: Arc<Folder>,
 }
 
+/// A second working tree beside a checkout's own, for another attempt at the same task. It is removed on drop.
+#[derive(Debug)]
+pub struct Worktree {
+    export: Export,
+    files: Files,
+}
+
 /// Who a commit is by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
@@ -242,14 +249,35 @@ impl Checkout {
     ///
     /// What the agent wrote through [`Files::write`] is in it in any case. Call it when no command runs in the tree.
     pub async fn snapshot(&self, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
-        let place = Place {
-            repository: self.repository.clone(),
-            index: self.folder.path().join("index"),
-            files: self.files.clone(),
-        };
-        let (base_tree, artefacts, folder) = (self.base_tree.clone(), artefacts.clone(), Arc::clone(&self.folder));
+        let index = self.folder.path().join("index");
+        let place = Place { repository: self.repository.clone(), index, files: self.files.clone() };
+        self.take_snapshot(place, self.base_tree.clone(), artefacts).await
+    }
+
+    /// Lays out a tree (the base's, or a snapshot's) to be worked on beside the checkout's own.
+    pub async fn worktree(&self, tree: &TreeId) -> Result<Worktree, WorkspaceError> {
+        let export = self.export(tree).await?;
+        let files = Files::open(&export.tree_path())?;
+        Ok(Worktree { export, files })
+    }
+
+    /// As [`Checkout::snapshot`], of another working tree.
+    pub async fn snapshot_of(&self, worktree: &Worktree, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
+        let (index, files) = (worktree.export.index(), worktree.files.clone());
+        let place = Place { repository: self.repository.clone(), index, files };
+        let taken = self.take_snapshot(place, worktree.export.tree().clone(), artefacts).await?;
+        Ok(Snapshot::of(taken.tree().clone(), self.base_tree.clone()))
+    }
+
+    async fn take_snapshot(
+        &self,
+        place: Place,
+        start: TreeId,
+        artefacts: &Artefacts,
+    ) -> Result<Snapshot, WorkspaceError> {
+        let (artefacts, folder) = (artefacts.clone(), Arc::clone(&self.folder));
         blocking("take a snapshot", move || {
-            let taken = snapshot::take(&place, &base_tree, &artefacts);
+            let taken = snapshot::take(&place, &start, &artefacts);
             drop(folder);
             taken
         })
@@ -451,6 +479,17 @@ impl Export {
 
     pub(super) fn index(&self) -> PathBuf {
         self.path.join("index")
+    }
+}
+
+impl Worktree {
+    /// The folder that holds the tree, for the sandbox.
+    pub fn tree_path(&self) -> PathBuf {
+        self.export.tree_path()
+    }
+
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 }
 

@@ -3,6 +3,7 @@
 mod harness;
 mod loops;
 mod protocol;
+mod repair;
 mod tools;
 mod trial;
 mod whole_file;

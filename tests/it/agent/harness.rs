@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Report};
+use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Purse, Report};
 use patchwright::event::{Event, Events};
-use patchwright::model::{Call, Message, Model, ModelError, Reply, Request};
+use patchwright::model::{Call, Message, Model, ModelCard, ModelError, Reply, Request};
 use patchwright::outcome::Usage;
 use patchwright::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use patchwright::workspace::Files;
@@ -49,31 +49,20 @@ pub fn plan() -> Turn {
 }
 
 pub fn says_nothing() -> Reply {
-    let usage = Usage { prompt_tokens: None, completion_tokens: None, cached_tokens: None };
-    Reply {
-        content: String::new(),
-        reasoning: String::new(),
-        calls: Vec::new(),
-        finish_reason: "stop".into(),
-        usage: Some(usage),
-    }
+    Reply { finish_reason: "stop".into(), usage: Some(Usage::default()), ..Reply::default() }
 }
 
 pub struct Script {
     turns: Mutex<VecDeque<Turn>>,
-    pub window: Option<u64>,
+    pub card: ModelCard,
     /// The messages and the answer's bound of each request.
     pub requests: Mutex<Vec<(Vec<Message>, u32)>>,
 }
 
 #[async_trait]
 impl Model for Script {
-    fn name(&self) -> &str {
-        "script"
-    }
-
-    fn window(&self) -> Option<u64> {
-        self.window
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -157,7 +146,7 @@ impl Setup {
         let turns = Mutex::new(turns.into_iter().collect());
         Self {
             folder,
-            model: Script { turns, window: None, requests: Mutex::default() },
+            model: Script { turns, card: ModelCard::named("script"), requests: Mutex::default() },
             sandbox: Shell { expected: Mutex::default() },
             brief: brief("Change two to three."),
             budgets: budgets(),
@@ -242,5 +231,6 @@ pub fn budgets() -> Budgets {
         command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
+        purse: Purse::default(),
     }
 }

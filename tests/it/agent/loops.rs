@@ -327,7 +327,7 @@ async fn each_budget_ends_the_run() {
 
     // A price of one millionth a token: the same in money.
     let mut setup = Setup::new([plan()]);
-    let price = Price { input: 1_000_000, output: 1_000_000 };
+    let price = Price { input: 1_000_000, output: 1_000_000, cached: None };
     setup.budgets.cost = Some(CostLimit { micros: 2_000, price });
     assert_eq!(ran_out(setup.run().await.0), Budget::Cost);
     assert_eq!(setup.model.requests.lock().unwrap()[0].1, clipped);
@@ -340,14 +340,14 @@ async fn each_budget_ends_the_run() {
 
 #[tokio::test]
 async fn usage_is_the_servers_and_unknown_is_not_zero() {
-    let usage = Usage { prompt_tokens: Some(1_000), completion_tokens: Some(10), cached_tokens: None };
+    let usage = Usage { prompt_tokens: Some(1_000), completion_tokens: Some(10), ..Usage::default() };
     let counted = |turn: Turn| match turn {
         Turn::Reply(reply) => Turn::Reply(Reply { usage: Some(usage), ..reply }),
         other => other,
     };
     let setup = Setup::new([counted(plan()), counted(edit()), finish()]);
     let report = setup.run().await.1;
-    let expected = Usage { prompt_tokens: Some(2_000), completion_tokens: Some(20), cached_tokens: None };
+    let expected = Usage { prompt_tokens: Some(2_000), completion_tokens: Some(20), ..Usage::default() };
     assert_eq!(report.usage, expected);
     let setup = Setup::new([plan(), edit(), finish()]);
     assert_eq!(setup.run().await.1.usage, Usage::default());
@@ -357,7 +357,7 @@ async fn usage_is_the_servers_and_unknown_is_not_zero() {
 async fn a_full_window_ends_the_run_before_the_request() {
     let mut setup = Setup::new([plan(), call("read", json!({ "path": "long" }))]);
     fs::write(setup.path().join("long"), "some words in a line\n".repeat(400)).unwrap();
-    setup.model.window = Some(3_000);
+    setup.model.card.window = Some(3_000);
     insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window of 3000 tokens is full; give the model a larger one");
 
     let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
@@ -372,7 +372,7 @@ async fn a_server_that_cuts_the_prompt_is_told_of() {
     let mut setup = Setup::new([]);
     let short = |turn: Turn| match turn {
         Turn::Reply(reply) => {
-            let usage = Usage { prompt_tokens: Some(300), completion_tokens: Some(1), cached_tokens: None };
+            let usage = Usage { prompt_tokens: Some(300), completion_tokens: Some(1), ..Usage::default() };
             Turn::Reply(Reply { usage: Some(usage), ..reply })
         }
         other => other,

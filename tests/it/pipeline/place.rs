@@ -316,6 +316,7 @@ fn settings() -> Settings {
             tokens: 100_000,
             cost: None,
             verify_rounds: 1,
+            attempts: 1,
         },
         patch_mode: PatchMode::Only,
         publish: Publish {
