@@ -6,7 +6,7 @@
 //! A tag that is not on the base itself stands on a commit of its own before it, with the same tree: `git describe` finds
 //! the same tags in the same order, but counts commits that lie between as one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use git2::{
 use super::checkout::Checkout;
 use super::error::{WorkspaceError, blocking};
 use super::folder::Folder;
-use super::git::Call;
+use super::git::{Access, Call};
 use super::mirror::{self, in_repository};
 use super::object::TaskRepository;
 use super::{Remote, local};
@@ -29,8 +29,9 @@ use super::{Remote, local};
 /// A tree of more files, or more bytes, gets no repository: each box may have to copy it.
 const MOST_FILES: usize = 100_000;
 const MOST_BYTES: u64 = 512 << 20;
-/// Tags beyond this are not looked at.
+/// Tags beyond this are not looked at, and of those on one commit not taken.
 const MOST_TAGS: usize = 20_000;
+const MOST_ON_ONE: usize = 20;
 const ACTION: &str = "make a repository for the sandbox";
 
 /// What is in effect while it is made: an operator who wants every reference logged would be named in the log.
@@ -73,7 +74,7 @@ impl StandIn {
 impl Checkout {
     /// Makes a repository of the base for boxes to show; once for a task.
     ///
-    /// 1. it borrows the task's objects, and all tags, to find those that are nearest;
+    /// 1. it borrows the task's objects, and all tags of the remote, to find those that are nearest;
     /// 2. commits of its own are made, with those tags, and git packs what belongs to them;
     /// 3. it lends nothing any more, and gets its index and its settings.
     pub async fn stand_in(&self) -> Result<Inside, WorkspaceError> {
@@ -86,19 +87,27 @@ impl Checkout {
             objects: self.repository.path().join("objects"),
             filled: self.filled,
         };
-        let (draft, remote, cache) = (Arc::new(draft), self.remote.clone(), self.cache().to_owned());
-        let begun = Arc::clone(&draft);
-        let tags = blocking(ACTION, move || {
-            if begun.is_too_large()? {
-                return Ok(None);
+        let draft = Arc::new(draft);
+        let looked = Arc::clone(&draft);
+        if blocking(ACTION, move || looked.is_too_large()).await? {
+            return Ok(Inside::TooLarge);
+        }
+        if let Remote::Url { url, token } = &self.remote {
+            let access = Access { url, token: token.as_ref() };
+            // What is known of tags is better than nothing.
+            if let Err(error) = mirror::fetch_tags(self.git(), self.cache(), access).await {
+                tracing::warn!("the newest tags may be missing in the sandbox's repository: {error}");
             }
+        }
+        let (begun, remote, cache) = (Arc::clone(&draft), self.remote.clone(), self.cache().to_owned());
+        let tags = blocking(ACTION, move || {
             let tags = match &remote {
                 Remote::Local(path) => local::tags(path)?,
                 Remote::Url { url, .. } => mirror::tags(&cache, url),
             };
-            begun.begin(&tags).map(Some)
+            begun.begin(&tags)
         });
-        let Some(tags) = tags.await? else { return Ok(Inside::TooLarge) };
+        let tags = tags.await?;
         let mut arguments = in_repository(&draft.path);
         // What its own references lead to. `git repack` would add all that came from the remote of a blobless mirror.
         let options = ["pack-objects", "--quiet", "--all", "--delta-base-offset", "--window=0"];
@@ -146,7 +155,7 @@ impl Draft {
         let draft = TaskRepository::create(self.path.clone(), &self.objects)?;
         self.write("config", CONFIG_OF_MAKING)?;
         self.write("packed-refs", &packed(tags))?;
-        let nearest = nearest(&draft.open()?, self.base).map_err(self.git2())?;
+        let nearest = nearest(&draft.open()?, self.base, tags).map_err(self.git2())?;
         let borrowed = self.path.join("packed-refs");
         fs::remove_file(&borrowed).map_err(WorkspaceError::io("remove", &borrowed))?;
         let (head, names) = self.commit(&draft.open()?, nearest).map_err(self.git2())?;
@@ -227,8 +236,18 @@ impl Draft {
     }
 }
 
-/// Finds what tools look for: the nearest tag, the nearest that has a digit, the nearest that is annotated.
-fn nearest(repository: &Repository, base: Oid) -> Result<Nearest, git2::Error> {
+/// Finds what tools look for: the nearest tag, the nearest that has a digit, the nearest that is annotated; each with the
+/// others on its commit.
+fn nearest(repository: &Repository, base: Oid, tags: &[(String, Oid)]) -> Result<Nearest, git2::Error> {
+    let mut of: HashMap<Oid, Vec<Tag>> = HashMap::new();
+    for (name, target) in tags.iter().take(MOST_TAGS) {
+        let Ok(object) = repository.find_object(*target, None) else { continue };
+        let annotated = object.kind() == Some(ObjectType::Tag);
+        let (Some(name), Ok(commit)) = (name.strip_prefix("refs/tags/"), object.peel(ObjectType::Commit)) else {
+            continue;
+        };
+        of.entry(commit.id()).or_default().push(Tag { name: name.to_owned(), annotated });
+    }
     let commit = repository.find_object(base, Some(ObjectType::Commit))?;
     let found_none = |error: &git2::Error| error.class() == ErrorClass::Describe;
     let (mut any, mut numbered, annotated) = (DescribeOptions::new(), DescribeOptions::new(), DescribeOptions::new());
@@ -249,9 +268,10 @@ fn nearest(repository: &Repository, base: Oid) -> Result<Nearest, git2::Error> {
         let (Some(distance), Some(name)) = (parts.next().and_then(|text| text.parse().ok()), parts.next()) else {
             continue;
         };
-        let Ok(reference) = repository.find_reference(&format!("refs/tags/{name}")) else { continue };
-        let annotated = reference.peel(ObjectType::Tag).is_ok();
-        nearest.entry(distance).or_default().insert(Tag { name: name.to_owned(), annotated });
+        let reference = repository.find_reference(&format!("refs/tags/{name}"));
+        let Ok(tagged) = reference.and_then(|reference| reference.peel(ObjectType::Commit)) else { continue };
+        let others = of.remove(&tagged.id()).unwrap_or_default();
+        nearest.entry(distance).or_default().extend(others.into_iter().take(MOST_ON_ONE));
     }
     Ok(nearest)
 }

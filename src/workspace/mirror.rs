@@ -80,6 +80,13 @@ pub(super) fn guess(cache: &Path, access: Access<'_>, base: Option<&str>) -> Opt
     Some(Guess { commit: Oid::from_str(id.trim()).ok()?, git_dir, _lock: lock })
 }
 
+/// Fetches tags that the remote has and the mirror has not: a task whose base was there already has not asked for any.
+pub(super) async fn fetch_tags(git: &Git, cache: &Path, access: Access<'_>) -> Result<(), WorkspaceError> {
+    let git_dir = mirror_path(cache, access.url);
+    let _lock = lock(&git_dir, Lock::Exclusive, git.timeout()).await?;
+    fetch(git, &git_dir, access, &["+refs/tags/*:refs/tags/*"]).await
+}
+
 /// All tags that the mirror knows, by their full names. One that a fetch brings at this moment may be missing.
 pub(super) fn tags(cache: &Path, url: &url::Url) -> Vec<(String, Oid)> {
     const TAGS: &str = "refs/tags/";

@@ -103,7 +103,9 @@ const QUESTIONS: [&str; 20] = [
 ];
 
 /// Names of files that say how a project is built; and endings of such names.
-const MANIFESTS: [&str; 24] = [
+const MANIFESTS: [&str; 28] = [
+    ".devcontainer.json",
+    ".patchwright.toml",
     "Cargo.toml",
     "Directory.Build.props",
     "Directory.Packages.props",
@@ -115,6 +117,8 @@ const MANIFESTS: [&str; 24] = [
     "build.rs",
     "build.sbt",
     "conftest.py",
+    "copilot-setup-steps.yml",
+    "devcontainer.json",
     "justfile",
     "libs.versions.toml",
     "makefile",
