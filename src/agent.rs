@@ -10,9 +10,16 @@
 
 mod act;
 mod budget;
+mod context;
+pub mod edit;
+mod failing;
 pub mod grammar;
 mod history;
+mod instructions;
+mod interest;
+mod map;
 mod opening;
+pub mod profile;
 mod prompt;
 pub mod protocol;
 mod purse;
@@ -21,6 +28,7 @@ pub mod repair;
 mod shown;
 mod stuck;
 mod text;
+pub mod tokens;
 pub mod tools;
 mod whole_file;
 
@@ -28,6 +36,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use budget::Budgets;
+pub use profile::{Profile, ProfileChoice};
 pub use protocol::{Protocol, ProtocolChoice};
 pub use purse::Purse;
 
@@ -35,7 +44,7 @@ use crate::event::Events;
 use crate::model::{Call, Message, Model, ModelError, Reply, ToolSpec};
 use crate::outcome::{StopReason, TestCommand, TestRun, Usage};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::workspace::{FileError, Files};
+use crate::workspace::{BaseFiles, FileError, Files};
 use act::{Acted, Wanted, fingerprint};
 use budget::Spent;
 use history::History;
@@ -72,6 +81,9 @@ pub struct Brief {
     pub baseline: Option<TestRun>,
     /// The operator's folder of prompts; a file in it replaces the built-in one of the same name.
     pub prompts: Option<PathBuf>,
+    pub profile: ProfileChoice,
+    /// Where the repository's own instructions are read; `None`: they are not.
+    pub base: Option<BaseFiles>,
     pub protocol: ProtocolChoice,
 }
 
@@ -127,7 +139,8 @@ pub struct Agent<'a> {
     /// The beginning of the instruction, for reminders.
     task: String,
     tools: Vec<ToolSpec>,
-    tool_bytes: usize,
+    tool_weight: u64,
+    profile: Profile,
     /// What a run by whole files knows; `None`: the model calls tools.
     whole_file: Option<WholeFile>,
     history: History,
@@ -181,13 +194,11 @@ impl<'a> Agent<'a> {
         budgets: Budgets,
         events: Events,
     ) -> Result<Self, AgentError> {
-        let prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
-        let opening = opening::begin(&prompts, files, &walk, brief, model)?;
-        let mut history = History::new(events.clone());
+        let opening = opening::begin(files, &walk, brief, model)?;
+        let mut history = History::new(events.clone(), opening.most_observed);
         opening.messages.into_iter().for_each(|message| history.push(message));
-        let (tools, whole_file) = (opening.tools, opening.whole_file);
-        let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
+        let whole_file = opening.whole_file;
         let seen = whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default();
         Ok(Self {
             model,
@@ -195,10 +206,11 @@ impl<'a> Agent<'a> {
             files: files.clone(),
             budgets,
             events,
-            prompts,
+            prompts: opening.prompts,
             task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
-            tools,
-            tool_bytes,
+            tools: opening.tools,
+            tool_weight: opening.tool_weight,
+            profile: opening.profile,
             whole_file,
             history,
             spent: Spent::default(),

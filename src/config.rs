@@ -5,6 +5,7 @@
 
 pub mod doctor;
 pub mod environment;
+pub mod eval;
 pub mod file;
 pub mod flags;
 pub mod health;
@@ -191,6 +192,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
+        profile: file.agent.profile.unwrap_or_default(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,

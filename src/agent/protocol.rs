@@ -33,6 +33,15 @@ pub enum ProtocolChoice {
 }
 
 impl ProtocolChoice {
+    /// As it stands in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolChoice::Auto => "auto",
+            ProtocolChoice::Tools => "tools",
+            ProtocolChoice::WholeFile => "whole-file",
+        }
+    }
+
     /// The protocol for this model, by the number of parameters that the server tells or the name holds.
     pub fn resolve(self, card: &ModelCard) -> Protocol {
         match self {

@@ -6,11 +6,13 @@
 //! a model of 1.5 billion parameters one solved its task; asked to trace the failing input first, it solved 3 of 8.)
 
 mod ask;
+mod splice;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub(super) use ask::Repairing;
+pub use splice::splice;
 
 /// The most files that are asked for.
 const MOST_CANDIDATES: usize = 3;

@@ -15,6 +15,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::act::milliseconds_since;
+use super::opening::{self, View};
 use super::prompt::Prompts;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::repair::Repairing;
@@ -88,7 +89,7 @@ impl WholeFile {
         files: &Files,
         walk: &Walk,
         brief: &Brief,
-        window: Option<u64>,
+        view: &View,
     ) -> Result<(Self, [Message; 2]), AgentError> {
         match Repairing::new(files, walk, brief) {
             Some(repairing) => {
@@ -99,7 +100,7 @@ impl WholeFile {
                 let begun = Self { repairing: Some(repairing), ..Self::new(brief, &Shown::default(), String::new()) };
                 Ok((begun, messages))
             }
-            None => Self::begin_with_all(prompts, files, walk, brief, window),
+            None => Self::begin_with_all(prompts, files, walk, brief, view),
         }
     }
 
@@ -109,10 +110,10 @@ impl WholeFile {
         files: &Files,
         walk: &Walk,
         brief: &Brief,
-        window: Option<u64>,
+        view: &View,
     ) -> Result<(Self, [Message; 2]), AgentError> {
-        let shown = shown::select(files, walk, brief, window);
-        let first = prompts.whole_task(brief, &shown)?;
+        let shown = shown::select(files, walk, view);
+        let first = prompts.whole_task(brief, view, &shown)?;
         let messages = [Message::System { content: prompts.whole_system()? }, Message::User { content: first.clone() }];
         Ok((Self::new(brief, &shown, first), messages))
     }
@@ -266,8 +267,8 @@ impl Agent<'_> {
         }
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
         let brief = whole_file.brief.clone();
-        let (whole_file, messages) =
-            WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, self.model.card().window)?;
+        let view = opening::look(&self.files, &walk, &brief, self.profile.allowance(self.model.card().window));
+        let (whole_file, messages) = WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, &view)?;
         self.seen.extend(whole_file.shown_paths());
         self.whole_file = Some(whole_file);
         self.history.clear();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::setup::repository::ShowRepository;
-use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::level::Level;
 use crate::secrets::Allow;
@@ -30,6 +30,7 @@ pub struct ConfigFile {
     pub allowed_targets: Option<Vec<String>>,
     pub github: GithubSection,
     pub model: ModelSection,
+    pub agent: AgentSection,
     pub sandbox: SandboxSection,
     pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
@@ -84,6 +85,15 @@ pub struct ModelSection {
     pub temperature: Option<f32>,
     /// How long the model may be silent, in seconds. Default: 300.
     pub silence_seconds: Option<u64>,
+}
+
+/// How the agent treats the model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSection {
+    /// `auto`, `small`, `medium` or `large`: how much the model is shown, and which tools it gets. Default: `auto`, by
+    /// its parameters and window.
+    pub profile: Option<ProfileChoice>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -25,6 +25,8 @@ pub(super) struct Solution {
     pub candidate: Option<Cleared>,
     /// When it ended, in seconds since 1970: the commit's time.
     pub at: i64,
+    /// What setup and tests had made on the base.
+    pub made: Artefacts,
 }
 
 /// What all attempts at a task have in common.
@@ -51,6 +53,8 @@ enum Judgement {
         cleared: Cleared,
         verdict: Verdict,
         run: Option<TestRun>,
+        /// What the tests did not see of the change, in words.
+        unseen: Option<String>,
     },
 }
 
@@ -59,7 +63,7 @@ pub(super) async fn solve(
     services: &Services,
     order: &Order,
     checkout: &Checkout,
-    tests: Tests,
+    mut tests: Tests,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Solution> {
     let untouched = write_trace(services, order, checkout).await?;
@@ -73,8 +77,10 @@ pub(super) async fn solve(
         outcome.stop = Some(StopReason::Patched);
         judge(work, &Desk::Own, outcome).await?
     };
+    let made = tests.environment.artefacts();
+    outcome.notes.extend(tests.environment.close().await);
     let Some(judged) = judged else {
-        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now() });
+        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now(), made });
     };
     let report = match &judged.judgement {
         Judgement::Refused(refusal) => refusal.report(),
@@ -89,12 +95,15 @@ pub(super) async fn solve(
     }
     outcome.tree = Some(judged.snapshot.tree().to_string());
     match judged.judgement {
-        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now() }),
-        Judgement::Tested { cleared, verdict, run } => {
+        Judgement::Refused(refusal) => {
+            Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now(), made })
+        }
+        Judgement::Tested { cleared, verdict, run, unseen } => {
+            outcome.notes.extend(unseen);
             let conclusion = cleared.conclude(conclude(outcome, &verdict));
             outcome.verdict = Some(verdict);
             outcome.result = run;
-            Ok(Solution { conclusion, candidate: Some(cleared), at: now() })
+            Ok(Solution { conclusion, candidate: Some(cleared), at: now(), made })
         }
     }
 }
@@ -111,7 +120,8 @@ async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Re
     if snapshot.tree() == untouched {
         return Ok(None);
     }
-    let cleared = match guard::examine(services, order, checkout, snapshot.clone()).await? {
+    let made = tests.environment.artefacts();
+    let cleared = match guard::examine(services, order, checkout, snapshot.clone(), &made).await? {
         Examined::Cleared(cleared) => cleared,
         Examined::Refused(refusal) => {
             return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));
@@ -128,7 +138,8 @@ async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Re
         Some(command) => {
             let own = weak::is_off(Defence::FreshTree);
             let tree = if own { desk.tree_path(checkout) } else { export.tree_path() };
-            let place = tests.environment.around(&tree);
+            let hold = if own { desk.hold(checkout) } else { export.hold() };
+            let place = tests.environment.around(&tree, hold);
             Some(evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?)
         }
         None => None,
@@ -139,7 +150,11 @@ async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Re
     let milliseconds = super::elapsed_milliseconds(started);
     services.events.emit(Event::StageDone { stage: Stage::Verify, milliseconds });
     let verdict = Verdict::judge(tests.baseline.as_ref(), run.as_ref());
-    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run } }))
+    let unseen = match tests.environment.has_inputs() {
+        true => tests.environment.outdated(&checkout.diff(&snapshot).await?.files),
+        false => None,
+    };
+    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
 }
 
 /// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the

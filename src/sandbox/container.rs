@@ -122,13 +122,14 @@ impl Engine {
     /// Starts a container.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
-        let wanted = surroundings.clone();
-        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted)).await;
+        let (wanted, limits) = (surroundings.clone(), inner.limits.clone());
+        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, &limits)).await;
         let room = room.map_err(|error| SandboxError::Broken(format!("cannot furnish the container: {error}")))??;
         let user = ownership::user_for(room.tree()).map_err(|error| {
             SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))
         })?;
-        let disk = Arc::new(Mutex::new(Disk::new(room.folders().map(Path::to_path_buf).collect(), &inner.limits)));
+        let folders = room.folders().map(Path::to_path_buf).collect();
+        let disk = Arc::new(Mutex::new(Disk::new(folders, &inner.limits, room.copied())));
         let shape = Shape {
             image: &inner.image,
             owner: &inner.owner,
@@ -146,7 +147,7 @@ impl Engine {
         if inner.open.is_stopped() {
             return Err(closed());
         }
-        let registered = Registered::new(&inner.registry);
+        let registered = Registered::new(&inner.registry, surroundings.hold.clone());
         let container = registered.order(body).await?;
         let sandbox = ContainerSandbox {
             registered,

@@ -9,38 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
+use crate::folders::{self, Access, Usage};
 
 /// How much more a box that is at its limit may hold: below that, it is not measured again.
 const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
-
-/// Bytes and files: given out by a file system, held by folders, or allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Usage {
-    bytes: u64,
-    files: u64,
-}
-
-impl Usage {
-    fn exceeds(self, limit: Self) -> bool {
-        self.bytes > limit.bytes || self.files > limit.files
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self { bytes: self.bytes.saturating_sub(other.bytes), files: self.files.saturating_sub(other.files) }
-    }
-
-    fn at_most(self, other: Self) -> Self {
-        Self { bytes: self.bytes.min(other.bytes), files: self.files.min(other.files) }
-    }
-
-    fn at_least(self, other: Self) -> Self {
-        Self { bytes: self.bytes.max(other.bytes), files: self.files.max(other.files) }
-    }
-}
 
 /// The disk of one box.
 #[derive(Debug)]
@@ -57,8 +29,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk of a box that writes to these folders, from now on. It gets at most nine tenths of what is free.
-    pub fn new(folders: Vec<PathBuf>, limits: &Limits) -> Self {
+    /// The disk of a box that writes to these folders, from now on. It gets at most nine tenths of what is free, besides
+    /// what was copied to it.
+    pub fn new(folders: Vec<PathBuf>, limits: &Limits, copied: Usage) -> Self {
         let mut limit = Usage { bytes: limits.disk_bytes, files: limits.disk_files };
         let mut marks = BTreeMap::new();
         for folder in &folders {
@@ -71,6 +44,8 @@ impl Disk {
         for (_, mark) in marks.values_mut() {
             *mark = mark.plus(limit);
         }
+        // Another box may show the same without a copy, and both may hold as much of their own.
+        let limit = limit.plus(copied);
         Self { folders, limit, ceiling: limit, was_ended: false, marks }
     }
 
@@ -85,7 +60,14 @@ impl Disk {
         let bound = if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling };
         let mut held = Usage::default();
         for folder in &self.folders {
-            measure(folder, bound, &mut held);
+            match folders::measure(folder, Access::Lend, |more| held.plus(more).exceeds(bound)) {
+                Some(more) => held = held.plus(more),
+                None => {
+                    // It may hold anything; so it may clean up, and its file system may not fill up any further.
+                    self.mark(SLACK);
+                    return true;
+                }
+            }
         }
         for process in processes() {
             measure_nameless(process, self.marks.keys().copied().collect(), &mut held);
@@ -95,13 +77,17 @@ impl Disk {
         // What was cleaned up is not given back above the limit.
         self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
         self.was_ended = is_exceeded;
-        let left = self.ceiling.minus(held).at_least(SLACK);
+        self.mark(self.ceiling.minus(held).at_least(SLACK));
+        is_exceeded
+    }
+
+    /// The folders are measured again when a file system has given out so much more.
+    fn mark(&mut self, left: Usage) {
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
             }
         }
-        is_exceeded
     }
 }
 
@@ -114,26 +100,6 @@ fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
         files: disk.f_files.saturating_sub(disk.f_ffree),
     };
     Some((given, Usage { bytes: bytes(disk.f_bavail), files: disk.f_favail }))
-}
-
-/// Adds what a folder holds; no more than is needed to know that it is too much. Symlinks are not followed.
-fn measure(folder: &Path, limit: Usage, held: &mut Usage) {
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            // A file of several names is met several times.
-            let share = metadata.blocks().saturating_mul(512) / metadata.nlink().max(1);
-            let bytes = if metadata.is_dir() { metadata.blocks().saturating_mul(512) } else { share };
-            *held = held.plus(Usage { bytes, files: 1 });
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-        if held.exceeds(limit) {
-            return;
-        }
-    }
 }
 
 /// Adds the files without a name that a process has open on these file systems.

@@ -10,12 +10,17 @@ use tokio::sync::Mutex;
 
 use super::{metrics, policy};
 use crate::config::ModelConfig;
+use crate::config::eval::Common;
 use crate::config::file::RepositorySection;
 use crate::config::serve::QueueConfig;
+use crate::event::Events;
+use crate::forge::Forge;
 use crate::model::{Model, ModelCard, ModelError, Reply, Request, openai};
 use crate::outcome::TestCommand;
-use crate::pipeline::{self, PatchMode};
+use crate::pipeline::{self, PatchMode, Services};
+use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
+use crate::workspace::Workspace;
 
 /// What is down is asked for again after at least, and at most, so long.
 const SHORTEST_OUTAGE: Duration = Duration::from_secs(1);
@@ -59,6 +64,24 @@ pub async fn connect_model(config: &ModelConfig) -> Result<(openai::OpenAi, Vec<
         ..openai::Settings::default()
     };
     openai::connect(&settings).await
+}
+
+/// What a set of tasks is worked with, or a record played: workspace and sandbox as configured, and this model.
+pub async fn services(common: &Common, model: Arc<dyn Model>, events: Events) -> anyhow::Result<Services> {
+    let workspace = Workspace::new(common.workspace.clone())?;
+    let forge = Forge::new(&common.forge)?;
+    let (backend, ()) = tokio::join!(Backend::probe(&common.sandbox), workspace.warm_up());
+    let backend = Arc::new(backend?);
+    let containers = backend.sweep().await.unwrap_or_else(|error| {
+        events.note(format!("leftovers of earlier runs could not be removed: {error}"));
+        0
+    });
+    let swept = workspace.sweep() + containers;
+    if swept > 0 {
+        events.note(format!("removed {swept} leftovers of runs that were killed"));
+    }
+    let (dispatch, settings) = (forge.clone(), common.pipeline.clone());
+    Ok(Services { workspace, backend, model: Some(model), forge, dispatch, events, settings })
 }
 
 /// Why a task is not begun.

@@ -1,5 +1,7 @@
 //! One task's working tree, from its checkout to its push.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,11 +21,13 @@ use super::git::{Access, Call, Git};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
+use super::overlay;
 use super::patch;
+use super::prepared::Failures;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
 use super::{Remote, Workspace, local};
 
-/// A working tree at the base commit. Its folder is removed on drop.
+/// A working tree at the base commit. Its folder is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
@@ -42,14 +46,23 @@ pub struct Checkout {
     _hold: Option<File>,
 }
 
-/// A fresh folder that holds exactly one tree. It is removed on drop.
+/// A fresh folder that holds exactly one tree. It is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Export {
-    path: PathBuf,
+    place: Arc<ExportPlace>,
     tree: TreeId,
+}
+
+/// An export's folder.
+#[derive(Debug)]
+struct ExportPlace {
+    path: PathBuf,
     /// It lies in the checkout's folder, which stays until all exports are gone.
     folder: Arc<Folder>,
 }
+
+/// A folder of a task stays as long as this lives.
+pub type Hold = Arc<dyn Any + Send + Sync>;
 
 /// A second working tree beside a checkout's own, for another attempt at the same task. It is removed on drop.
 #[derive(Debug)]
@@ -204,6 +217,15 @@ impl Checkout {
         self.uncommitted_changes
     }
 
+    pub(super) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Setups that failed a while ago.
+    pub(super) fn failed(&self) -> &Failures {
+        &self.workspace.0.failed
+    }
+
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
@@ -216,6 +238,11 @@ impl Checkout {
     /// The working tree: files only, no `.git`.
     pub fn tree_path(&self) -> PathBuf {
         self.folder.path().join("tree")
+    }
+
+    /// For what works in the tree.
+    pub fn hold(&self) -> Hold {
+        self.folder.clone()
     }
 
     /// The working tree's files.
@@ -233,7 +260,8 @@ impl Checkout {
 
     /// As [`Checkout::export`], to a new folder anywhere.
     pub(super) async fn export_to(&self, path: PathBuf, tree: &TreeId) -> Result<Export, WorkspaceError> {
-        let export = Export { path, tree: tree.clone(), folder: Arc::clone(&self.folder) };
+        let folder = Arc::clone(&self.folder);
+        let export = Export { place: Arc::new(ExportPlace { path, folder }), tree: tree.clone() };
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
@@ -296,6 +324,12 @@ impl Checkout {
         .await
     }
 
+    /// Mode and id of each of these paths in the base's tree; of a link, also of what it names. What is not there is left out.
+    pub async fn base_entries(&self, paths: Vec<String>) -> Result<BTreeMap<String, String>, WorkspaceError> {
+        let (repository, tree) = (self.repository.clone(), self.base_tree.clone());
+        blocking("look at the base's tree", move || layer::entries(&repository, &tree, paths)).await
+    }
+
     /// What a snapshot changes.
     pub async fn diff(&self, snapshot: &Snapshot) -> Result<Diff, WorkspaceError> {
         let (repository, old, new) = (self.repository.clone(), self.base_tree.clone(), snapshot.tree().clone());
@@ -327,6 +361,20 @@ impl Checkout {
         let git = &self.workspace.0.git;
         let tree = patch::apply_diff(git, &self.repository, self.folder.path(), &self.base_tree, diff).await?;
         Ok(Snapshot::of(tree, self.base_tree.clone()))
+    }
+
+    /// The base, with nothing changed.
+    pub fn base_snapshot(&self) -> Snapshot {
+        Snapshot::of(self.base_tree.clone(), self.base_tree.clone())
+    }
+
+    /// `below` with `above` put over it: a path that `above` changes is as it is there.
+    pub async fn overlaid(&self, below: &Snapshot, above: &Snapshot) -> Result<Snapshot, WorkspaceError> {
+        let (repository, base) = (self.repository.clone(), self.base_tree.clone());
+        let (below, above) = (below.tree().clone(), above.tree().clone());
+        let tree =
+            blocking("put one change over another", move || overlay::overlay(&repository, &base, &below, &above));
+        Ok(Snapshot::of(tree.await?, self.base_tree.clone()))
     }
 
     /// From here on, the remote is asked with this token.
@@ -470,7 +518,12 @@ impl Checkout {
 impl Export {
     /// The folder that holds the tree, for the sandbox.
     pub fn tree_path(&self) -> PathBuf {
-        self.path.join("tree")
+        self.place.path.join("tree")
+    }
+
+    /// For what works in the folder.
+    pub fn hold(&self) -> Hold {
+        self.place.clone()
     }
 
     pub fn tree(&self) -> &TreeId {
@@ -478,7 +531,7 @@ impl Export {
     }
 
     pub(super) fn index(&self) -> PathBuf {
-        self.path.join("index")
+        self.place.path.join("index")
     }
 }
 
@@ -488,12 +541,17 @@ impl Worktree {
         self.export.tree_path()
     }
 
+    /// For what works in the tree.
+    pub fn hold(&self) -> Hold {
+        self.export.hold()
+    }
+
     pub fn files(&self) -> &Files {
         &self.files
     }
 }
 
-impl Drop for Export {
+impl Drop for ExportPlace {
     fn drop(&mut self) {
         remove_on_drop(&self.path, Arc::clone(&self.folder));
     }

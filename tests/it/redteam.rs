@@ -6,6 +6,7 @@
 //! printed, sent to the model or left behind.
 
 mod defences;
+mod door;
 mod host;
 mod judge;
 mod scene;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::splice::splice;
 use super::{Clues, MOST_FILE_BYTES, Question, Repair, Source, Way, candidates, is_repair};
 use crate::agent::prompt::{Asked, Prompts};
 use crate::agent::protocol::whole_file::{Written, elision, left_out, read_files};
@@ -28,7 +29,8 @@ const TOKENS_FOR_WORDS: usize = 200;
 const TOKENS_FOR_THOUGHT: usize = 700;
 /// The most of a reply that goes back into the history.
 const MOST_HISTORY_BYTES: usize = 24_000;
-/// A block with less than this part of the file's lines, in percent, does not end an answer: it is a quotation.
+/// A block with less than this part of the file's lines, in percent, ends an answer only if it is whole functions that
+/// differ: else it is a quotation.
 const LEAST_WHOLE: usize = 60;
 
 /// The repair of one task.
@@ -96,8 +98,11 @@ impl Repairing {
             return false;
         }
         let written = read_files(content, true);
-        answer(&written, &self.now.path)
-            .is_some_and(|answer| answer.lines().count() * 100 >= self.original().lines().count() * LEAST_WHOLE)
+        let (path, original) = (&self.now.path, self.original());
+        answer(&written, path).is_some_and(|answer| {
+            answer.lines().count() * 100 >= original.lines().count() * LEAST_WHOLE
+                || splice(path, original, answer).is_some_and(|whole| whole != original)
+        })
     }
 
     /// The first message of the question that is due.
@@ -162,14 +167,15 @@ impl Repairing {
         if let Some(line) = elision(content, original) {
             return Err(format!("`{}` stood for lines that were left out", clip(line, 100)));
         }
-        if let Some(lines) = left_out(content, original) {
+        let whole = splice(&path, original, content).unwrap_or_else(|| content.to_owned());
+        if let Some(lines) = left_out(&whole, original) {
             return Err(format!("these lines were left out: {}", clip(&lines.join(" "), 200)));
         }
-        let is_same = content.trim_end() == original.trim_end();
-        if is_same || !self.repair.is_new(&path, content) {
+        let is_same = whole.trim_end() == original.trim_end();
+        if is_same || !self.repair.is_new(&path, &whole) {
             return Err(if is_same { "nothing was changed" } else { "it was an answer that had been given" }.into());
         }
-        Ok(content.to_owned())
+        Ok(whole)
     }
 }
 

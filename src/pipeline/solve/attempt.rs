@@ -11,7 +11,7 @@ use crate::outcome::{Outcome, StopReason};
 use crate::pipeline::baseline::Tests;
 use crate::pipeline::transient::is_transient_model;
 use crate::pipeline::{Order, Services, evidence};
-use crate::workspace::{Artefacts, Checkout, Files, Snapshot, TreeId, WorkspaceError, Worktree};
+use crate::workspace::{Artefacts, Checkout, Files, Hold, Snapshot, TreeId, WorkspaceError, Worktree};
 
 /// Where an attempt works.
 pub(super) enum Desk {
@@ -26,6 +26,13 @@ impl Desk {
         match self {
             Desk::Own => checkout.tree_path(),
             Desk::Beside(worktree) => worktree.tree_path(),
+        }
+    }
+
+    pub(super) fn hold(&self, checkout: &Checkout) -> Hold {
+        match self {
+            Desk::Own => checkout.hold(),
+            Desk::Beside(worktree) => worktree.hold(),
         }
     }
 
@@ -58,8 +65,9 @@ pub(super) async fn work(
     let Work { services, order, checkout, tests, .. } = work;
     let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
     outcome.model = Some(model.card().name.clone());
-    let sandbox = services.backend.open(&tests.environment.around(&desk.tree_path(checkout))).await?;
-    let brief = assignment(services, order, tests);
+    let place = tests.environment.around(&desk.tree_path(checkout), desk.hold(checkout));
+    let sandbox = services.backend.open(&place).await?;
+    let brief = assignment(services, order, checkout, tests);
     let files = desk.files(checkout);
     let mut agent = Agent::new(model.as_ref(), sandbox.as_ref(), files, &brief, budgets, services.events.clone())?;
     let mut rounds_left = services.settings.limits.verify_rounds;
@@ -122,9 +130,12 @@ fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> R
     match judged.map(|judged| &judged.judgement) {
         None => return Ok(false),
         Some(Judgement::Refused(refusal)) => agent.refuse(&refusal.feedback())?,
-        Some(Judgement::Tested { verdict, run, .. }) => {
+        Some(Judgement::Tested { verdict, run, unseen, .. }) => {
             match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
-                Some(feedback) => agent.reject(&feedback)?,
+                Some(mut feedback) => {
+                    feedback.extend(unseen.iter().map(|unseen| format!("\n\nNote: {unseen}.")));
+                    agent.reject(&feedback)?;
+                }
                 None => return Ok(false),
             }
         }
@@ -148,13 +159,15 @@ pub(super) fn budgets(services: &Services, order: &Order) -> Budgets {
 }
 
 /// What the agent is told.
-fn assignment(services: &Services, order: &Order, tests: &Tests) -> Brief {
+fn assignment(services: &Services, order: &Order, checkout: &Checkout, tests: &Tests) -> Brief {
     Brief {
         title: order.task.title.clone(),
         instruction: order.task.instruction.clone(),
         test_command: tests.command.clone(),
         baseline: tests.baseline.clone(),
         prompts: services.settings.prompts.clone(),
+        profile: services.settings.profile,
+        base: Some(checkout.base_files()),
         protocol: services.settings.protocol,
     }
 }

@@ -1,6 +1,6 @@
 //! Repair by verified sampling: which file is suspected, which question comes when, and the loop around it.
 
-use patchwright::agent::repair::{Clues, Repair, Source, Way, candidates, is_repair, is_test};
+use patchwright::agent::repair::{Clues, Repair, Source, Way, candidates, is_repair, is_test, splice};
 use patchwright::agent::{Pause, ProtocolChoice};
 use patchwright::model::Message;
 use patchwright::outcome::{TestCommand, TestEnding, TestRun};
@@ -101,11 +101,95 @@ fn an_answer_that_was_given_is_known_again_whatever_its_spaces() {
 
 proptest! {
     #[test]
+    fn no_answer_makes_splicing_panic(original in "[a-z(){}: \n]{0,80}", answer in "[a-z(){}: \n\\PC]{0,80}") {
+        for path in ["a.py", "a.js", "a.c", "A.java", "a.rs"] {
+            splice(path, &original, &answer);
+        }
+    }
+
+    #[test]
     fn no_text_makes_it_panic(task in "\\PC{0,80}", content in "\\PC{0,200}", failure in "\\PC{0,80}", path in "[a-zé./_]{1,12}") {
         let sources = [Source { path: &path, content: &content }, Source { path: "test_a.py", content: &failure }];
         let clues = Clues { task: &task, failure: &failure };
         is_repair(clues);
         prop_assert!(candidates(&sources, clues).len() <= 3);
+    }
+}
+
+/// Path, file, answer, and what the file comes to.
+const SPLICED: [(&str, &str, &str, &str); 9] = [
+    (
+        "a.py",
+        "import os\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 3\n",
+        "def two():\n    return 2\n",
+        "import os\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n",
+    ),
+    (
+        "a.py",
+        "class A:\n    x = 1\n\n    def two(self):\n        return 3\n",
+        "def two(self):\n    if self.x:\n        return 2\n",
+        "class A:\n    x = 1\n\n    def two(self):\n        if self.x:\n            return 2\n",
+    ),
+    (
+        "a.py",
+        "class A:\n    @property\n    def two(self):\n        return 3\n",
+        "    def two(self):\n        return 2\n",
+        "class A:\n    @property\n    def two(self):\n        return 2\n",
+    ),
+    (
+        "a.js",
+        "const n = 1;\nexport function one() {\n  return 2;\n}\nexport const two = () => 3;\n",
+        "export const two = () => 2;\nexport function one() {\n  return 1;\n}\n",
+        "const n = 1;\nexport function one() {\n  return 1;\n}\nexport const two = () => 2;\n",
+    ),
+    (
+        "a.rs",
+        "struct A;\n\nimpl A {\n    fn one(&self) -> u8 {\n        2\n    }\n}\n",
+        "fn one(&self) -> u8 {\n    1\n}\n",
+        "struct A;\n\nimpl A {\n    fn one(&self) -> u8 {\n        1\n    }\n}\n",
+    ),
+    (
+        "a.c",
+        "#include <stdio.h>\n\nstatic int *one(int n)\n{\n\treturn 0;\n}\n",
+        "static int *one(int n)\n{\n\treturn 1;\n}\n",
+        "#include <stdio.h>\n\nstatic int *one(int n)\n{\n\treturn 1;\n}\n",
+    ),
+    (
+        "A.java",
+        "class A {\n    int one() {\n        return 2;\n    }\n\n    int two() {\n        return 2;\n    }\n}\n",
+        "int one() {\n    return 1;\n}\n",
+        "class A {\n    int one() {\n        return 1;\n    }\n\n    int two() {\n        return 2;\n    }\n}\n",
+    ),
+    (
+        "a.go",
+        "package a\n\nfunc one() int {\n\treturn 2\n}\n",
+        "func one() int {\n\treturn 1\n}\n",
+        "package a\n\nfunc one() int {\n\treturn 1\n}\n",
+    ),
+    ("a.sh", "set -e\none() {\n  echo 2\n}\none\n", "one() {\n  echo 1\n}\n", "set -e\none() {\n  echo 1\n}\none\n"),
+];
+
+#[test]
+fn functions_alone_go_to_their_own_places() {
+    for (path, original, answer, expected) in SPLICED {
+        assert_eq!(splice(path, original, answer).as_deref(), Some(expected), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn what_has_no_certain_place_is_not_spliced() {
+    let two = "class A:\n    def f(self):\n        return 1\n\n\nclass B:\n    def f(self):\n        return 2\n";
+    for (path, original, answer) in [
+        ("a.py", two, "def f(self):\n    return 3\n"),
+        ("a.py", two, "def g(self):\n    return 3\n"),
+        ("a.py", two, "import os\n"),
+        ("a.py", two, "def f(self:\n    return 3\n"),
+        ("a.py", two, ""),
+        ("a.py", "def f():\n    return 1\n", "x = 1\n\n\ndef f():\n    return 3\n"),
+        ("a.txt", "one() {\n}\n", "one() {\n}\n"),
+        ("a.js", "function f() {}\n", "const f = () => 1;\n"),
+    ] {
+        assert_eq!(splice(path, original, answer), None, "{answer}");
     }
 }
 

@@ -16,8 +16,8 @@ use patchwright::pipeline::setup::recipe::RepositoryCommands;
 use patchwright::pipeline::setup::repository::ShowRepository;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
-    Delivery, Ending, Guard, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy,
-    run_task,
+    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings,
+    UnverifiedPolicy, run_task,
 };
 use patchwright::policy::Rules;
 use patchwright::sandbox::egress::Access;
@@ -333,6 +333,7 @@ fn settings() -> Settings {
         prompts: None,
         max_output_tokens: 1_000,
         temperature: None,
+        profile: ProfileChoice::Auto,
         protocol: ProtocolChoice::Auto,
     }
 }
