@@ -39,7 +39,7 @@ impl Room {
             Home::Frozen(folder) => Some(room.copy("home", folder, &mut budget)?),
         };
         if let Some(repository) = &surroundings.repository {
-            room.repository = Some(room.copy("git", repository, &mut budget)?);
+            room.repository = Some(room.copy("repository", repository, &mut budget)?);
         }
         room.copied = budget.spent();
         Ok(room)

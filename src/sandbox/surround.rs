@@ -141,7 +141,7 @@ impl Ground {
 
     /// The box has a copy of its own, which lasts as long as the box: what one command notes there, the next one finds.
     fn lay_repository(&mut self, repository: &Path, overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
-        let own = self.scratch("git")?;
+        let own = self.scratch("repository")?;
         let source = utf8(&own)?;
         let entry = if overlay && fits_an_option(repository) && fits_an_option(&own) {
             let work = self.scratch("work")?;
