@@ -137,7 +137,7 @@ async fn caches_of_the_operator_are_no_part_of_a_home_that_is_kept() {
     fs::set_permissions(operator.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for (choice, backend) in all_backends_with(|settings| settings.home = Some(operator.path().to_owned())).await {
         assert_eq!(backend.shows_caches(), choice == Choice::Namespace);
-        let ground = Ground::new();
+        let ground = Ground::with(PREFIXES[0]);
         fs::create_dir(ground.path("home")).unwrap();
         let socket = ground.path("proxy");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
