@@ -482,6 +482,9 @@ pub struct Outcome {
     /// How what the tests need was made ready; `None`: there was nothing to do.
     #[serde(default)]
     pub setup: Option<Setup>,
+    /// The repository that boxes showed at `/workspace/.git`, in words; `None`: there was none.
+    #[serde(default)]
+    pub shown_repository: Option<String>,
     pub milliseconds: u64,
     pub notes: Vec<String>,
 }
@@ -513,6 +516,7 @@ impl Outcome {
             usage: Usage::default(),
             sandbox: None,
             setup: None,
+            shown_repository: None,
             milliseconds: 0,
             notes: Vec::new(),
         }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::flags::SandboxFlag;
 use crate::model::{ProbeMode, Provider};
 use crate::pipeline::setup::recipe::RepositoryCommands;
+use crate::pipeline::setup::repository::ShowRepository;
 use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::level::Level;
@@ -241,6 +242,8 @@ pub struct RepositorySection {
     pub setup: Option<Vec<String>>,
     /// As `setup.repository_commands`, for this repository.
     pub repository_commands: Option<RepositoryCommands>,
+    /// As `setup.repository`, for this repository.
+    pub repository: Option<ShowRepository>,
     /// Keys of `[policy]` that are others for this repository.
     pub policy: toml::Table,
     /// Added to `network.allow`. Default: none.
@@ -258,6 +261,9 @@ pub struct SetupSection {
     /// `run`: commands that a repository gives make its tests able to run. `ignore`: only fixed commands for the lock
     /// files that are there, without packages' scripts where the tool can do so. Default: `run`.
     pub repository_commands: Option<RepositoryCommands>,
+    /// `auto`, `always` or `never`: boxes show a repository of the base at `/workspace/.git`, with the nearest tag. `auto`:
+    /// where a tool that takes versions from tags, or a test that calls git, is found in the base. Default: `auto`.
+    pub repository: Option<ShowRepository>,
     /// All commands of one setup. Default: 600.
     pub seconds: Option<u64>,
     /// What is kept for later tasks, on the disk of the workspace. Default: 20480.

@@ -17,7 +17,7 @@ use super::error::{PatchError, PushError, WorkspaceError, blocking};
 use super::export::{Export, Hold, Worktree};
 use super::files::Files;
 use super::folder::Folder;
-use super::git::{Access, Call};
+use super::git::{Access, Call, Git};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
@@ -30,17 +30,17 @@ use super::{Remote, Workspace, local};
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
-    remote: Remote,
-    base: Base,
+    pub(super) remote: Remote,
+    pub(super) base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
     pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
-    filled: SystemTime,
+    pub(super) filled: SystemTime,
     /// Exports and layers so far.
     exports: AtomicUsize,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     /// Its mirror stays.
     _hold: Option<File>,
 }
@@ -198,6 +198,10 @@ impl Checkout {
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
+    }
+
+    pub(super) fn git(&self) -> &Git {
+        &self.workspace.0.git
     }
 
     /// The working tree: files only, no `.git`.
