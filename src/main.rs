@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use futures_util::future::maybe_done;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use patchwright::config::environment::Environment;
@@ -339,11 +340,33 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
             "GITHUB_TOKEN is not set, and neither is a GitHub App, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
-    let order = match take_order(config, &forge, &events).await? {
+    // A trial takes processors and waits for nobody, a forge the other way round: it has begun when the task is known.
+    let mut trial = Box::pin(maybe_done(Backend::probe(&config.sandbox)));
+    let order = {
+        let mut taking = Box::pin(take_order(config, &forge, &events));
+        std::future::poll_fn(|context| {
+            let taken = taking.as_mut().poll(context);
+            if taken.is_pending() {
+                let _ = trial.as_mut().poll(context);
+            }
+            taken
+        })
+        .await?
+    };
+    let order = match order {
         Ok(order) => order,
         Err(failed) => return Ok(Ready::Failed(failed)),
     };
-    match assemble(config, forge.clone(), events, &order).await {
+    let backend = async {
+        match own_image(config, &order) {
+            Some(image) => Backend::probe(&sandbox::Settings { image: Some(image), ..config.sandbox.clone() }).await,
+            None => {
+                trial.as_mut().await;
+                trial.as_mut().take_output().unwrap_or(Err(sandbox::SandboxError::Broken("it was not tried".into())))
+            }
+        }
+    };
+    match assemble(config, forge.clone(), events, &order, backend).await {
         Ok(services) => Ok(Ready::Work(Box::new((services, order)))),
         Err(error) => {
             if matches!(order.delivery, Delivery::PullRequest(_)) {
@@ -354,16 +377,21 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
     }
 }
 
+/// The image that the config names for the task's repository.
+fn own_image(config: &RunConfig, order: &Order) -> Option<String> {
+    let section = assemble::section_of(&config.repositories, order.repository.as_ref());
+    section.and_then(|section| section.image.clone()).filter(|_| !config.image_from_flag)
+}
+
 /// The sandbox, the workspace and the model of a task.
-async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
+async fn assemble(
+    config: &RunConfig,
+    forge: Forge,
+    events: Events,
+    order: &Order,
+    backend: impl Future<Output = Result<Backend, sandbox::SandboxError>>,
+) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
-    let mut sandbox = config.sandbox.clone();
-    if let Some(image) =
-        assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
-        && !config.image_from_flag
-    {
-        sandbox.image = Some(image);
-    }
     let needs_model = assemble::needs_model(&order.task, config.pipeline.patch_mode);
     let connect = async {
         match needs_model {
@@ -372,7 +400,7 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
         }
     };
     // Each waits for something else: a command in the sandbox, the model's server, git.
-    let (backend, model, ()) = tokio::join!(Backend::probe(&sandbox), connect, workspace.warm_up());
+    let (backend, model, ()) = tokio::join!(backend, connect, workspace.warm_up());
     let backend = backend?;
     let containers = backend.sweep().await.unwrap_or_else(|error| {
         events.note(format!("leftovers of earlier runs could not be removed: {error}"));

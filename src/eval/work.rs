@@ -132,7 +132,7 @@ fn tell(outcome: &Outcome, row: &mut Row) {
     let (conclusion, reason) = conclusion_in_words(&outcome.conclusion);
     row.conclusion = conclusion.to_owned();
     row.reason = match &outcome.stop {
-        Some(StopReason::Stuck { reason } | StopReason::ModelFailed { reason }) => reason.clone(),
+        Some(StopReason::Stuck { reason, .. } | StopReason::ModelFailed { reason }) => reason.clone(),
         Some(_) | None => reason,
     };
 }

@@ -45,7 +45,8 @@ pub fn test_command_of(section: Option<&RepositorySection>) -> Option<TestComman
 pub fn setup_of(section: Option<&RepositorySection>) -> pipeline::setup::Wishes {
     let Some(section) = section else { return pipeline::setup::Wishes::default() };
     let operator = pipeline::setup::recipe::Operator { setup: section.setup.clone(), image: section.image.clone() };
-    pipeline::setup::Wishes { operator, repository_commands: section.repository_commands }
+    let (repository_commands, repository) = (section.repository_commands, section.repository);
+    pipeline::setup::Wishes { operator, repository_commands, repository }
 }
 
 /// Whether a model is asked for this task at all.

@@ -174,7 +174,7 @@ async fn instances_are_worked_at_a_time_and_errors_are_no_results() {
         format!("{line}\n")
     });
     std::fs::write(&tasks, broken.collect::<String>()).unwrap();
-    let config = place.write("prices.toml", "[budget]\nprice_in = 1.0\nprice_out = 2.0\n");
+    let config = place.write("prices.toml", "[model]\nprice = { in = 1.0, out = 2.0 }\n");
     let run = [
         "eval",
         &tasks,
