@@ -182,7 +182,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
-        profile: file.agent.profile.unwrap_or_default(),
+        profile: work.profile.or(file.agent.profile).unwrap_or_default(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
@@ -439,6 +439,7 @@ fn resolve_setup(file: &ConfigFile, environment: &Environment) -> anyhow::Result
     Ok(pipeline::setup::Settings {
         enabled: environment.boolean("PATCHWRIGHT_SETUP")?.or(section.enabled).unwrap_or(true),
         repository_commands: section.repository_commands.unwrap_or_default(),
+        repository: section.repository.unwrap_or_default(),
         limit,
         keep_bytes: section.keep_mib.unwrap_or(20 * 1024).saturating_mul(MIB),
     })

@@ -75,16 +75,10 @@ impl Default for Progress {
 
 /// Events that go to `progress`, and to `record` if it is given: a new file, readable by its owner alone.
 pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyhow::Result<Events> {
-    let record = record.map(open_record).transpose()?;
-    let started = Instant::now();
+    let record = record.map(recorder).transpose()?;
     Ok(Events::new(move |event| {
-        // An exchange holds what these say one by one.
-        let is_told_twice = matches!(event, Event::Message { .. } | Event::Reply { .. });
-        if let Some(record) = record.as_ref().filter(|_| !is_told_twice) {
-            let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = write_record(&mut *file, started, event) {
-                tracing::error!("cannot write the record: {error}");
-            }
+        if let Some(record) = &record {
+            record(event);
         }
         progress.show(event);
     }))
@@ -92,14 +86,23 @@ pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyh
 
 /// Events that go to `record` alone.
 pub fn recorded(record: &Path) -> anyhow::Result<Events> {
-    let file = open_record(record)?;
+    Ok(Events::new(recorder(record)?))
+}
+
+/// Writes what a record holds of an event to a new file.
+fn recorder(path: &Path) -> anyhow::Result<impl Fn(&Event) + Send + Sync + 'static> {
+    let file = open_record(path)?;
     let started = Instant::now();
-    Ok(Events::new(move |event| {
+    Ok(move |event: &Event| {
+        // An exchange holds what these say one by one.
+        if matches!(event, Event::Message { .. } | Event::Reply { .. }) {
+            return;
+        }
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = write_record(&mut *file, started, event) {
             tracing::error!("cannot write the record: {error}");
         }
-    }))
+    })
 }
 
 fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {

@@ -129,8 +129,9 @@ impl Profile {
     /// Whether the model gets this tool.
     pub fn offers(self, tool: Tool) -> bool {
         match self {
-            // Each tool costs a small model tokens and is one more to take by mistake; a command lists folders too.
-            Profile::Small => tool != Tool::List,
+            // Each tool costs a small model tokens and is one more to take by mistake. A command lists folders too, and
+            // a patch inside of JSON is what such a model gets wrong.
+            Profile::Small => !matches!(tool, Tool::List | Tool::Patch),
             Profile::Medium | Profile::Large => true,
         }
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::flags::SandboxFlag;
 use crate::model::{ProbeMode, Provider};
 use crate::pipeline::setup::recipe::RepositoryCommands;
+use crate::pipeline::setup::repository::ShowRepository;
 use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::level::Level;
@@ -86,7 +87,8 @@ pub struct ModelSection {
     pub context_window: Option<u64>,
     /// The longest answer in tokens. Default: 4096.
     pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
+    /// `auto`, `native`, `schema`, `fenced` or `whole-file`: how the model says what is to be done. Default: `auto`, by what
+    /// is known of the model.
     pub protocol: Option<ProtocolChoice>,
     /// Default: the server's own.
     pub temperature: Option<f32>,
@@ -240,6 +242,8 @@ pub struct RepositorySection {
     pub setup: Option<Vec<String>>,
     /// As `setup.repository_commands`, for this repository.
     pub repository_commands: Option<RepositoryCommands>,
+    /// As `setup.repository`, for this repository.
+    pub repository: Option<ShowRepository>,
     /// Keys of `[policy]` that are others for this repository.
     pub policy: toml::Table,
     /// Added to `network.allow`. Default: none.
@@ -257,6 +261,9 @@ pub struct SetupSection {
     /// `run`: commands that a repository gives make its tests able to run. `ignore`: only fixed commands for the lock
     /// files that are there, without packages' scripts where the tool can do so. Default: `run`.
     pub repository_commands: Option<RepositoryCommands>,
+    /// `auto`, `always` or `never`: boxes show a repository of the base at `/workspace/.git`, with the nearest tag. `auto`:
+    /// where a tool that takes versions from tags, or a test that calls git, is found in the base. Default: `auto`.
+    pub repository: Option<ShowRepository>,
     /// All commands of one setup. Default: 600.
     pub seconds: Option<u64>,
     /// What is kept for later tasks, on the disk of the workspace. Default: 20480.

@@ -9,6 +9,7 @@ use rand::Rng;
 use tokio::sync::Mutex;
 
 use super::{metrics, policy};
+use crate::config::RepositoryArgument;
 use crate::config::eval::Common;
 use crate::config::file::RepositorySection;
 use crate::config::model::ModelConfig;
@@ -17,10 +18,10 @@ use crate::event::Events;
 use crate::forge::Forge;
 use crate::model::{Endpoints, Model, ModelCard, ModelError, ProbeMode, Reply, Request};
 use crate::outcome::TestCommand;
-use crate::pipeline::{self, PatchMode, Services};
+use crate::pipeline::{self, Delivery, Order, PatchMode, Services};
 use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
-use crate::workspace::Workspace;
+use crate::workspace::{Remote, Workspace};
 
 /// What is down is asked for again after at least, and at most, so long.
 const SHORTEST_OUTAGE: Duration = Duration::from_secs(1);
@@ -44,7 +45,8 @@ pub fn test_command_of(section: Option<&RepositorySection>) -> Option<TestComman
 pub fn setup_of(section: Option<&RepositorySection>) -> pipeline::setup::Wishes {
     let Some(section) = section else { return pipeline::setup::Wishes::default() };
     let operator = pipeline::setup::recipe::Operator { setup: section.setup.clone(), image: section.image.clone() };
-    pipeline::setup::Wishes { operator, repository_commands: section.repository_commands }
+    let (repository_commands, repository) = (section.repository_commands, section.repository);
+    pipeline::setup::Wishes { operator, repository_commands, repository }
 }
 
 /// Whether a model is asked for this task at all.
@@ -73,6 +75,41 @@ pub async fn services(common: &Common, model: Arc<dyn Model>, events: Events) ->
     }
     let (dispatch, settings) = (forge.clone(), common.pipeline.clone());
     Ok(Services { workspace, backend, model: Some(model), forge, dispatch, events, settings })
+}
+
+/// An order for a diff of `target`, from the operator's config.
+pub async fn order_for_diff(
+    common: &Common,
+    services: &Services,
+    target: &RepositoryArgument,
+    task: Task,
+    base: Option<String>,
+) -> anyhow::Result<Order> {
+    let (remote, repository) = match target {
+        RepositoryArgument::Local(folder) => (Remote::Local(folder.clone()), None),
+        RepositoryArgument::Url(url) => (Remote::Url { url: url.clone(), token: None }, None),
+        RepositoryArgument::Forge(name) => {
+            let forge = services.forge.for_reading(name).await?;
+            let token = forge.git_token().await?;
+            (Remote::Url { url: forge.clone_url(name), token }, Some(name.clone()))
+        }
+    };
+    let section = section_of(&common.repositories, repository.as_ref());
+    let started = Instant::now();
+    Ok(Order {
+        task,
+        remote,
+        test_command: test_command_of(section),
+        setup: setup_of(section),
+        access: common.network.access(section)?,
+        repository,
+        base,
+        delivery: Delivery::Diff,
+        started,
+        deadline: started + services.settings.limits.task,
+        claim: None,
+        again_after: None,
+    })
 }
 
 /// Why a task is not begun.

@@ -9,6 +9,7 @@
 mod probe;
 mod protocol;
 mod script;
+mod shape;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 pub use probe::Probed;
 pub use protocol::tokens;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
+pub use shape::Shape;
 
 use crate::http::{Hangup, Response, Server, full, whole};
 
@@ -255,7 +257,7 @@ impl Shared {
         book.given[index] += 1;
         // A request that fails may come again with the same history, which is a prefix of itself.
         book.histories.insert(conversation, messages);
-        Ok(reply.clone().numbered(book.given.iter().sum()))
+        Ok(reply.clone().written().numbered(book.given.iter().sum()))
     }
 }
 
