@@ -82,10 +82,6 @@ impl Tool {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Tool::ALL.into_iter().find(|tool| tool.name() == name)
-    }
-
     /// Whether a call must be strict JSON as written: a repaired one could do something else than was meant.
     pub fn is_risky(self) -> bool {
         match self {
