@@ -33,10 +33,7 @@ pub use digest::digest;
 pub use edit::apply_text;
 pub(super) use edit::patched_paths;
 pub use outputs::Outputs;
-pub(super) use run::run;
-
-/// The longest arguments of one call, in bytes.
-const MOST_ARGUMENT_BYTES: usize = 1 << 20;
+pub(super) use run::{never_ended, run};
 
 /// The tools by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,19 +187,10 @@ impl Answer {
     }
 }
 
-/// Reads the arguments of a native call: a JSON object in a text. The error is the answer to the model.
-pub(super) fn read_arguments(text: &str) -> Result<Map<String, Value>, String> {
-    if text.len() > MOST_ARGUMENT_BYTES {
-        return Err(format!(
-            "the arguments have {} bytes, more than {MOST_ARGUMENT_BYTES}; do less in one call",
-            text.len()
-        ));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        let was_cut =
-            if error.is_eof() { " They end in the middle: the reply was too long; do less in one call." } else { "" };
-        format!("the arguments are no JSON object ({error}).{was_cut} Nothing was done; make the call again.")
-    })
+/// Whether a call changes or runs something, or ends the turn.
+pub(super) fn acts(name: &str, arguments: &Map<String, Value>) -> bool {
+    let understood = foreign::understood(name, arguments).ok().flatten();
+    understood.is_some_and(|(tool, _)| tool.is_risky() || tool == Tool::Finish)
 }
 
 /// Acts on files. Blocks; for `plan`, `run` and `finish`, which are no file actions, there is nothing to do here.

@@ -8,6 +8,7 @@ mod loops;
 mod protocol;
 mod repair;
 mod shown;
+mod stuck;
 mod syntax;
 mod tools;
 mod trial;

@@ -17,6 +17,13 @@ const MOST_OUTPUT_BYTES: usize = 8_000;
 /// What tests print beyond this is shortened to the first failure and the counts.
 const LEAST_DIGESTED_BYTES: usize = 1_500;
 
+const NEVER_ENDED: &str = "The command did not end within";
+
+/// Whether this answer says of a command that it was killed at its time limit.
+pub fn never_ended(answer: &Answer) -> bool {
+    !answer.ok && answer.text.starts_with(NEVER_ENDED)
+}
+
 /// Runs the command within the timeout that the model asks for, the operator's and the run's. What is not shown of its
 /// output is kept in `outputs`. The error is fatal.
 pub async fn run(
@@ -42,7 +49,7 @@ pub async fn run(
         Ending::Signalled(signal) => (false, format!("The command was killed by signal {signal}.")),
         Ending::TimedOut => {
             let seconds = timeout.as_secs();
-            (false, format!("The command did not end within {seconds} s and was killed. Run less, or without waiting."))
+            (false, format!("{NEVER_ENDED} {seconds} s and was killed. Run less, or without waiting."))
         }
         Ending::OutOfMemory => (false, "The command ran out of memory and was killed. Run less at once.".to_owned()),
         Ending::OutOfDisk => {

@@ -1,7 +1,5 @@
 //! Finding an engine, and trying what its containers hold.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
@@ -9,9 +7,9 @@ use tempfile::NamedTempFile;
 use super::super::engine::{self, ANSWER_LIMIT, ask};
 use super::super::level::Standing;
 use super::super::open::Open;
-use super::super::probe::{self, Known};
+use super::super::probe::{self, Kit, Known};
 use super::super::registry::Registry;
-use super::super::{Command, Ending, Network, Output, Sandbox, SandboxError, Settings, Surroundings};
+use super::super::{Network, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{attach, ownership, portable, seccomp};
 use super::{Engine, Inner};
 
@@ -106,40 +104,26 @@ impl Engine {
 
     /// Tries it with real commands, which its small limits bound.
     async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
-        let folder = tempfile::tempdir()
-            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await?;
-        let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
+        let kit = Kit::new()?;
+        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await?;
+        let tried = self.try_in(sandbox.as_ref(), &kit, filter).await;
         sandbox.close().await?;
         tried
     }
 
-    async fn try_in(&self, sandbox: &dyn Sandbox, folder: &Path, filter: &str) -> Result<Standing, SandboxError> {
-        let command = Command {
-            line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
-            directory: PathBuf::new(),
-            environment: BTreeMap::new(),
-            timeout: ANSWER_LIMIT,
+    async fn try_in(&self, sandbox: &dyn Sandbox, kit: &Kit, filter: &str) -> Result<Standing, SandboxError> {
+        let known = Known {
+            cgroup: Some("by the engine".into()),
+            landlock: "engines have no setting for it, and no program of ours is in the image".into(),
+            seccomp: filter.into(),
+            user: ownership::user_for(kit.folder()).map_or(0, |user| user.uid),
+            runtime: self.inner.runtime.clone(),
         };
-        let reason = match sandbox.run(&command).await {
-            Ok(Output { ending: Ending::Exited(0), .. }) if folder.join("probe").exists() => {
-                let known = Known {
-                    cgroup: Some("by the engine".into()),
-                    landlock: "engines have no setting for it, and no program of ours is in the image".into(),
-                    seccomp: filter.into(),
-                    user: ownership::user_for(folder).map_or(0, |user| user.uid),
-                    runtime: self.inner.runtime.clone(),
-                };
-                return probe::examine(sandbox, folder, &known).await;
-            }
-            Ok(Output { ending: Ending::Exited(0), .. }) => "the engine does not share this machine's files".into(),
-            Ok(output) => format!(
-                "a test command in {} ended with {:?} {}",
-                self.inner.image,
-                output.ending,
-                String::from_utf8_lossy(&output.head).trim()
-            ),
-            Err(error) => error.to_string(),
+        let reason = match kit.examine(sandbox, &known).await {
+            Ok(standing) if kit.folder().join(probe::WRITTEN).exists() => return Ok(standing),
+            Ok(_) => "the engine does not share this machine's files".into(),
+            Err(SandboxError::Unavailable { reason, .. }) => format!("in {}, {reason}", self.inner.image),
+            Err(error @ SandboxError::Broken(_)) => error.to_string(),
         };
         Err(SandboxError::Unavailable {
             reason,
