@@ -368,7 +368,7 @@ fn stop_in_words(stop: &StopReason) -> String {
         StopReason::Finished => "the model said that it had finished".into(),
         StopReason::Patched => "the patches of the instruction were applied as they are".into(),
         StopReason::BudgetRanOut { budget } => format!("the {} ran out", budget_name(*budget)),
-        StopReason::Stuck { reason } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
+        StopReason::Stuck { reason, .. } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
         StopReason::ModelFailed { reason } => format!("the model failed: {}", line(reason, LONGEST_LINE)),
         StopReason::GaveUp => "the model said that it had finished, without a change".into(),
     }
@@ -386,7 +386,10 @@ fn budget_name(budget: Budget) -> &'static str {
 fn tokens(usage: Usage) -> String {
     let count = |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
     let cached = usage.cached_tokens.map(|cached| format!(" ({cached} of them cached)")).unwrap_or_default();
-    format!("{} in{cached}, {} out", count(usage.prompt_tokens), count(usage.completion_tokens))
+    let about = if usage.estimated { "about " } else { "" };
+    let cost = usage.micros.map(|micros| format!(", for {about}{}.{:06}", micros / 1_000_000, micros % 1_000_000));
+    let cost = cost.unwrap_or_default();
+    format!("{about}{} in{cached}, {} out{cost}", count(usage.prompt_tokens), count(usage.completion_tokens))
 }
 
 fn seconds(milliseconds: u64) -> String {

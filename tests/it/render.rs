@@ -53,7 +53,7 @@ fn outcome(text: &str) -> Outcome {
         task_id: id(),
         repository: RepositoryName::parse("owner/widgets"),
         conclusion: Conclusion::Unverified,
-        stop: Some(StopReason::Stuck { reason: text.into() }),
+        stop: Some(StopReason::Stuck { habit: None, reason: text.into() }),
         base_commit: None,
         tree: None,
         commit: None,
@@ -687,7 +687,7 @@ proptest! {
             Some(StopReason::Patched),
             Some(StopReason::GaveUp),
             Some(StopReason::BudgetRanOut { budget: Budget::Steps }),
-            Some(StopReason::Stuck { reason: text.clone() }),
+            Some(StopReason::Stuck { habit: None, reason: text.clone() }),
             Some(StopReason::ModelFailed { reason: text.clone() }),
         ];
         let endings = [

@@ -176,7 +176,8 @@ async fn the_operator_decides_whether_a_repository_is_shown() {
 /// The tests do not see it: they run on what the base's setup has made.
 #[tokio::test]
 async fn a_change_to_what_the_setup_depends_on_is_told() {
-    let Some(place) = place(&SETUP.replace("[setup]\n", "[setup]\ninputs = [\"lock\"]\n")).await else { return };
+    let setup = "[setup]\ninputs = [\"lock\"]\nrun = [\"mkdir dep && cp l* dep/made && echo home > ~/made\"]\n";
+    let Some(place) = place(setup).await else { return };
     let told = |outcome: &Outcome| {
         let notes = outcome.notes.iter();
         notes
