@@ -59,6 +59,8 @@ pub struct Known {
     pub user: u32,
     /// The engine's runtime, if the operator named one.
     pub runtime: Option<String>,
+    /// The version of the host's kernel, if the host is another machine than this one.
+    pub kernel: Option<String>,
 }
 
 /// Tries everything in a box around `folder`.
@@ -226,7 +228,12 @@ fn privileges(answers: &Answers) -> (bool, String) {
 fn own_kernel(answers: &Answers, known: &Known) -> Finding {
     let host = |file: &str| std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
     let other = |key: &str, file: &str| answers.get(key).is_none_or(|inside| inside != host(file));
-    let holds = other("version", "/proc/version") && other("boot", "/proc/sys/kernel/random/boot_id");
+    let holds = match &known.kernel {
+        None => other("version", "/proc/version") && other("boot", "/proc/sys/kernel/random/boot_id"),
+        Some(kernel) => {
+            !kernel.is_empty() && answers.get("version").is_some_and(|inside| !inside.contains(kernel.as_str()))
+        }
+    };
     let detail = match &known.runtime {
         Some(runtime) if holds => format!("runtime {runtime}"),
         Some(runtime) => format!("the runtime {runtime} uses the host's"),

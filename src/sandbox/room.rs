@@ -1,4 +1,4 @@
-//! What a container shows of its surroundings: folders of this machine that it has for itself.
+//! What a container shows of its surroundings: folders of this machine that it has for itself, or that are sent to it.
 //!
 //! The engine's own user could mount layers, but not every engine's; so layers and frozen homes are copied, which costs
 //! little where the file system shares blocks.
@@ -18,8 +18,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes the folders ready. It may take as long as copying takes.
-    pub fn furnish(surroundings: &Surroundings) -> Result<Self, SandboxError> {
+    /// Makes the folders ready. It may take as long as copying takes. `is_sent`: the container gets copies anyway.
+    pub fn furnish(surroundings: &Surroundings, is_sent: bool) -> Result<Self, SandboxError> {
         let open = |path: &Path| {
             let opened = path.canonicalize();
             opened.map_err(|error| SandboxError::Broken(format!("cannot open {}: {error}", path.display())))
@@ -37,6 +37,7 @@ impl Room {
         match &surroundings.home {
             Home::Empty => {}
             Home::Kept(folder) => room.home = Some(open(folder)?),
+            Home::Frozen(folder) if is_sent => room.home = Some(open(folder)?),
             Home::Frozen(folder) => {
                 let mut copy = room.tree.clone().into_os_string();
                 copy.push(format!(".home-{}", uuid::Uuid::new_v4().simple()));

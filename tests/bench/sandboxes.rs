@@ -99,6 +99,7 @@ pub fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: BTreeMap::new(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        engine: Default::default(),
         runtime: None,
         minimum_level: Level::Confined,
         sources: Default::default(),

@@ -47,6 +47,7 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        engine: Default::default(),
         runtime: None,
         minimum_level: Level::Basic,
         sources: Default::default(),

@@ -60,6 +60,7 @@ impl Launcher {
             seccomp: seccomp::missing().unwrap_or_default(),
             user: rustix::process::getuid().as_raw(),
             runtime: None,
+            kernel: None,
         };
         let standing = probe::examine(sandbox.as_ref(), folder.path(), &known).await?;
         Ok(Self::new(settings, plan, groups, standing))
