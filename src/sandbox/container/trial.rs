@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::super::engine::{self, ANSWER_LIMIT, Address, ask};
+use super::super::engine::{self, ANSWER_LIMIT, ask};
 use super::super::level::Standing;
 use super::super::open::Open;
 use super::super::probe::{self, Known};
@@ -15,6 +15,9 @@ use super::super::remote::image;
 use super::super::{Command, Ending, EngineFiles, Network, Output, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{attach, ownership, portable, seccomp};
 use super::{Engine, Inner};
+
+/// What is wrong with an engine that has other files than we.
+const NOT_SEEN: &str = "the engine does not see this machine's files";
 
 impl Engine {
     /// Finds an engine that answers and has the image, and tries it with a real command.
@@ -76,20 +79,12 @@ impl Engine {
             folder: settings.engine.folder.clone(),
         };
         let files = settings.engine.files;
-        let shared = match address.is_local() && files != EngineFiles::Sent {
-            true => Self::try_filters(&mut tried, settings).await,
-            false if files == EngineFiles::Shared => return Err(no_shared_files(&address)),
-            false => Err(no_shared_files(&address)),
-        };
+        let may_share = address.is_local() && files != EngineFiles::Sent;
+        let shared = if may_share { Self::try_filters(&mut tried, settings).await } else { Err(unshared("")) };
         let standing = match shared {
             Ok(standing) => standing,
-            Err(error) if files == EngineFiles::Shared => return Err(error),
-            Err(error) => match Self::try_sending(&mut tried, settings).await {
-                Ok(standing) => standing,
-                // What fails both ways fails for another reason.
-                Err(_) if address.is_local() && files == EngineFiles::Auto => return Err(error),
-                Err(error) => return Err(error),
-            },
+            Err(error) if files == EngineFiles::Shared || !sees_no_files(&error) => return Err(error),
+            Err(_) => Self::try_sending(&mut tried, settings).await?,
         };
         let runtime = settings.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
         let place = if address.is_local() { String::new() } else { format!(" at {address}") };
@@ -118,7 +113,7 @@ impl Engine {
 
     /// Tries it with our filter of system calls and, if that fails, with the engine's own.
     async fn try_filters(tried: &mut Inner, settings: &Settings) -> Result<Standing, SandboxError> {
-        let trial = attach::Trial::new()?;
+        let trial = attach::Trial::new(tried.folder.as_deref())?;
         let ours = tried.filter.clone();
         match Self::try_ways(tried, "ours", &trial).await {
             Ok(standing) => Ok(standing),
@@ -153,7 +148,13 @@ impl Engine {
         let folder = place
             .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
             .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await?;
+        let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await {
+            // It complains of the folder, whose name nobody else has.
+            Err(SandboxError::Broken(reason)) if reason.contains(&*folder.path().to_string_lossy()) => {
+                return Err(unshared(&format!(": {reason}")));
+            }
+            opened => opened?,
+        };
         let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
         sandbox.close().await?;
         tried
@@ -181,7 +182,7 @@ impl Engine {
                 };
                 return probe::examine(sandbox, folder, &known).await;
             }
-            Ok(Output { ending: Ending::Exited(0), .. }) => "the engine does not share this machine's files".into(),
+            Ok(Output { ending: Ending::Exited(0), .. }) => return Err(unshared("")),
             Ok(output) => format!(
                 "a test command in {} ended with {:?} {}",
                 self.inner.image,
@@ -200,11 +201,20 @@ impl Engine {
     }
 }
 
-/// Of an engine on another machine, or where nobody wants it otherwise.
-fn no_shared_files(address: &Address) -> SandboxError {
+/// The engine was asked to show a folder of ours, and did not.
+fn unshared(detail: &str) -> SandboxError {
     SandboxError::Unavailable {
-        reason: format!("the engine at {address} does not see this machine's files"),
-        remedy: "Set sandbox.engine_files = \"auto\" or \"sent\"".into(),
+        reason: format!("{NOT_SEEN}{detail}"),
+        remedy: "It must see this machine's temporary folder at the same path; or have the files sent to it: \
+                 sandbox.engine_files = \"auto\""
+            .into(),
+    }
+}
+
+fn sees_no_files(error: &SandboxError) -> bool {
+    match error {
+        SandboxError::Unavailable { reason, .. } => reason.starts_with(NOT_SEEN),
+        SandboxError::Broken(_) => false,
     }
 }
 

@@ -105,6 +105,8 @@ pub fn send(
     from: &mut dyn Read,
     to: &mut dyn Write,
 ) -> Result<(), Fault> {
+    // What a box holds already may be too much; the next command can clean it up.
+    let bounds = Bounds { entries: bounds.entries.saturating_mul(4).saturating_add(100_000), bytes: u64::MAX };
     let all: Vec<(&mut Pair, (Listing, Difference))> =
         pairs.iter_mut().zip(changes).filter_map(|(pair, changes)| Some((pair, changes?))).collect();
     begin(all.iter().map(|(pair, _)| &**pair), bounds, to)?;
@@ -217,7 +219,13 @@ pub fn serve(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), Fault> {
 
 /// Takes what the host has sent, and looks at what stands there then.
 fn receive(folder: &OrderedFolder, bounds: Bounds, from: &mut dyn Read) -> Result<(Place, Listing), Fault> {
-    let mut place = Place::open(Path::new(&folder.path), folder.without_git)?;
+    let path = Path::new(&folder.path);
+    // A command may have taken it away, or put something else in its place.
+    if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+        let _ = std::fs::remove_file(path);
+        std::fs::create_dir(path).map_err(|source| Fault::Io { path: folder.path.clone(), source })?;
+    }
+    let mut place = Place::open(path, folder.without_git)?;
     if folder.clear {
         place.clear()?;
     }
