@@ -10,29 +10,43 @@
 
 mod act;
 mod budget;
+mod context;
+pub mod edit;
+mod failing;
+pub mod grammar;
 mod history;
+mod instructions;
+mod interest;
+mod map;
+mod opening;
+pub mod profile;
 mod prompt;
 pub mod protocol;
+mod purse;
+mod query;
+pub mod repair;
 mod shown;
 mod stuck;
 mod text;
+pub mod tokens;
 pub mod tools;
 mod whole_file;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
 
 pub use budget::Budgets;
+pub use profile::{Profile, ProfileChoice};
 pub use protocol::{Protocol, ProtocolChoice};
+pub use purse::Purse;
 
-use crate::event::{Event, Events};
-use crate::model::{Call, Message, Model, ModelError, Reply, Request, ToolSpec};
-use crate::outcome::{Budget, StopReason, TestCommand, TestRun, Usage};
+use crate::event::Events;
+use crate::model::{Call, Message, Model, ModelError, Reply, ToolSpec};
+use crate::outcome::{StopReason, TestCommand, TestRun, Usage};
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::workspace::{FileError, Files};
-use act::{Acted, Wanted, fingerprint, milliseconds_since};
-use budget::{Spent, context_full};
+use crate::workspace::{BaseFiles, FileError, Files};
+use act::{Acted, Wanted, fingerprint};
+use budget::Spent;
 use history::History;
 use prompt::Prompts;
 use protocol::{Said, read_text, without_thinking};
@@ -67,6 +81,9 @@ pub struct Brief {
     pub baseline: Option<TestRun>,
     /// The operator's folder of prompts; a file in it replaces the built-in one of the same name.
     pub prompts: Option<PathBuf>,
+    pub profile: ProfileChoice,
+    /// Where the repository's own instructions are read; `None`: they are not.
+    pub base: Option<BaseFiles>,
     pub protocol: ProtocolChoice,
 }
 
@@ -90,6 +107,8 @@ pub struct Report {
     pub steps: u32,
     /// As the server reported it.
     pub usage: Usage,
+    /// The models that answered: the card's, and fallbacks.
+    pub models: Vec<String>,
     /// What `replace`, `write` and `delete` touched; commands may have changed more.
     pub written_paths: Vec<String>,
 }
@@ -120,7 +139,8 @@ pub struct Agent<'a> {
     /// The beginning of the instruction, for reminders.
     task: String,
     tools: Vec<ToolSpec>,
-    tool_bytes: usize,
+    tool_weight: u64,
+    profile: Profile,
     /// What a run by whole files knows; `None`: the model calls tools.
     whole_file: Option<WholeFile>,
     history: History,
@@ -137,6 +157,7 @@ pub struct Agent<'a> {
     fingerprint: u64,
     told_of_no_change: bool,
     since_finish: SinceFinish,
+    answered_by: BTreeSet<String>,
 }
 
 /// What happened since the last `finish` was answered.
@@ -173,24 +194,11 @@ impl<'a> Agent<'a> {
         budgets: Budgets,
         events: Events,
     ) -> Result<Self, AgentError> {
-        let prompts = Prompts::load(brief.prompts.as_deref())?;
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
-        let mut history = History::new(events.clone());
-        let (whole_file, tools) = match brief.protocol.resolve(model) {
-            Protocol::Tools => {
-                history.push(Message::System { content: prompts.system()? });
-                history.push(Message::User { content: prompts.task(brief, &prompt::listing(files, &walk))? });
-                (None, tools::specifications())
-            }
-            Protocol::WholeFile => {
-                let shown = shown::select(files, &walk, brief, model.window());
-                history.push(Message::System { content: prompts.whole_system()? });
-                let first = prompts.whole_task(brief, &shown)?;
-                history.push(Message::User { content: first.clone() });
-                (Some(WholeFile::new(brief, &shown, first)), Vec::new())
-            }
-        };
-        let tool_bytes = tools.iter().map(|tool| tool.description.len() + tool.parameters.to_string().len() + 60).sum();
+        let opening = opening::begin(files, &walk, brief, model)?;
+        let mut history = History::new(events.clone(), opening.most_observed);
+        opening.messages.into_iter().for_each(|message| history.push(message));
+        let whole_file = opening.whole_file;
         let seen = whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default();
         Ok(Self {
             model,
@@ -198,10 +206,11 @@ impl<'a> Agent<'a> {
             files: files.clone(),
             budgets,
             events,
-            prompts,
+            prompts: opening.prompts,
             task: clip(brief.instruction.trim(), MOST_REMINDER_BYTES),
-            tools,
-            tool_bytes,
+            tools: opening.tools,
+            tool_weight: opening.tool_weight,
+            profile: opening.profile,
             whole_file,
             history,
             spent: Spent::default(),
@@ -216,6 +225,7 @@ impl<'a> Agent<'a> {
             fingerprint: fingerprint(&walk),
             told_of_no_change: false,
             since_finish: SinceFinish::Work,
+            answered_by: BTreeSet::new(),
         })
     }
 
@@ -254,6 +264,7 @@ impl<'a> Agent<'a> {
     /// Answers the `finish` that paused the run with what the tests said of it.
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         let text = match &mut self.whole_file {
+            Some(whole_file) if whole_file.repairing.is_some() => return self.begin_anew(feedback),
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
                 match whole_file.next_way() {
@@ -279,6 +290,11 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
+    pub fn is_sampling(&self) -> bool {
+        self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some())
+    }
+
     /// What is known so far.
     pub fn report(&self) -> Report {
         Report {
@@ -286,45 +302,9 @@ impl<'a> Agent<'a> {
             summary: self.summary.clone(),
             steps: self.spent.steps,
             usage: self.spent.usage,
+            models: self.answered_by.iter().cloned().collect(),
             written_paths: self.written.iter().cloned().collect(),
         }
-    }
-
-    /// One request within all budgets. The inner error ends the run.
-    async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
-        let window = self.model.window();
-        let bytes = self.history.bytes() + self.tool_bytes;
-        let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
-        let max_tokens = match self.spent.clip_answer(&self.budgets, window, bytes) {
-            Ok(max_tokens) => max_tokens.min(most_tokens),
-            Err(stop) => return Ok(Err(stop)),
-        };
-        let request = Request {
-            messages: self.history.messages(),
-            tools: &self.tools,
-            max_tokens,
-            temperature: self.budgets.temperature.or(self.whole_file.as_ref().map(WholeFile::temperature)),
-        };
-        let begun = Instant::now();
-        let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(&request)).await;
-        let reply = match completed {
-            Err(_) => return Ok(Err(StopReason::BudgetRanOut { budget: Budget::Time })),
-            Ok(Err(ModelError::ContextOverflow(_))) if self.spent.steps > 0 => return Ok(Err(context_full(window))),
-            Ok(Err(error)) => return Err(error.into()),
-            Ok(Ok(reply)) => reply,
-        };
-        self.spent.steps += 1;
-        let answer_bytes = reply.content.len()
-            + reply.reasoning.len()
-            + reply.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-        if let Some(warning) = self.spent.count(reply.usage, bytes, answer_bytes) {
-            self.events.note(warning);
-        }
-        if let Ok(value) = serde_json::to_value(&reply) {
-            let milliseconds = milliseconds_since(begun);
-            self.events.emit(Event::Reply { step: self.spent.steps, reply: value, usage: reply.usage, milliseconds });
-        }
-        Ok(Ok(reply))
     }
 
     /// Acts on a reply and appends it with the answers.

@@ -5,6 +5,7 @@
 
 pub mod doctor;
 pub mod environment;
+pub mod eval;
 pub mod file;
 pub mod flags;
 pub mod health;
@@ -191,6 +192,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
+        profile: file.agent.profile.unwrap_or_default(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
@@ -416,7 +418,11 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
         tokens: work.max_tokens.or(section.tokens).unwrap_or(1_000_000),
         cost: serve::resolve_cost_limit(&file.budget)?,
         verify_rounds: section.verify_rounds.unwrap_or(3),
+        attempts: work.attempts.or(section.attempts).unwrap_or(1),
     };
+    if !(1..=16).contains(&limits.attempts) {
+        bail!("limits.attempts is {}; it is from 1 to 16", limits.attempts);
+    }
     if limits.task.is_zero()
         || limits.tests.is_zero()
         || limits.command.is_zero()

@@ -9,12 +9,14 @@
 //!
 //! [`pipeline::run_task`] is that line as code. It is built from the seams [`forge`], [`model`], [`sandbox`] and
 //! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`], [`event`], [`policy`] and
-//! [`secrets`].
+//! [`secrets`]. [`folders`] walks what others have filled.
 //! `docs/ARCHITECTURE.md` is the map.
 
 pub mod agent;
 pub mod config;
+pub mod eval;
 pub mod event;
+pub mod folders;
 pub mod forge;
 pub mod health;
 pub mod logging;

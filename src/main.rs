@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use patchwright::config::environment::Environment;
+use patchwright::config::eval::EvalOrder;
 use patchwright::config::flags::{Command, Flags, RunFlags, TasksCommand, TasksFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
+use patchwright::eval;
 use patchwright::event::Events;
 use patchwright::forge::{Forge, ForgeError};
 use patchwright::health;
@@ -89,6 +91,10 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_stack_size(STACK).enable_all().build()?;
     let code = match &flags.command {
         Command::Run(run) => runtime.block_on(run_command(flags, run, environment)),
+        Command::Eval(eval) => {
+            let order = config::eval::resolve_eval(flags, eval, environment)?;
+            runtime.block_on(eval_command(order))
+        }
         Command::Serve(serve) => {
             let config = config::serve::resolve_serve(flags, serve, environment)?;
             runtime.block_on(service::serve(config)).map(|()| 0)
@@ -117,6 +123,53 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
     };
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+async fn eval_command(order: EvalOrder) -> anyhow::Result<u8> {
+    let output = &mut std::io::stdout();
+    let config = match order {
+        EvalOrder::Compare { left, right, out, json } => {
+            return eval::compare::print(&left, &right, out.as_deref(), json, output).map(|()| 0);
+        }
+        EvalOrder::Report { out, json } => return eval::print(&out, json, output).map(|()| 0),
+        EvalOrder::Run(config) => config,
+    };
+    let mut signals = Signals::new()?;
+    let mut interrupted = std::pin::pin!(signals.heard());
+    let progress = Arc::new(Progress::new());
+    let bench = eval::Bench::open(&config)?;
+    let services = tokio::select! {
+        services = eval::prepare(&config, &progress) => services?,
+        () = &mut interrupted => {
+            sandbox::await_removals(GOODBYE).await;
+            return Ok(interruption(&progress));
+        }
+    };
+    let failed = tokio::select! {
+        failed = eval::run(&config, bench, &services, &progress) => failed?,
+        () = &mut interrupted => {
+            services.backend.close_all(GOODBYE).await;
+            progress.print("what is finished stays; the same command goes on");
+            return Ok(interruption(&progress));
+        }
+    };
+    progress.finish();
+    eval::print(&config.out, config.json, output)?;
+    workspace::await_removals(LONGEST_REMOVAL);
+    Ok(if failed == 0 { 0 } else { FAILED })
+}
+
+/// What ends a run early.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn heard(&mut self) {
+        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
+    }
 }
 
 async fn tasks_command(tasks: &TasksFlags, settings: &store::Settings) -> anyhow::Result<()> {
@@ -150,10 +203,8 @@ fn tasks_exit_code(done: anyhow::Result<()>) -> u8 {
 }
 
 async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -> anyhow::Result<u8> {
-    let mut signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut interrupted = std::pin::pin!(async {
-        tokio::select! { _ = signals.0.recv() => {}, _ = signals.1.recv() => {} }
-    });
+    let mut signals = Signals::new()?;
+    let mut interrupted = std::pin::pin!(signals.heard());
     let progress = Arc::new(Progress::new());
     let prepared = tokio::select! {
         prepared = prepare(flags, run, environment, &progress) => prepared,

@@ -1,46 +1,77 @@
 //! The language model behind one method. Messages are ours; `openai` puts them on the wire.
 
+mod card;
 mod discover;
+mod exchange;
+mod habits;
 mod link;
 pub mod openai;
+pub mod probe;
+mod provider;
 mod refusal;
 mod wire;
 
+pub use card::{Abilities, Ability, ModelCard};
 pub use discover::{Candidate, ModelInfo, first_local, local_candidates};
+pub use probe::ProbeMode;
+pub use provider::Provider;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Usage;
 
+/// The finish reason of an answer that [`Request::enough`] ended.
+pub const ENOUGH: &str = "enough";
+
 /// A chat model with tool calls.
 #[async_trait]
 pub trait Model: Send + Sync {
-    /// The model's name, as it stands in the pull request.
-    fn name(&self) -> &str;
-
-    /// How many tokens prompt and answer may have together, if the server tells.
-    fn window(&self) -> Option<u64> {
-        None
-    }
-
-    /// How many parameters the model has, if the server tells.
-    fn parameters(&self) -> Option<u64> {
-        None
-    }
+    /// What is known of it.
+    fn card(&self) -> &ModelCard;
 
     /// Sends the whole conversation and reads the whole answer.
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError>;
 }
 
 /// One request: the whole history, since chat endpoints keep none.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub messages: &'a [Message],
     pub tools: &'a [ToolSpec],
     /// The answer's bound; output is never unbounded.
     pub max_tokens: u32,
     pub temperature: Option<f32>,
+    /// The same seed and request may give the same answer again, where the server takes one.
+    pub seed: Option<u64>,
+    /// A JSON schema that the content is to fit. A server may ignore it: read the content as if there were none.
+    pub schema: Option<&'a serde_json::Value>,
+    /// Asked with the content so far, each time some has come. `true` closes the connection at once, so that a server
+    /// with one slot is free for the next request; the content up to there is the answer, and its reason [`ENOUGH`].
+    pub enough: Option<&'a (dyn Fn(&str) -> bool + Send + Sync)>,
+}
+
+impl<'a> Request<'a> {
+    /// A request without tools, at the server's temperature.
+    pub fn new(messages: &'a [Message], max_tokens: u32) -> Self {
+        Self { messages, tools: &[], max_tokens, temperature: None, seed: None, schema: None, enough: None }
+    }
+}
+
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { messages, tools, max_tokens, temperature, seed, schema, enough } = self;
+        formatter
+            .debug_struct("Request")
+            .field("messages", &messages.len())
+            .field("tools", &tools.len())
+            .field("max_tokens", max_tokens)
+            .field("temperature", temperature)
+            .field("seed", seed)
+            .field("schema", schema)
+            .field("enough", &enough.is_some())
+            .finish()
+    }
 }
 
 /// One entry of the history, in the shape that chat endpoints take.
@@ -82,15 +113,18 @@ pub struct ToolSpec {
 }
 
 /// The model's answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
     pub content: String,
     /// Thinking that the server delivered apart from the answer.
     pub reasoning: String,
     pub calls: Vec<Call>,
-    /// `stop`, `tool_calls`, `length`, ...: as the server says.
+    /// `stop`, `tool_calls`, `length`, ...: as the server says; or [`ENOUGH`].
     pub finish_reason: String,
     pub usage: Option<Usage>,
+    /// Who answered, if it is not the model of the card: a fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 /// Why there is no answer. The texts hold no key, whatever the server printed.

@@ -194,6 +194,12 @@ pub struct Usage {
     pub completion_tokens: Option<u64>,
     /// The part of `prompt_tokens` that the server took from its prefix cache.
     pub cached_tokens: Option<u64>,
+    /// What they cost, in millionths of the operator's currency; `None`: the price or the tokens are unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micros: Option<u64>,
+    /// Some of it is our estimate: an answer was ended before the server told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 impl Usage {
@@ -206,6 +212,8 @@ impl Usage {
         self.prompt_tokens = sum(self.prompt_tokens, other.prompt_tokens);
         self.completion_tokens = sum(self.completion_tokens, other.completion_tokens);
         self.cached_tokens = sum(self.cached_tokens, other.cached_tokens);
+        self.micros = sum(self.micros, other.micros);
+        self.estimated |= other.estimated;
     }
 }
 
@@ -214,14 +222,28 @@ impl Usage {
 pub struct Price {
     pub input: u64,
     pub output: u64,
+    /// Of prompt tokens that the server took from its cache; `None`: as the others.
+    pub cached: Option<u64>,
 }
 
 impl Price {
     /// What so many tokens cost, in millionths, rounded up.
     pub fn of(self, prompt_tokens: u64, completion_tokens: u64) -> u64 {
-        let millionths = u128::from(prompt_tokens) * u128::from(self.input)
-            + u128::from(completion_tokens) * u128::from(self.output);
-        u64::try_from(millionths.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        self.with_cached(prompt_tokens, 0, completion_tokens)
+    }
+
+    /// What an answer costs; `None`: its tokens are unknown.
+    pub fn of_usage(self, usage: &Usage) -> Option<u64> {
+        let prompt = usage.prompt_tokens?;
+        let cached = usage.cached_tokens.unwrap_or(0).min(prompt);
+        Some(self.with_cached(prompt - cached, cached, usage.completion_tokens?))
+    }
+
+    fn with_cached(self, read: u64, cached: u64, written: u64) -> u64 {
+        let cached_price = self.cached.unwrap_or(self.input);
+        let millionths = [(read, self.input), (cached, cached_price), (written, self.output)]
+            .map(|(tokens, price)| u128::from(tokens) * u128::from(price));
+        u64::try_from(millionths.iter().sum::<u128>().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }
 

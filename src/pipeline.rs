@@ -6,6 +6,7 @@ mod effect;
 mod evidence;
 mod guard;
 pub mod intake;
+mod judge;
 mod publish;
 mod report;
 mod resume;
@@ -23,9 +24,10 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tracing::Instrument;
 
-pub use crate::agent::ProtocolChoice;
+pub use crate::agent::{ProfileChoice, ProtocolChoice};
 pub use guard::{Guard, GuardError};
 pub use intake::refused;
+pub use judge::Judge;
 pub use report::{cancelled, failed_early, waiting};
 pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, limit_of, transience};
 
@@ -135,6 +137,8 @@ pub struct Settings {
     pub guard: Arc<Guard>,
     /// A folder with prompts that replace the built-in ones.
     pub prompts: Option<PathBuf>,
+    /// Default: by the model's size and window.
+    pub profile: ProfileChoice,
     /// The longest answer of the model, in tokens.
     pub max_output_tokens: u32,
     /// Default: by the model's size.
@@ -158,6 +162,8 @@ pub struct Limits {
     pub cost: Option<CostLimit>,
     /// How often failing tests go back to the model.
     pub verify_rounds: u32,
+    /// How many agents work at the task at once, each in a tree of its own; at least 1.
+    pub attempts: u32,
 }
 
 /// What is published.

@@ -117,6 +117,8 @@ pub struct Change {
     pub files: Vec<FileChange>,
     /// Files among them whose new contents are too large to be read, in git's bytes: they are blocked.
     pub unread: Vec<Vec<u8>>,
+    /// Files that are new where setup or tests had made something on the base: the tests saw them instead.
+    pub covering: Vec<Vec<u8>>,
 }
 
 /// The operator's rules, ready to be applied.
@@ -158,6 +160,13 @@ impl Policy {
             path: String::from_utf8_lossy(path).into_owned(),
             line: None,
             text: "the file is too large to be looked at".into(),
+        }));
+        findings.extend(change.covering.iter().map(|path| Finding {
+            class: Class::Covering,
+            level: self.rules.covering.level(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            line: None,
+            text: "stands among what the setup or the tests had made on the base, so the tests saw it instead".into(),
         }));
         self.judge_sizes(&totals, &mut findings);
         suite::judge(change, &self.rules, &mut totals, &mut findings);

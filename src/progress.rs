@@ -87,6 +87,18 @@ pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyh
     }))
 }
 
+/// Events that go to `record` alone.
+pub fn recorded(record: &Path) -> anyhow::Result<Events> {
+    let file = open_record(record)?;
+    let started = Instant::now();
+    Ok(Events::new(move |event| {
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = write_record(&mut *file, started, event) {
+            tracing::error!("cannot write the record: {error}");
+        }
+    }))
+}
+
 fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = file.with_context(|| format!("--record {}: the file cannot be made", path.display()))?;

@@ -32,8 +32,10 @@ mod surround;
 mod toolchains;
 mod watch;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,6 +97,8 @@ pub struct Surroundings {
     pub environment: BTreeMap<String, String>,
     /// Shell text before each command's line.
     pub prelude: String,
+    /// Let go of when nothing of the box lives any more, also if it is dropped: the folders' own removal, say.
+    pub hold: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The home folder of a box.
@@ -102,7 +106,8 @@ pub struct Surroundings {
 pub enum Home {
     /// Empty for each command.
     Empty,
-    /// This folder of the host: what is written stays.
+    /// This folder of the host: what is written stays. It has one box, which runs one command at a time, so that nothing
+    /// moves in it while mounts are made there.
     Kept(PathBuf),
     /// The contents of this folder, for each command (`namespace`) or box (`container`) anew.
     Frozen(PathBuf),
@@ -127,6 +132,7 @@ impl Surroundings {
             network: Network::Off,
             environment: BTreeMap::new(),
             prelude: String::new(),
+            hold: None,
         }
     }
 }
@@ -337,6 +343,14 @@ impl Backend {
         match self {
             Self::Container(engine) => engine.fingerprint().await,
             Self::Namespace(launcher) => launcher.fingerprint(),
+        }
+    }
+
+    /// Whether boxes show caches of this machine's package managers, which are not ours to keep.
+    pub fn shows_caches(&self) -> bool {
+        match self {
+            Self::Container(_) => false,
+            Self::Namespace(launcher) => launcher.shows_caches(),
         }
     }
 

@@ -9,6 +9,7 @@ mod parse;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use comments::remove_comments;
 pub use parse::{MAX_TEXT_BYTES, from_command_line, parse_issue};
 
 /// A task's id: `[A-Za-z0-9_-]{4,64}`, chosen by whoever dispatched it.

@@ -7,6 +7,7 @@
 //! The repository is data: none of its hooks, filters, settings, submodules or links takes effect on this machine.
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
+mod base;
 mod change;
 mod checkout;
 mod compare;
@@ -20,6 +21,7 @@ mod local;
 mod lock;
 mod mirror;
 mod object;
+mod overlay;
 mod patch;
 mod path;
 mod prepared;
@@ -33,8 +35,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+pub use base::BaseFiles;
 pub use change::{Change, FileChange, Side};
-pub use checkout::{Author, Checkout, Export, PushExpectation};
+pub use checkout::{Author, Checkout, Export, Hold, PushExpectation, Worktree};
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use files::{FileError, Files, Kind, Listed, Listing, Walk, Walked};
@@ -48,6 +51,8 @@ pub use snapshot::{Artefacts, Snapshot};
 use error::make_private_folder;
 use folder::Folder;
 use git::Git;
+
+use crate::folders::{self, Access};
 
 /// The program that is looked for on the `PATH`.
 pub const GIT: &str = "git";
@@ -95,6 +100,8 @@ struct Inner {
     git: Git,
     cache: PathBuf,
     temporary: PathBuf,
+    /// Setups that failed a while ago.
+    failed: prepared::Failures,
     /// git's empty home.
     _home: Folder,
 }
@@ -106,7 +113,7 @@ impl Workspace {
         let temporary = make_private_folder(&settings.temporary)?;
         let home = Folder::create(&temporary)?;
         let git = Git::new(settings.git, home.path().to_owned(), settings.environment, settings.git_timeout)?;
-        Ok(Self(Arc::new(Inner { git, cache, temporary, _home: home })))
+        Ok(Self(Arc::new(Inner { git, cache, temporary, failed: prepared::Failures::default(), _home: home })))
     }
 
     /// Whether git can be started and is new enough.
@@ -136,7 +143,7 @@ impl Workspace {
 
     /// Bytes of mirrors and of the folders of tasks, as the disk counts them.
     pub fn size(&self) -> u64 {
-        folder::size_of(&self.0.cache) + folder::size_of_ours(&self.0.temporary)
+        folders::size(&self.0.cache, Access::Keep) + folder::size_of_ours(&self.0.temporary)
     }
 
     /// Removes what setups have made, then mirrors, that no task holds, the least recently used first, until `bytes` are

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Purse;
+use super::tokens::Estimator;
 use crate::outcome::{Budget, CostLimit, StopReason, Usage};
 
 /// The limits of one run.
@@ -23,10 +25,15 @@ pub struct Budgets {
     pub answer_tokens: u32,
     /// `None`: the server's default.
     pub temperature: Option<f32>,
+    /// What is spent of them; shared by all attempts at the task.
+    pub purse: Purse,
 }
 
 /// An answer shorter than this is of no use, so no request is made for it.
 const SHORTEST_ANSWER: u64 = 128;
+/// What may be a window among the numbers of a server's refusal.
+const SMALLEST_WINDOW: u64 = 500;
+const LARGEST_WINDOW: u64 = 20_000_000;
 
 /// How far a run is.
 #[derive(Debug, Default)]
@@ -34,47 +41,65 @@ pub(super) struct Spent {
     pub(super) steps: u32,
     /// As the server reported it; unknown is not zero.
     pub(super) usage: Usage,
-    /// Tokens of prompts and of answers as reported, or estimated where the server does not tell: what the budgets are
-    /// measured by.
-    read: u64,
-    written: u64,
-    /// The last request whose prompt the server counted: bytes and tokens.
-    measured: Option<(usize, u64)>,
+    pub(super) estimator: Estimator,
     truncation_told: bool,
+    /// What a server without a known window has refused as too long, in tokens.
+    refused: Option<u64>,
 }
 
 impl Spent {
-    /// How many tokens a prompt of `bytes` has: the last one's count, and the new bytes at three and a half each.
-    pub(super) fn estimate(&self, bytes: usize) -> u64 {
-        match self.measured {
-            Some((then, tokens)) => tokens + tokens_of(bytes.saturating_sub(then)),
-            None => tokens_of(bytes),
+    /// The window that is reckoned with: the model's, or what is known from a refusal.
+    pub(super) fn window(&self, of_model: Option<u64>) -> Option<u64> {
+        match (of_model, self.refused) {
+            (Some(window), Some(refused)) => Some(window.min(refused)),
+            (window, refused) => window.or(refused),
         }
+    }
+
+    /// The most that the conversation may weigh, so that a useful answer fits into the window beside it.
+    pub(super) fn room(&self, budgets: &Budgets, window: u64) -> u64 {
+        let answer = u64::from(budgets.answer_tokens).min(window / 4).max(SHORTEST_ANSWER);
+        self.estimator.weight_within(window.saturating_sub(answer))
+    }
+
+    /// Takes in that the server refused a prompt of this weight with this answer as too long. Most say what their window
+    /// is, and all that say it tell what was asked for, too: the second largest number is the window.
+    pub(super) fn refuse(&mut self, weight: u64, answer: u32, reason: &str) {
+        let numbers = reason.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok());
+        let mut numbers: Vec<u64> =
+            numbers.filter(|number| (SMALLEST_WINDOW..LARGEST_WINDOW).contains(number)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let told = numbers.len().checked_sub(2).map(|place| numbers[place]);
+        let asked = self.estimator.prompt(weight) + u64::from(answer);
+        let less = self.refused.unwrap_or(asked);
+        self.refused = Some(told.filter(|window| *window < less).unwrap_or(less - less / 5));
     }
 
     /// The bound for the next answer, or why there is no next answer.
     ///
     /// A context window that is full ends the run as [`StopReason::Stuck`] with that reason: it is no budget of the
     /// operator's, and the remedy (a larger window) is another one.
-    pub(super) fn clip_answer(&self, budgets: &Budgets, window: Option<u64>, bytes: usize) -> Result<u32, StopReason> {
+    pub(super) fn clip_answer(&self, budgets: &Budgets, window: Option<u64>, weight: u64) -> Result<u32, StopReason> {
         let out_of = |budget| StopReason::BudgetRanOut { budget };
         if Instant::now() >= budgets.deadline {
             return Err(out_of(Budget::Time));
         }
-        if self.steps >= budgets.steps {
+        let spent = budgets.purse.look();
+        if spent.steps >= budgets.steps {
             return Err(out_of(Budget::Steps));
         }
-        let prompt = self.estimate(bytes);
-        let left = budgets.tokens.saturating_sub(self.read + self.written).saturating_sub(prompt);
+        let prompt = self.estimator.prompt(weight);
+        let left = budgets.tokens.saturating_sub(spent.read + spent.written).saturating_sub(prompt);
         if left < SHORTEST_ANSWER {
             return Err(out_of(Budget::Tokens));
         }
-        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(self.read + prompt, self.written));
+        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(spent.read + prompt, spent.written));
         if paid < SHORTEST_ANSWER {
             return Err(out_of(Budget::Cost));
         }
         let room = match window {
-            Some(window) => window.saturating_sub(prompt + prompt / 20),
+            Some(window) => window.saturating_sub(self.estimator.at_most(weight)),
             None => u64::MAX,
         };
         if room < SHORTEST_ANSWER {
@@ -85,16 +110,16 @@ impl Spent {
     }
 
     /// Counts a request. Answers a warning, once, if the server obviously read less than it was sent.
-    pub(super) fn count(&mut self, usage: Option<Usage>, prompt_bytes: usize, answer_bytes: usize) -> Option<String> {
-        let estimate = self.estimate(prompt_bytes);
+    pub(super) fn count(&mut self, purse: &Purse, usage: Option<Usage>, weight: u64, answer: u64) -> Option<String> {
+        let estimate = self.estimator.prompt(weight);
         let usage = usage.unwrap_or_default();
+        self.steps += 1;
         self.usage.add(usage);
-        self.read += usage.prompt_tokens.unwrap_or(estimate);
-        self.written += usage.completion_tokens.unwrap_or_else(|| tokens_of(answer_bytes));
-        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0)?;
-        let was_cut = self.looks_cut(read, prompt_bytes);
-        if !was_cut {
-            self.measured = Some((prompt_bytes, read));
+        let written = usage.completion_tokens.unwrap_or_else(|| self.estimator.tokens(answer));
+        purse.pay(usage, usage.prompt_tokens.unwrap_or(estimate), written);
+        let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
+        if !self.looks_cut(read, weight) {
+            self.estimator.correct(weight, read);
             return None;
         }
         if self.truncation_told {
@@ -107,12 +132,12 @@ impl Spent {
         ))
     }
 
-    /// A prompt that has fewer than a token for each 9 bytes was cut; and so was one that grew and yet has no more
-    /// tokens than the one before.
-    fn looks_cut(&self, read: u64, prompt_bytes: usize) -> bool {
-        let far_too_few = prompt_bytes > 6_000 && read.saturating_mul(9) < prompt_bytes as u64;
+    /// A prompt that has far fewer tokens than any tokeniser makes of it was cut; and so was one that grew and yet has
+    /// no more tokens than the one before.
+    fn looks_cut(&self, read: u64, weight: u64) -> bool {
+        let far_too_few = weight > 1_500 && read.saturating_mul(5) < weight.saturating_mul(2);
         let did_not_grow =
-            self.measured.is_some_and(|(then, tokens)| prompt_bytes > then + then / 50 + 1_000 && read <= tokens);
+            self.estimator.anchor().is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
         far_too_few || did_not_grow
     }
 }
@@ -121,9 +146,4 @@ impl Spent {
 pub(super) fn context_full(window: Option<u64>) -> StopReason {
     let size = window.map(|window| format!(" of {window} tokens")).unwrap_or_default();
     StopReason::Stuck { reason: format!("the model's context window{size} is full; give the model a larger one") }
-}
-
-/// Three and a half bytes are a token, for code and English alike.
-fn tokens_of(bytes: usize) -> u64 {
-    (bytes as u64).saturating_mul(2).div_ceil(7)
 }

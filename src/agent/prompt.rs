@@ -9,6 +9,8 @@ use std::path::Path;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 
+use super::opening::View;
+use super::profile::Profile;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
@@ -27,7 +29,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 19] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -38,29 +40,61 @@ const BUILT_IN: [(&str, &str); 15] = [
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
     ("repeated.md", include_str!("../../prompts/repeated.md")),
     ("rejected.md", include_str!("../../prompts/rejected.md")),
+    ("summarise.md", include_str!("../../prompts/summarise.md")),
+    ("summarised.md", include_str!("../../prompts/summarised.md")),
     ("whole_system.md", include_str!("../../prompts/whole_system.md")),
     ("whole_task.md", include_str!("../../prompts/whole_task.md")),
     ("whole_again.md", include_str!("../../prompts/whole_again.md")),
     ("whole_rejected.md", include_str!("../../prompts/whole_rejected.md")),
     ("whole_anew.md", include_str!("../../prompts/whole_anew.md")),
+    ("repair_system.md", include_str!("../../prompts/repair_system.md")),
+    ("repair.md", include_str!("../../prompts/repair.md")),
 ];
+
+/// What stands in the place of one of them in a profile: in `prompts/PROFILE/`.
+const BUILT_IN_OF_PROFILES: [(Profile, &str, &str); 2] = [
+    (Profile::Small, "system.md", include_str!("../../prompts/small/system.md")),
+    (Profile::Large, "system.md", include_str!("../../prompts/large/system.md")),
+];
+
+/// One file that is asked for, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a str,
+    /// With numbers before the lines, where `way` speaks of them.
+    pub(super) content: &'a str,
+    /// `plain`, `trace`, `told` or `describe`.
+    pub(super) way: &'a str,
+    /// What the failing tests printed before any change.
+    pub(super) failure: &'a str,
+    /// The change of an earlier answer, and what came of it.
+    pub(super) tried: &'a str,
+    pub(super) problem: &'a str,
+}
 
 /// The templates, ready to render.
 #[derive(Debug)]
 pub(super) struct Prompts(Environment<'static>);
 
 impl Prompts {
-    /// Loads the built-in templates; a file of the same name in the operator's `folder` replaces one.
-    pub(super) fn load(folder: Option<&Path>) -> Result<Self, AgentError> {
+    /// Loads the templates of a profile: of each, the first that is there of the operator's for the profile, the
+    /// operator's, the built-in one for the profile, the built-in one.
+    pub(super) fn load(folder: Option<&Path>, profile: Profile) -> Result<Self, AgentError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Prompts are no HTML, whatever their names end with.
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         for (name, built_in) in BUILT_IN {
-            let text = match folder {
-                Some(folder) => overriding(&folder.join(name))?.map_or(Cow::Borrowed(built_in), Cow::Owned),
-                None => Cow::Borrowed(built_in),
+            let of_operator = match folder {
+                Some(folder) => match overriding(&folder.join(profile.name()).join(name))? {
+                    Some(text) => Some(text),
+                    None => overriding(&folder.join(name))?,
+                },
+                None => None,
             };
+            let of_profile = BUILT_IN_OF_PROFILES.iter().find(|(own, other, _)| *own == profile && *other == name);
+            let built_in = of_profile.map_or(built_in, |(_, _, text)| text);
+            let text = of_operator.map_or(Cow::Borrowed(built_in), Cow::Owned);
             environment.add_template_owned(name, text).map_err(|error| AgentError::Prompt(explain(name, &error)))?;
         }
         Ok(Self(environment))
@@ -71,8 +105,26 @@ impl Prompts {
     }
 
     /// The first message: the task, the repository's overview, the tests and how they fare before any change.
-    pub(super) fn task(&self, brief: &Brief, listing: &str) -> Result<String, AgentError> {
-        self.render("task.md", context! { listing => listing, ..values_of(brief) })
+    pub(super) fn task(&self, brief: &Brief, view: &View) -> Result<String, AgentError> {
+        let code = Some(view.failing.text.as_str()).filter(|text| !text.is_empty()).map(|text| quoted("code", text));
+        let map = quoted("files", &view.map.text);
+        self.render("task.md", context! { map => map, code => code, notes => notes_of(view), ..values_of(brief) })
+    }
+
+    /// What the model is asked for when the conversation has to become shorter.
+    pub(super) fn summarise(&self) -> Result<String, AgentError> {
+        self.render("summarise.md", context! {})
+    }
+
+    /// The first message, with what was done since.
+    pub(super) fn summarised(
+        &self,
+        first: &str,
+        plan: Option<&str>,
+        files: &[&str],
+        done: &str,
+    ) -> Result<String, AgentError> {
+        self.render("summarised.md", context! { first => first, plan => plan, files => files.join(", "), done => done })
     }
 
     /// What rejected the change, for a model that calls tools.
@@ -85,17 +137,20 @@ impl Prompts {
     }
 
     /// The first message where the model writes whole files: the task, the files, the tests.
-    pub(super) fn whole_task(&self, brief: &Brief, shown: &Shown) -> Result<String, AgentError> {
+    pub(super) fn whole_task(&self, brief: &Brief, view: &View, shown: &Shown) -> Result<String, AgentError> {
         let files: Vec<minijinja::Value> = shown
             .files
             .iter()
             .map(|file| {
                 let fence = fence_for(&file.content);
-                let language = file.path.rsplit('/').next().and_then(|name| Some(name.rsplit_once('.')?.1));
-                context! { path => &file.path, content => &file.content, fence => fence, language => language.unwrap_or_default() }
+                let language = language_of(&file.path);
+                context! { path => &file.path, content => &file.content, fence => fence, language => language }
             })
             .collect();
-        self.render("whole_task.md", context! { files => files, hidden => &shown.hidden, ..values_of(brief) })
+        self.render(
+            "whole_task.md",
+            context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) },
+        )
     }
 
     /// `problem`: why the last answer is not enough.
@@ -111,6 +166,22 @@ impl Prompts {
     /// The first message again, with what became of the try before.
     pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
         self.render("whole_anew.md", context! { first => first, problem => problem })
+    }
+
+    pub(super) fn repair_system(&self) -> Result<String, AgentError> {
+        self.render("repair_system.md", context! {})
+    }
+
+    /// The question for one file, in which something is wrong.
+    pub(super) fn repair(&self, brief: &Brief, asked: &Asked<'_>) -> Result<String, AgentError> {
+        let Asked { path, content, way, failure, tried, problem } = *asked;
+        let (fence, language) = (fence_for(content), language_of(path));
+        let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
+        let (failure, tried, problem) = (data("output", failure), data("change", tried), data("output", problem));
+        self.render(
+            "repair.md",
+            context! { path, content, way, failure, tried, problem, fence, language, ..values_of(brief) },
+        )
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
@@ -148,20 +219,49 @@ impl Prompts {
     }
 }
 
-/// The task and its tests, as both kinds of first message need them.
+/// What a fence around a file says of it.
+fn language_of(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, ending)| ending)
+}
+
+/// What the repository says of itself.
+fn notes_of(view: &View) -> Vec<minijinja::Value> {
+    let notes = view.instructions.iter();
+    notes.map(|note| quoted("notes", &format!("{}:\n{}", one_line(&note.path), note.content.trim_end()))).collect()
+}
+
+/// The task and its tests, as every kind of first message needs them.
 fn values_of(brief: &Brief) -> minijinja::Value {
     let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
     let baseline = baseline.map(|run| {
-        context! { ending => run.ending.describe(), excerpt => keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES) }
+        let output = quoted("output", &keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES));
+        context! { ending => run.ending.describe(), output => output }
     });
     let title = brief.title.trim();
     context! {
         // A title that only repeats the instruction costs tokens for nothing.
         title => if brief.instruction.trim().starts_with(title) { "" } else { title },
-        instruction => elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES),
+        instruction => quoted("task", &elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES)),
         test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
         baseline => baseline,
     }
+}
+
+/// A text of others in a tag that it cannot close: one that it does not hold.
+fn quoted(name: &str, text: &str) -> minijinja::Value {
+    let lower = text.to_lowercase();
+    let mut tag = name.to_owned();
+    let mut number = 1;
+    while lower.contains(&format!("</{tag}")) {
+        tag = format!("{name}-{number}");
+        number += 1;
+    }
+    context! { tag => tag, text => text }
+}
+
+/// A path may hold line ends.
+fn one_line(path: &str) -> String {
+    path.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 /// The repository's files, as many as fit: all of them, or the shallow ones and how many each folder has.
@@ -180,11 +280,10 @@ pub(super) fn listing(files: &Files, walk: &Walk) -> String {
         *folders.entry(folder).or_default() += 1;
     }
     // A walk that was cut short may have missed whole folders: name them at least.
-    let top = files.list(None, MOST_PATHS).map(|listing| listing.entries).unwrap_or_default();
-    for entry in top.iter().filter(|entry| entry.kind == crate::workspace::Kind::Directory) {
-        match folders.get(entry.name.as_str()) {
-            Some(count) => lines.push(format!("{}/ ({count} files)", entry.name)),
-            None if walk.truncated => lines.push(format!("{}/", entry.name)),
+    for folder in top_folders(files) {
+        match folders.get(folder.as_str()) {
+            Some(count) => lines.push(format!("{folder}/ ({count} files)")),
+            None if walk.truncated => lines.push(format!("{folder}/")),
             None => {}
         }
     }
@@ -201,6 +300,13 @@ pub(super) fn listing(files: &Files, walk: &Walk) -> String {
     let more = if walk.truncated { "many".to_owned() } else { (paths.len() - shown).to_string() };
     lines.push(format!("(and {more} more files: see them with list and search)"));
     lines.join("\n")
+}
+
+/// The folders at the root.
+pub(super) fn top_folders(files: &Files) -> Vec<String> {
+    let top = files.list(None, MOST_PATHS).map(|listing| listing.entries).unwrap_or_default();
+    let folders = top.into_iter().filter(|entry| entry.kind == crate::workspace::Kind::Directory);
+    folders.map(|entry| entry.name).collect()
 }
 
 fn overriding(path: &Path) -> Result<Option<String>, AgentError> {

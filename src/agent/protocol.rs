@@ -5,7 +5,7 @@ pub mod whole_file;
 
 use serde::Deserialize;
 
-use crate::model::Model;
+use crate::model::ModelCard;
 
 pub use text_call::{Said, TextCall, read_text, without_thinking};
 
@@ -33,12 +33,21 @@ pub enum ProtocolChoice {
 }
 
 impl ProtocolChoice {
+    /// As it stands in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProtocolChoice::Auto => "auto",
+            ProtocolChoice::Tools => "tools",
+            ProtocolChoice::WholeFile => "whole-file",
+        }
+    }
+
     /// The protocol for this model, by the number of parameters that the server tells or the name holds.
-    pub fn resolve(self, model: &dyn Model) -> Protocol {
+    pub fn resolve(self, card: &ModelCard) -> Protocol {
         match self {
             ProtocolChoice::Tools => Protocol::Tools,
             ProtocolChoice::WholeFile => Protocol::WholeFile,
-            ProtocolChoice::Auto => match model.parameters().or_else(|| parameters_in(model.name())) {
+            ProtocolChoice::Auto => match card.parameters.or_else(|| parameters_in(&card.name)) {
                 Some(parameters) if parameters < FEWEST_FOR_TOOLS => Protocol::WholeFile,
                 Some(_) | None => Protocol::Tools,
             },

@@ -1,19 +1,21 @@
-//! Which files the first message of a run by whole files shows: those that the task or the failing tests name, then the
-//! short ones, within a budget.
+//! Which files the first message of a run by whole files shows: those that the task or the failing tests name, those
+//! that the failing test calls, then the short ones, within a budget.
 
 use std::collections::BTreeSet;
 
-use super::Brief;
+use super::opening::View;
 use super::prompt::listing;
-use crate::outcome::TestEnding;
+use super::tokens::weigh;
 use crate::workspace::{Files, RelativePath, Walk, Walked};
 
-/// The most bytes of all files together, where the window has room for them.
-const MOST_BYTES: usize = 24_000;
+/// The most bytes of one file.
+const MOST_BYTES: usize = 48_000;
 /// The most bytes of a file that nothing names.
 const MOST_UNNAMED_BYTES: u64 = 4_000;
-/// The most bytes of the files that nothing names: on a processor without a GPU each costs seconds.
-const MOST_UNNAMED_BYTES_TOGETHER: usize = 8_000;
+/// The most tokens of the files that nothing names: on a processor without a GPU each costs seconds.
+const MOST_UNNAMED: u64 = 2_200;
+/// How many files of the map come before the shortest ones.
+const BEST_OF_MAP: usize = 5;
 /// Files that no task of this kind is about, by their last part.
 const NOT_SHOWN: [&str; 12] = [
     "Cargo.lock",
@@ -48,47 +50,32 @@ pub(super) struct ShownFile {
     pub(super) is_named: bool,
 }
 
-/// Chooses the files.
-pub(super) fn select(files: &Files, walk: &Walk, brief: &Brief, window: Option<u64>) -> Shown {
-    // Three bytes are a token at worst; a third of the window is left for files.
-    let room = window.map_or(MOST_BYTES, |window| usize::try_from(window).unwrap_or(usize::MAX)).min(MOST_BYTES);
-    let failing = brief.baseline.as_ref().filter(|run| run.ending != TestEnding::Passed);
-    let task = format!("{} {}", brief.title, brief.instruction);
-    let mut ranked: Vec<(u8, &Walked)> = walk
+/// Chooses the files, within the budget for files.
+pub(super) fn select(files: &Files, walk: &Walk, view: &View) -> Shown {
+    let budget = view.allowance.files;
+    let mut ranked: Vec<((usize, usize), usize, &Walked)> = walk
         .files
         .iter()
-        .filter(|file| !NOT_SHOWN.iter().any(|name| file.path.file_name() == *name))
-        .map(|file| {
-            let is_in_failure = failing.is_some_and(|run| run.excerpt.contains(file.path.file_name()));
-            (
-                if names(&task, file.path.as_str()) {
-                    0
-                } else if is_in_failure {
-                    1
-                } else {
-                    2
-                },
-                file,
-            )
-        })
+        .enumerate()
+        .filter(|(_, file)| !NOT_SHOWN.iter().any(|name| file.path.file_name() == *name))
+        .map(|(at, file)| (rank(view, at, file), at, file))
         .collect();
-    ranked.sort_by_key(|(rank, file)| (*rank, file.length));
+    ranked.sort_by_key(|(rank, _, file)| (*rank, file.length));
     let mut shown = Vec::new();
-    let (mut bytes, mut unnamed_bytes) = (0, 0);
-    for (rank, file) in ranked {
-        let is_named = rank < 2;
-        if file.length > room as u64 || !is_named && file.length > MOST_UNNAMED_BYTES {
+    let (mut left, mut left_of_unnamed) = (budget, MOST_UNNAMED.min(budget / 2));
+    for ((rank, _), _, file) in ranked {
+        let is_unnamed = rank > LAST_POINTED_AT;
+        if file.length > MOST_BYTES as u64 || is_unnamed && file.length > MOST_UNNAMED_BYTES {
             continue;
         }
         let Some(content) = text_of(files, &file.path) else { continue };
-        let is_too_much = bytes + content.len() > room
-            || !is_named && unnamed_bytes + content.len() > MOST_UNNAMED_BYTES_TOGETHER.min(room / 2);
-        if is_too_much {
+        let weight = weigh(&content);
+        if weight > left || is_unnamed && weight > left_of_unnamed {
             continue;
         }
-        bytes += content.len();
-        unnamed_bytes += if is_named { 0 } else { content.len() };
-        shown.push(ShownFile { path: file.path.to_string(), content, is_named });
+        left -= weight;
+        left_of_unnamed -= if is_unnamed { weight } else { 0 };
+        shown.push(ShownFile { path: file.path.to_string(), content, is_named: rank <= LAST_NAMED });
     }
     shown.sort_by(|left, right| left.path.cmp(&right.path));
     let paths: BTreeSet<&str> = shown.iter().map(|file| file.path.as_str()).collect();
@@ -98,14 +85,29 @@ pub(super) fn select(files: &Files, walk: &Walk, brief: &Brief, window: Option<u
     Shown { files: shown, hidden }
 }
 
-/// Whether a text speaks of a file: by its path, or its name.
-fn names(text: &str, path: &str) -> bool {
-    let is_inside = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '/');
-    let name = path.rsplit('/').next().unwrap_or(path);
-    [path, name].iter().any(|wanted| {
-        text.match_indices(wanted)
-            .any(|(at, _)| !text[..at].ends_with(is_inside) && !text[at + wanted.len()..].starts_with(is_inside))
-    })
+/// The last rank of what the task or the failing output names.
+const LAST_NAMED: usize = 1;
+/// The last rank of what they point to: the code that the failing test calls.
+const LAST_POINTED_AT: usize = 2;
+
+/// How early a file is chosen: its kind, and its place among those.
+fn rank(view: &View, at: usize, file: &Walked) -> (usize, usize) {
+    let path = file.path.as_str();
+    let place = |list: &[usize]| list.iter().position(|other| *other == at);
+    let is_mentioned = || {
+        let name = file.path.file_name();
+        let same_name = |path: &str| path.rsplit('/').next() == Some(name);
+        view.interest.mentions.iter().filter_map(|mention| mention.path.as_deref()).any(same_name)
+    };
+    match (view.interest.names_task_file(path), place(&view.failing.files), place(&view.map.best)) {
+        (true, _, _) => (0, 0),
+        (false, Some(place), _) if is_mentioned() => (LAST_NAMED, place),
+        (false, Some(place), _) => (LAST_POINTED_AT, place),
+        (false, None, _) if is_mentioned() => (LAST_NAMED, usize::MAX),
+        // Of what nothing points to, the best of the map, as far as it is short.
+        (false, None, Some(place)) if place < BEST_OF_MAP => (LAST_POINTED_AT + 1, place),
+        (false, None, _) => (LAST_POINTED_AT + 2, 0),
+    }
 }
 
 /// The text of a file; `None` for what is no text.

@@ -15,15 +15,21 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::act::milliseconds_since;
+use super::opening::{self, View};
+use super::prompt::Prompts;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
-use super::shown::{Shown, text_of};
+use super::repair::Repairing;
+use super::shown::{self, Shown, text_of};
 use super::text::{clip, elide, keep_tail};
 use super::tools::{self, Action, Answer, WriteArguments};
-use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
+use super::{
+    Agent, AgentError, Brief, MOST_COMPARED_FILES, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause,
+    SinceFinish,
+};
 use crate::event::Event;
 use crate::model::{Message, Reply};
 use crate::outcome::StopReason;
-use crate::workspace::RelativePath;
+use crate::workspace::{Files, RelativePath, Walk};
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
 const TOKENS_FOR_NEW_FILES: usize = 1_500;
@@ -37,6 +43,9 @@ const MOST_HISTORY_BYTES: usize = 24_000;
 /// What a run by whole files knows.
 #[derive(Debug)]
 pub(super) struct WholeFile {
+    brief: Brief,
+    /// Single files are asked for first, where the task is about something wrong in them.
+    pub(super) repairing: Option<Repairing>,
     /// By path, as the model saw or wrote it last.
     known: BTreeMap<String, String>,
     /// The only file that the task names, to be meant by a block without a path.
@@ -74,10 +83,47 @@ struct Applied {
 }
 
 impl WholeFile {
-    pub(super) fn new(brief: &Brief, shown: &Shown, first: String) -> Self {
+    /// What a run begins with, and its first two messages.
+    pub(super) fn begin(
+        prompts: &Prompts,
+        files: &Files,
+        walk: &Walk,
+        brief: &Brief,
+        view: &View,
+    ) -> Result<(Self, [Message; 2]), AgentError> {
+        match Repairing::new(files, walk, brief) {
+            Some(repairing) => {
+                let messages = [
+                    Message::System { content: prompts.repair_system()? },
+                    Message::User { content: repairing.question(prompts, brief)? },
+                ];
+                let begun = Self { repairing: Some(repairing), ..Self::new(brief, &Shown::default(), String::new()) };
+                Ok((begun, messages))
+            }
+            None => Self::begin_with_all(prompts, files, walk, brief, view),
+        }
+    }
+
+    /// As [`WholeFile::begin`], where several files may have to change or to be made.
+    fn begin_with_all(
+        prompts: &Prompts,
+        files: &Files,
+        walk: &Walk,
+        brief: &Brief,
+        view: &View,
+    ) -> Result<(Self, [Message; 2]), AgentError> {
+        let shown = shown::select(files, walk, view);
+        let first = prompts.whole_task(brief, view, &shown)?;
+        let messages = [Message::System { content: prompts.whole_system()? }, Message::User { content: first.clone() }];
+        Ok((Self::new(brief, &shown, first), messages))
+    }
+
+    fn new(brief: &Brief, shown: &Shown, first: String) -> Self {
         let named: Vec<&str> = shown.files.iter().filter(|file| file.is_named).map(|file| file.path.as_str()).collect();
         let asks_for_test = brief.instruction.to_ascii_lowercase().contains("test");
         Self {
+            brief: brief.clone(),
+            repairing: None,
             known: shown.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect(),
             only_named: if let [only] = named[..] { Some(only.to_owned()) } else { None },
             lacks_test: brief.test_command.is_none() && asks_for_test,
@@ -91,17 +137,28 @@ impl WholeFile {
     }
 
     pub(super) fn shown_paths(&self) -> BTreeSet<String> {
-        self.known.keys().cloned().collect()
+        self.known.keys().chain(self.repairing.iter().flat_map(Repairing::paths)).cloned().collect()
+    }
+
+    /// Whether an answer that is still being written has all that is wanted.
+    pub(super) fn is_enough(&self, content: &str) -> bool {
+        self.repairing.as_ref().is_some_and(|repairing| repairing.is_enough(content))
     }
 
     /// The longest answer that makes sense: every shown file again, and new ones.
     pub(super) fn answer_tokens(&self) -> u32 {
+        if let Some(repairing) = &self.repairing {
+            return repairing.answer_tokens();
+        }
         let bytes: usize = self.known.values().map(String::len).sum();
         u32::try_from(bytes / 3 + TOKENS_FOR_NEW_FILES).unwrap_or(u32::MAX)
     }
 
     /// The likeliest answer first, and others as it is rejected.
     pub(super) fn temperature(&self) -> f32 {
+        if let Some(repairing) = &self.repairing {
+            return repairing.temperature();
+        }
         match self.rejections {
             0 => 0.1,
             1 => 0.5,
@@ -184,8 +241,43 @@ fn defines(content: &str, name: &str) -> bool {
 }
 
 impl Agent<'_> {
-    /// Puts the files back, and asks the first question again, with the end of what was wrong with the last answer.
+    /// Asks another question, or the first one again with the end of what was wrong with the last answer; on the files
+    /// as they were.
     pub(super) fn begin_anew(&mut self, problem: &str) -> Result<(), AgentError> {
+        self.put_back()?;
+        let Some(whole_file) = &self.whole_file else { return Ok(()) };
+        if whole_file.repairing.is_some() {
+            return self.ask_next(problem);
+        }
+        let text = self.prompts.whole_anew(&whole_file.first, &keep_tail(problem.trim(), MOST_PROBLEM_BYTES))?;
+        self.history.restart();
+        self.history.push(Message::User { content: text });
+        Ok(())
+    }
+
+    /// Asks the next question of a repair; after the last one, for all files that the task needs.
+    pub(super) fn ask_next(&mut self, problem: &str) -> Result<(), AgentError> {
+        let Some(whole_file) = &mut self.whole_file else { return Ok(()) };
+        let is_asked = whole_file.repairing.as_mut().is_some_and(|repairing| repairing.go_on(problem));
+        if let Some(repairing) = whole_file.repairing.as_ref().filter(|_| is_asked) {
+            let text = repairing.question(&self.prompts, &whole_file.brief)?;
+            self.history.restart();
+            self.history.push(Message::User { content: text });
+            return Ok(());
+        }
+        let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
+        let brief = whole_file.brief.clone();
+        let view = opening::look(&self.files, &walk, &brief, self.profile.allowance(self.model.card().window));
+        let (whole_file, messages) = WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, &view)?;
+        self.seen.extend(whole_file.shown_paths());
+        self.whole_file = Some(whole_file);
+        self.history.clear();
+        messages.into_iter().for_each(|message| self.history.push(message));
+        Ok(())
+    }
+
+    /// Puts the files back as they were before the last answer.
+    pub(super) fn put_back(&mut self) -> Result<(), AgentError> {
         let Some(whole_file) = &mut self.whole_file else { return Ok(()) };
         for (path, content) in std::mem::take(&mut whole_file.before) {
             let Ok(relative) = RelativePath::parse(&path) else { continue };
@@ -202,13 +294,13 @@ impl Agent<'_> {
             }
         }
         self.written.clear();
-        let text = self.prompts.whole_anew(&whole_file.first, &keep_tail(problem.trim(), MOST_PROBLEM_BYTES))?;
-        self.history.restart();
-        self.history.push(Message::User { content: text });
         Ok(())
     }
 
     pub(super) async fn act_on_whole_files(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some()) {
+            return self.act_on_repair(reply).await;
+        }
         let was_cut = reply.finish_reason == "length";
         let mut written = read_files(&reply.content, was_cut);
         let content = if reply.content.trim().is_empty() { "(no answer)".into() } else { reply.content };
@@ -220,7 +312,7 @@ impl Agent<'_> {
         let applied = self.apply(&written).await?;
         let problem = match (applied.changed, applied.problems.is_empty()) {
             (true, true) => match self.missing_test() {
-                None => return Ok(Some(self.finish_whole_files(&written))),
+                None => return Ok(Some(self.finish_whole_files(&written.prose))),
                 Some(problem) => problem,
             },
             (_, false) => applied.problems.join("\n"),
@@ -246,10 +338,10 @@ impl Agent<'_> {
         Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { reason })))
     }
 
-    fn finish_whole_files(&mut self, written: &Written) -> Pause {
+    pub(super) fn finish_whole_files(&mut self, prose: &str) -> Pause {
         self.unusable = 0;
         self.since_finish = SinceFinish::Nothing;
-        let summary = clip(&written.prose, MOST_SUMMARY_BYTES);
+        let summary = clip(prose, MOST_SUMMARY_BYTES);
         self.summary = Some(summary.clone());
         Pause::Finish { summary, no_change_needed: false }
     }
@@ -335,31 +427,39 @@ impl Agent<'_> {
             applied.problems.push(question);
             return Ok(());
         }
+        let answer = self.write_whole(&path, &file.content).await?;
+        if !answer.ok {
+            applied.problems.push(answer.text);
+            return Ok(());
+        }
+        applied.changed |= answer.changed;
+        if let Some(whole_file) = &mut self.whole_file {
+            whole_file.known.insert(path, file.content.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes one file, remembering what it was.
+    pub(super) async fn write_whole(&mut self, path: &str, content: &str) -> Result<Answer, AgentError> {
         let step = self.spent.steps;
         let arguments = json!({ "path": path });
         self.events.emit(Event::Call { step, tool: "write".into(), arguments });
         let begun = Instant::now();
         // What cannot be read is refused below, or is not there.
-        let original =
-            RelativePath::parse(&path).ok().and_then(|path| self.files.read(&path, MOST_ORIGINAL_BYTES).ok());
-        let write = WriteArguments { path: path.clone(), content: file.content.clone() };
-        let protected = if self.seen.insert(path.clone()) { tools::protect_unseen(&self.files, &write)? } else { None };
+        let original = RelativePath::parse(path).ok().and_then(|path| self.files.read(&path, MOST_ORIGINAL_BYTES).ok());
+        let write = WriteArguments { path: path.to_owned(), content: content.to_owned() };
+        let is_unseen = self.seen.insert(path.to_owned());
+        let protected = if is_unseen { tools::protect_unseen(&self.files, &write)? } else { None };
         let answer = match protected {
-            Some(refused) => self.show_instead(&path).unwrap_or(refused),
-            None => self.edit(path.clone(), Action::Write(write)).await?,
+            Some(refused) => self.show_instead(path).unwrap_or(refused),
+            None => self.edit(path.to_owned(), Action::Write(write)).await?,
         };
+        if let Some(whole_file) = self.whole_file.as_mut().filter(|_| answer.changed) {
+            whole_file.before.entry(path.to_owned()).or_insert(original);
+        }
         let milliseconds = milliseconds_since(begun);
         let result = answer.text.clone();
         self.events.emit(Event::CallResult { step, tool: "write".into(), ok: answer.ok, result, milliseconds });
-        if !answer.ok {
-            applied.problems.push(answer.text);
-        } else if let Some(whole_file) = &mut self.whole_file {
-            applied.changed |= answer.changed;
-            if answer.changed {
-                whole_file.before.entry(path.clone()).or_insert(original);
-            }
-            whole_file.known.insert(path, file.content.clone());
-        }
-        Ok(())
+        Ok(answer)
     }
 }

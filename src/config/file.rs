@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::flags::SandboxFlag;
 use crate::pipeline::setup::recipe::RepositoryCommands;
-use crate::pipeline::{PatchMode, ProtocolChoice, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::EngineFiles;
 use crate::sandbox::level::Level;
@@ -30,6 +30,7 @@ pub struct ConfigFile {
     pub allowed_targets: Option<Vec<String>>,
     pub github: GithubSection,
     pub model: ModelSection,
+    pub agent: AgentSection,
     pub sandbox: SandboxSection,
     pub network: super::network::NetworkSection,
     pub limits: LimitsSection,
@@ -86,6 +87,15 @@ pub struct ModelSection {
     pub silence_seconds: Option<u64>,
 }
 
+/// How the agent treats the model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSection {
+    /// `auto`, `small`, `medium` or `large`: how much the model is shown, and which tools it gets. Default: `auto`, by
+    /// its parameters and window.
+    pub profile: Option<ProfileChoice>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxSection {
@@ -136,6 +146,8 @@ pub struct LimitsSection {
     pub tokens: Option<u64>,
     /// How often failing tests go back to the model. Default: 3.
     pub verify_rounds: Option<u32>,
+    /// Agents that work at a task at once. Default: 1.
+    pub attempts: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -37,9 +37,59 @@ pub enum Command {
     Tasks(TasksFlags),
     /// Ask a running service whether it is well; exit code 0 if it is, else 1
     Health(HealthFlags),
+    /// Work a set of tasks with hidden tests, and tell how many a model resolves; or compare two such runs
+    Eval(Box<EvalFlags>),
     /// Try everything that tasks need (config, git, sandboxes, model, forge, disk); exit code 0 if all is well, else 1
     Doctor(Box<DoctorFlags>),
 }
+
+/// A set of tasks, and what becomes of it.
+#[derive(Debug, Args)]
+#[command(after_help = EVAL_HELP)]
+pub struct EvalFlags {
+    /// One JSON object a line: instance_id, repo, base_commit, problem_statement, test_patch; optional: setup,
+    /// test_command. Without it, the report of what is in --out is written anew
+    #[arg(value_name = "TASKS.jsonl", conflicts_with = "compare")]
+    pub tasks: Option<PathBuf>,
+
+    /// Results, diffs, records and reports; what is finished there is not done again
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Instances that are worked at a time [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub concurrency: Option<u32>,
+
+    /// How often each instance is worked [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: Option<u32>,
+
+    /// Only this instance; may be given several times [default: all]
+    #[arg(long, value_name = "ID")]
+    pub instance: Vec<String>,
+
+    /// What these results are called in the column PROFILE [default: how the model is treated]
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+
+    /// Compare two results: each a folder, FOLDER#NAME, or with --out NAME alone; NAME is a model, a profile, or
+    /// MODEL@PROFILE
+    #[arg(long, value_names = ["A", "B"], num_args = 2)]
+    pub compare: Vec<String>,
+
+    #[command(flatten)]
+    pub work: WorkFlags,
+
+    /// Print JSON on standard output instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EVAL_HELP: &str = "--timeout and --max-tokens bound each instance.\n\nExit codes:
+  0    every instance has a result, whatever it is
+  1    some could not be run or judged; the same command tries them again
+  2    wrong usage or configuration; a bad line of the file is named by its number
+  130  interrupted; the same command goes on";
 
 /// What is tried, and how it is shown.
 #[derive(Debug, Args)]
@@ -247,6 +297,10 @@ pub struct WorkFlags {
     /// The most tokens, prompts and answers together [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_tokens: Option<u64>,
+
+    /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub attempts: Option<u32>,
 }
 
 /// `--sandbox`.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::environment::Environment;
 use super::file::{ConfigFile, RepositorySection};
 use crate::sandbox::egress::{Access, Allowlist, Limits, Registries, Resolver, Rule, RuleError, Upstream};
-use crate::sandbox::sources::{self, Sources};
+use crate::sandbox::sources::{self, LeftOut, Sources};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -113,8 +113,15 @@ pub fn package_sources(file: &ConfigFile, environment: &Environment) -> Sources 
     let named = |name: &str| Some((name.to_owned(), environment.get(name)?.to_owned()));
     let variables = sources::VARIABLES.into_iter().filter_map(named).collect();
     let found = Sources::find(environment.home().as_deref(), &environment.tool_homes(), &variables);
-    for what in &found.left_out {
-        tracing::warn!("{what} is not handed on into sandboxes: its address holds a login");
+    for (what, why) in &found.left_out {
+        let why = match why {
+            LeftOut::Login => "its address holds a login",
+            LeftOut::Loopback => {
+                "it is at this machine's own loopback, and a sandbox has another one. Let it listen at an address of the \
+                 network, and name that"
+            }
+        };
+        tracing::warn!("{what} is not handed on into sandboxes: {why}");
     }
     found
 }

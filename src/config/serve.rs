@@ -284,9 +284,10 @@ pub(super) fn resolve_cost_limit(section: &BudgetSection) -> anyhow::Result<Opti
     }
 }
 
-fn resolve_price(section: &BudgetSection) -> anyhow::Result<Option<Price>> {
+/// What tokens cost; `None`: unknown.
+pub(super) fn resolve_price(section: &BudgetSection) -> anyhow::Result<Option<Price>> {
     match (micros("price_in", section.price_in)?, micros("price_out", section.price_out)?) {
-        (Some(input), Some(output)) => Ok(Some(Price { input, output })),
+        (Some(input), Some(output)) => Ok(Some(Price { input, output, cached: None })),
         (None, None) => Ok(None),
         (Some(_), None) | (None, Some(_)) => bail!("budget.price_in and budget.price_out go together. Set both"),
     }

@@ -11,6 +11,7 @@ use url::Url;
 use super::ModelError;
 use super::link::{Link, read_bounded};
 use super::openai::Settings;
+use super::provider::Provider;
 use super::refusal;
 
 /// For a probe of what may not be there.
@@ -19,6 +20,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const LIST_TIMEOUT: Duration = Duration::from_secs(15);
 /// A gateway's list of models can be long; a list beyond this is no list.
 const MOST_LIST_BYTES: usize = 8 << 20;
+/// For Ollama to write down a model with another window, which copies nothing.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many models an error names.
 const MOST_NAMED: usize = 20;
 
@@ -36,9 +39,11 @@ impl fmt::Display for Candidate {
 }
 
 /// A model that a server lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelInfo {
     pub id: String,
+    /// Which server lists it, as some say.
+    pub owner: Option<String>,
     /// Prompt and answer together, in tokens; `None`: the server does not tell.
     pub window: Option<u64>,
     /// `None`: the server does not tell.
@@ -60,7 +65,7 @@ pub fn local_candidates() -> Vec<Candidate> {
 pub async fn first_local(candidates: &[Candidate]) -> Option<Candidate> {
     let answers = join_all(candidates.iter().map(|candidate| async move {
         let settings = Settings { connect_timeout: PROBE_TIMEOUT, ..Settings::default() };
-        let link = Link::new(&candidate.endpoint, &settings).ok()?;
+        let link = Link::new(&candidate.endpoint, Provider::default(), &settings).ok()?;
         let known = tokio::time::timeout(PROBE_TIMEOUT, list(&link)).await.ok()?.ok()?;
         (!known.is_empty()).then(|| candidate.clone())
     }))
@@ -75,7 +80,7 @@ pub(super) async fn list(link: &Link) -> Result<Vec<ModelInfo>, ModelError> {
         #[serde(default)]
         data: Option<Vec<Value>>,
     }
-    let answer = get(link, async_openai::config::Config::url(link, "/models"), LIST_TIMEOUT).await?;
+    let answer = get(link, link.below("/models"), LIST_TIMEOUT).await?;
     let listing: Listing = serde_json::from_value(answer).map_err(|error| ModelError::Server {
         status: None,
         message: format!("{} is no list of models ({error}); is it an OpenAI-compatible endpoint?", link.shown),
@@ -93,29 +98,126 @@ pub(super) fn name_all(known: &[ModelInfo]) -> String {
     }
 }
 
-/// Corrects the window by what llama.cpp (`/props`) and Ollama (`/api/ps`, `/api/show`) tell of the running model.
+/// What a server tells of itself and of a model on the pages that are its own.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) provider: Provider,
+    pub(super) version: Option<String>,
+    /// The window that the model runs with: servers list the one that it was trained with.
+    pub(super) window: Option<u64>,
+}
+
+/// Asks a server which one it is, unless `known` says, and for the window of a model.
 ///
-/// Both list the window that the model was trained with, and run it with a smaller one.
-pub(super) async fn read_window(link: &Link, info: &mut ModelInfo) {
-    let (properties, running, shown) = tokio::join!(
-        get(link, link.beside("/props"), PROBE_TIMEOUT),
-        get(link, link.beside("/api/ps"), PROBE_TIMEOUT),
+/// - llama.cpp: `/props`;
+/// - Ollama: `/api/version`, `/api/ps` for a model that runs, and the `num_ctx` of `/api/show`;
+/// - LM Studio: `/api/v0/models`;
+/// - vLLM: `owned_by` in the list of models, which has the window, and `/version`.
+///
+/// Hosted providers are not asked.
+pub(super) async fn ask(link: &Link, known: Option<Provider>, info: &ModelInfo) -> Told {
+    if let Some(provider) = known.filter(|provider| !provider.is_own_server()) {
+        return Told { provider, ..Told::default() };
+    }
+    let page = |path: &'static str| get(link, link.beside(path), PROBE_TIMEOUT);
+    let (properties, ollama, running, shown, studio, version) = tokio::join!(
+        page("/props"),
+        page("/api/version"),
+        page("/api/ps"),
         show(link, &info.id),
+        page("/api/v0/models"),
+        page("/version"),
     );
+    let text = |answer: &Value, field: &str| answer.get(field).and_then(Value::as_str).map(str::to_owned);
+    let settings = properties.ok().filter(|answer| answer.get("default_generation_settings").is_some());
+    let ollama = ollama.ok().and_then(|answer| text(&answer, "version"));
+    let loaded = studio.ok().and_then(|answer| entry_of(&answer, "data", "id", &info.id));
+    let found = if settings.is_some() {
+        Provider::LlamaCpp
+    } else if ollama.is_some() {
+        Provider::Ollama
+    } else if loaded.is_some() {
+        Provider::LmStudio
+    } else if info.owner.as_deref() == Some("vllm") {
+        Provider::Vllm
+    } else {
+        Provider::Other
+    };
     let of_llama_cpp =
-        properties.ok().and_then(|answer| answer.pointer("/default_generation_settings/n_ctx")?.as_u64());
-    let of_ollama = running.ok().and_then(|answer| {
-        let models = answer.get("models")?.as_array()?.clone();
-        let entry = models.into_iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(&info.id))?;
-        entry.get("context_length")?.as_u64()
-    });
+        settings.as_ref().and_then(|answer| answer.pointer("/default_generation_settings/n_ctx")?.as_u64());
+    let of_ollama = running.ok().and_then(|answer| window_of_running(&answer, &info.id));
     let of_parameters = shown.ok().and_then(|answer| {
-        let parameters = answer.get("parameters")?.as_str()?.to_owned();
+        let parameters = text(&answer, "parameters")?;
         let line = parameters.lines().find(|line| line.starts_with("num_ctx"))?.to_owned();
         line.split_whitespace().nth(1)?.parse().ok()
     });
-    let told = of_llama_cpp.or(of_ollama).or(of_parameters).filter(|window| *window > 0);
-    info.window = told.or(info.window);
+    let of_studio = loaded.and_then(|entry| entry.get("loaded_context_length")?.as_u64());
+    let provider = known.unwrap_or(found);
+    let version = match provider {
+        Provider::LlamaCpp => settings.and_then(|answer| text(&answer, "build_info")),
+        Provider::Ollama => ollama,
+        Provider::Vllm | Provider::Other => version.ok().and_then(|answer| text(&answer, "version")),
+        Provider::LmStudio | Provider::OpenAi | Provider::Azure | Provider::OpenRouter | Provider::Anthropic => None,
+    };
+    let window = of_llama_cpp.or(of_ollama).or(of_parameters).or(of_studio).filter(|window| *window > 0);
+    Told { provider, version, window }
+}
+
+/// The window that Ollama runs a model with, once it is loaded.
+pub(super) async fn running_window(link: &Link, model: &str) -> Option<u64> {
+    let answer = get(link, link.beside("/api/ps"), PROBE_TIMEOUT).await.ok()?;
+    window_of_running(&answer, model)
+}
+
+/// Has Ollama load a model, which it would do at the first request; an empty prompt does that.
+pub(super) async fn load(link: &Link, model: &str, limit: Duration) -> Result<(), ModelError> {
+    let request = link.http.post(link.beside("/api/generate")).json(&json!({ "model": model, "stream": false }));
+    read(link, request, limit).await.map(drop)
+}
+
+/// Has Ollama run a model with a window of the operator's.
+///
+/// Its OpenAI-compatible endpoint takes no window, and so the model is written down once more under a name of its own
+/// with `num_ctx`, which copies no weights. Where that is refused, what it runs with stays, and the note says what to do.
+pub(super) async fn run_with_window(
+    link: &Link,
+    known: &[ModelInfo],
+    info: &mut ModelInfo,
+    window: u64,
+) -> Option<String> {
+    if info.window == Some(window) {
+        return None;
+    }
+    let tagged = if info.id.rsplit('/').next().is_some_and(|name| name.contains(':')) { "-" } else { ":" };
+    let derived = format!("{}{tagged}ctx{window}", info.id);
+    if !known.iter().any(|known| known.id == derived) {
+        let body = json!({
+            "model": derived, "from": info.id, "parameters": { "num_ctx": window }, "stream": false,
+        });
+        let request = link.http.post(link.beside("/api/create")).json(&body);
+        if let Err(error) = read(link, request, CREATE_TIMEOUT).await {
+            let runs = info.window.map_or_else(|| "its own default".into(), |window| format!("{window} tokens"));
+            return Some(format!(
+                "Ollama runs `{}` with {runs}, not with the {window} tokens of model.context_window: {error}. Start it \
+                 with OLLAMA_CONTEXT_LENGTH={window}",
+                info.id
+            ));
+        }
+    }
+    let note = format!("Ollama runs `{}` with {window} tokens under the name `{derived}`", info.id);
+    info.id = derived;
+    info.window = Some(window);
+    Some(note)
+}
+
+fn window_of_running(answer: &Value, model: &str) -> Option<u64> {
+    entry_of(answer, "models", "name", model)?.get("context_length")?.as_u64()
+}
+
+/// The entry of a list whose `field` is `wanted`.
+fn entry_of(answer: &Value, list: &str, field: &str, wanted: &str) -> Option<Value> {
+    let entries = answer.get(list)?.as_array()?;
+    entries.iter().find(|entry| entry.get(field).and_then(Value::as_str) == Some(wanted)).cloned()
 }
 
 async fn show(link: &Link, model: &str) -> Result<Value, ModelError> {
@@ -156,5 +258,6 @@ fn read_entry(entry: &Value) -> Option<ModelInfo> {
     let fields = ["/max_model_len", "/context_length", "/context_window", "/max_context_length", "/meta/n_ctx_train"];
     let window = fields.iter().find_map(|field| entry.pointer(field)?.as_u64()).filter(|window| *window > 0);
     let parameters = entry.pointer("/meta/n_params").and_then(Value::as_u64).filter(|parameters| *parameters > 0);
-    Some(ModelInfo { id, window, parameters })
+    let owner = entry.get("owned_by").and_then(Value::as_str).map(str::to_owned);
+    Some(ModelInfo { id, owner, window, parameters })
 }

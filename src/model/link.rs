@@ -8,24 +8,28 @@ use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use futures_util::StreamExt;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
 use super::openai::Settings;
+use super::provider::Provider;
 use super::{ModelError, refusal};
 
 /// The most bytes that one answer may have on the wire.
 const MOST_STREAM_BYTES: usize = 64 << 20;
 /// The most bytes of an error's body that are read.
 const MOST_ERROR_BYTES: usize = 64 << 10;
+/// A shorter value of a header is nothing to hide, and stands in other words too.
+const SHORTEST_SECRET: usize = 5;
 
 /// Sends one request and gives async-openai a body that is bounded and always an event stream.
 pub(super) async fn transport(
     link: Link,
     fault: Fault,
     model: String,
+    alive: Alive,
     factory: HttpRequestFactory,
 ) -> Result<reqwest::Response, OpenAIError> {
     let reported = || OpenAIError::InvalidArgument("the cause is in the fault".into());
@@ -61,6 +65,7 @@ pub(super) async fn transport(
     let mut left = MOST_STREAM_BYTES;
     let pieces = response.bytes_stream().map(move |piece| match piece {
         Ok(piece) if piece.len() <= left => {
+            let _until_dropped = &alive;
             left -= piece.len();
             Ok(piece)
         }
@@ -75,6 +80,9 @@ pub(super) async fn transport(
     });
     Ok(http::Response::new(reqwest::Body::wrap_stream(pieces)).into())
 }
+
+/// Held by a connection's body as long as it is open.
+pub(super) type Alive = tokio::sync::mpsc::Sender<()>;
 
 /// The body up to `limit` bytes; what is beyond is not read.
 pub(super) async fn read_bounded(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
@@ -97,9 +105,15 @@ pub(super) struct Link {
     base: String,
     /// The base without credentials and query: for people.
     pub(super) shown: String,
+    /// What stands behind the `?` of the address.
+    query: Vec<(String, String)>,
+    /// The same, as it is written.
+    suffix: String,
     headers: HeaderMap,
     key: SecretString,
-    silence: Duration,
+    /// The key, and what other headers hold.
+    secrets: Vec<SecretString>,
+    pub(super) silence: Duration,
 }
 
 impl std::fmt::Debug for Link {
@@ -116,7 +130,7 @@ impl Config for Link {
         format!("{}{path}", self.base)
     }
     fn query(&self) -> Vec<(&str, &str)> {
-        Vec::new()
+        self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
     fn api_base(&self) -> &str {
         &self.base
@@ -127,7 +141,9 @@ impl Config for Link {
 }
 
 impl Link {
-    pub(super) fn new(endpoint: &Url, settings: &Settings) -> Result<Self, ModelError> {
+    pub(super) fn new(endpoint: &Url, provider: Provider, settings: &Settings) -> Result<Self, ModelError> {
+        let query = endpoint.query_pairs().into_owned().collect();
+        let suffix = endpoint.query().map(|query| format!("?{query}")).unwrap_or_default();
         let base = with_version(endpoint);
         let shown = {
             let mut shown = base.clone();
@@ -140,14 +156,8 @@ impl Link {
         if !matches!(base.scheme(), "http" | "https") {
             return Err(refuse("the address must begin with http:// or https://".into()));
         }
-        let mut headers = HeaderMap::new();
         let key = settings.key.clone().unwrap_or_default();
-        if !key.expose_secret().is_empty() {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| refuse("the key holds characters that no HTTP header can carry".into()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let headers = headers(provider, &key, &settings.headers).map_err(refuse)?;
         // reqwest panics where no provider is installed; a second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -163,12 +173,18 @@ impl Link {
         }
         let http = builder.build().map_err(|error| refuse(innermost(&error)))?;
         let base = base.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base, shown, headers, key, silence: settings.silence_timeout })
+        let secrets = settings.headers.iter().map(|(_, value)| value.clone()).chain([key.clone()]).collect();
+        Ok(Self { http, base, shown, query, suffix, headers, key, secrets, silence: settings.silence_timeout })
     }
 
-    /// The address of `path` below the base; or beside it, for what servers have outside `/v1`.
+    /// The address of `path` below the base.
+    pub(super) fn below(&self, path: &str) -> String {
+        format!("{}{path}{}", self.base, self.suffix)
+    }
+
+    /// The address of `path` beside the base, for what servers have outside of `/v1`.
     pub(super) fn beside(&self, path: &str) -> String {
-        format!("{}{path}", self.base.trim_end_matches("/v1"))
+        format!("{}{path}{}", self.base.trim_end_matches("/v1"), self.suffix)
     }
 
     /// The error with this link's key scrubbed, and whether it may pass by itself.
@@ -205,11 +221,38 @@ impl Link {
     }
 
     fn scrub(&self, text: &str) -> String {
-        match self.key.expose_secret() {
-            "" => text.to_owned(),
-            key => text.replace(key, "[key]"),
+        let mut text = text.to_owned();
+        let is_secret = |secret: &&str| secret.len() >= SHORTEST_SECRET;
+        for secret in self.secrets.iter().map(ExposeSecret::expose_secret).filter(is_secret) {
+            text = text.replace(secret, "[key]");
         }
+        text
     }
+}
+
+/// The headers of every request; an error says which value no header can carry, and not the value.
+fn headers(provider: Provider, key: &SecretString, extra: &[(String, SecretString)]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let key = key.expose_secret();
+    let mut add = |name: &str, what: &str, value: &str| {
+        let header = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no name of an HTTP header"))?;
+        let mut value = HeaderValue::from_str(value)
+            .map_err(|_| format!("{what} holds characters that no HTTP header can carry"))?;
+        value.set_sensitive(true);
+        headers.insert(header, value);
+        Ok::<(), String>(())
+    };
+    if !key.is_empty() {
+        let (name, scheme) = provider.key_header();
+        add(name, "the key", &format!("{scheme}{key}"))?;
+    }
+    for (name, value) in provider.headers(key).into_iter().filter(|(_, value)| !value.is_empty()) {
+        add(name, "the key", &value)?;
+    }
+    for (name, value) in extra {
+        add(name, &format!("the header `{name}`"), value.expose_secret())?;
+    }
+    Ok(headers)
 }
 
 /// Why one attempt failed.

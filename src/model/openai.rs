@@ -6,44 +6,52 @@
 //!    HTTP status, a `Retry-After` and a broken connection keep their meaning whatever the server prints;
 //! 2. the answer is streamed within bounds of memory, connection time and silence;
 //! 3. an answer without a finish reason was cut off, and is an error;
-//! 4. what may pass by itself is asked again by [`RETRIES`]: a completion changes nothing at the server.
+//! 4. what the server refuses of the request ([`habits`](super::habits)) is left out from then on;
+//! 5. what may pass by itself is asked again by [`RETRIES`]: a completion changes nothing at the server.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::error::OpenAIError;
-use async_openai::middleware::HttpRequestFactory;
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
-use futures_util::StreamExt;
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::discover::{self, ModelInfo};
-use super::link::{Failure, Fault, Link, Retry, transport};
-use super::wire::{Assembly, Chunk, OutputLimit, WireRequest};
-use super::{Model, ModelError, Reply, Request, refusal};
+use super::exchange::exchange;
+use super::habits::Habits;
+use super::link::{Failure, Link, Retry};
+use super::provider::Provider;
+use super::{Message, Model, ModelCard, ModelError, Reply, Request, wire};
+use crate::outcome::Price;
 
 /// How often and after what pause a request is sent again. The server's `Retry-After` lengthens a pause.
 const RETRIES: ExponentialBuilder =
     ExponentialBuilder::new().with_jitter().with_factor(2.0).with_max_delay(Duration::from_secs(20)).with_max_times(4);
 /// A server that wants us to wait longer than this is not waited for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// How long to wait for usage figures once the answer is complete.
-const TAIL_GRACE: Duration = Duration::from_secs(2);
 
 /// What is needed to reach a model; all of it from the operator.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The base address, with or without `/v1`. `None`: the first local server that answers.
     pub endpoint: Option<Url>,
+    /// `None`: found by the address, or by what the server tells.
+    pub provider: Option<Provider>,
     pub key: Option<SecretString>,
+    /// Sent besides, with every request.
+    pub headers: Vec<(String, SecretString)>,
+    /// Fields of each request's body besides, or instead of ours.
+    pub body: Map<String, Value>,
     /// `None`: the server's only model, else its first.
     pub model: Option<String>,
     /// The context window in tokens. `None`: what the server tells.
     pub window: Option<u64>,
+    /// `None`: unknown.
+    pub price: Option<Price>,
+    /// A folder for what was found of models. `None`: nothing is kept.
+    pub cache: Option<PathBuf>,
     /// For a connection to stand. Default: 10 s.
     pub connect_timeout: Duration,
     /// The longest time without one byte from the server, which includes reading the prompt. Default: 600 s.
@@ -56,9 +64,14 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             endpoint: None,
+            provider: None,
             key: None,
+            headers: Vec::new(),
+            body: Map::new(),
             model: None,
             window: None,
+            price: None,
+            cache: None,
             connect_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(600),
             retry_delay: Duration::from_millis(500),
@@ -69,11 +82,17 @@ impl Default for Settings {
 /// A model behind an OpenAI-compatible endpoint.
 #[derive(Debug)]
 pub struct OpenAi {
-    link: Link,
-    info: ModelInfo,
+    pub(super) link: Link,
+    pub(super) provider: Provider,
+    /// As the server tells it.
+    pub(super) version: Option<String>,
+    pub(super) card: ModelCard,
+    pub(super) cache: Option<PathBuf>,
+    price: Option<Price>,
+    /// Of the provider, then of the operator.
+    fields: [Map<String, Value>; 2],
     retries: ExponentialBuilder,
-    /// The server refused `max_tokens`: send `max_completion_tokens`.
-    newer_limit: AtomicBool,
+    habits: Habits,
 }
 
 /// Finds the server and the model that `settings` mean, and what the server tells of it.
@@ -81,7 +100,7 @@ pub struct OpenAi {
 /// 1. without an endpoint, the first local server that answers is taken;
 /// 2. without a model, its only or its first one is;
 /// 3. a model that the server does not list is tried with one token, since some servers take any name;
-/// 4. the context window is read where the server tells, unless the operator does.
+/// 4. the context window is read where the server tells, unless the operator does; of Ollama it is asked for.
 ///
 /// Besides the model, lines for the user: what was picked, and what is amiss.
 pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), ModelError> {
@@ -94,9 +113,13 @@ pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), Model
             candidate.endpoint
         }
     };
-    // A key is for the server that the operator named, not for whoever listens on this machine.
-    let key = settings.key.clone().filter(|_| settings.endpoint.is_some());
-    let link = Link::new(&endpoint, &Settings { key, ..settings.clone() })?;
+    // Keys and headers are for the server that the operator named, not for whoever listens on this machine.
+    let own = match settings.endpoint {
+        Some(_) => settings.clone(),
+        None => Settings { key: None, headers: Vec::new(), ..settings.clone() },
+    };
+    let provider = settings.provider.or_else(|| Provider::of_address(&endpoint));
+    let link = Link::new(&endpoint, provider.unwrap_or_default(), &own)?;
     let known = match discover::list(&link).await {
         Ok(known) => known,
         // Some gateways have no list; with a model's name there is no need for one.
@@ -108,16 +131,36 @@ pub async fn connect(settings: &Settings) -> Result<(OpenAi, Vec<String>), Model
         Err(error) => return Err(error),
     };
     let (mut info, listed) = pick(settings.model.as_deref(), &known, &link, &mut notes)?;
-    match settings.window {
-        Some(window) => info.window = Some(window),
-        None => discover::read_window(&link, &mut info).await,
+    let told = discover::ask(&link, provider, &info).await;
+    info.window = told.window.or(info.window);
+    if let Some(window) = settings.window {
+        match told.provider {
+            Provider::Ollama => notes.extend(discover::run_with_window(&link, &known, &mut info, window).await),
+            Provider::Other
+            | Provider::Vllm
+            | Provider::LlamaCpp
+            | Provider::LmStudio
+            | Provider::OpenAi
+            | Provider::Azure
+            | Provider::OpenRouter
+            | Provider::Anthropic => info.window = Some(window),
+        }
     }
-    let retries = RETRIES.with_min_delay(settings.retry_delay);
-    let model = OpenAi { link, info, retries, newer_limit: AtomicBool::new(false) };
+    let model = OpenAi {
+        link,
+        provider: told.provider,
+        version: told.version,
+        habits: Habits::of(told.provider, &info.id),
+        fields: [told.provider.fields(), settings.body.clone()],
+        cache: settings.cache.clone(),
+        price: settings.price,
+        retries: RETRIES.with_min_delay(settings.retry_delay),
+        card: ModelCard { name: info.id, window: info.window, parameters: info.parameters, abilities: None },
+    };
     if !listed {
         model.try_out(&known).await?;
         if !known.is_empty() {
-            notes.push(format!("the server does not list the model `{}`, but answers for it", model.info.id));
+            notes.push(format!("the server does not list the model `{}`, but answers for it", model.card.name));
         }
     }
     Ok((model, notes))
@@ -142,8 +185,7 @@ fn pick(
         // Ollama lists `name:latest` for what users call `name`.
         let tagged = format!("{wanted}:latest");
         let listed = known.iter().find(|info| info.id == wanted || info.id == tagged);
-        let info =
-            listed.cloned().unwrap_or_else(|| ModelInfo { id: wanted.to_owned(), window: None, parameters: None });
+        let info = listed.cloned().unwrap_or_else(|| ModelInfo { id: wanted.to_owned(), ..ModelInfo::default() });
         return Ok((info, listed.is_some()));
     }
     let Some(first) = known.first() else {
@@ -162,16 +204,8 @@ fn pick(
 
 #[async_trait]
 impl Model for OpenAi {
-    fn name(&self) -> &str {
-        &self.info.id
-    }
-
-    fn window(&self) -> Option<u64> {
-        self.info.window
-    }
-
-    fn parameters(&self) -> Option<u64> {
-        self.info.parameters
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -187,7 +221,7 @@ impl Model for OpenAi {
             .notify(|failure, pause| tracing::debug!(?pause, error = %failure.error, "asking the model again"))
             .await;
         match result {
-            Ok(reply) => Ok(reply),
+            Ok(reply) => Ok(self.priced(reply)),
             Err(Failure { error: ModelError::UnknownModel { model, .. }, .. }) => {
                 let known = discover::list(&self.link).await.unwrap_or_default();
                 Err(ModelError::UnknownModel { model, known: discover::name_all(&known) })
@@ -203,11 +237,15 @@ impl OpenAi {
         &self.link.shown
     }
 
+    /// Which kind of server it is.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
     /// Asks for one token, to learn whether the server has the model at all.
     async fn try_out(&self, known: &[ModelInfo]) -> Result<(), ModelError> {
-        let messages = [super::Message::User { content: "Say yes.".into() }];
-        let request = Request { messages: &messages, tools: &[], max_tokens: 1, temperature: None };
-        match self.attempt(&request).await.map_err(|failure| failure.error) {
+        let messages = [Message::User { content: "Say yes.".into() }];
+        match self.attempt(&Request::new(&messages, 1)).await.map_err(|failure| failure.error) {
             Err(ModelError::UnknownModel { model, .. }) => {
                 Err(ModelError::UnknownModel { model, known: discover::name_all(known) })
             }
@@ -217,71 +255,46 @@ impl OpenAi {
         }
     }
 
-    /// Sends the request once; once more if all that is wrong is the name of the limit.
-    async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        if self.newer_limit.load(Ordering::Relaxed) {
-            return self.send(request, OutputLimit::MaxCompletionTokens).await;
-        }
-        match self.send(request, OutputLimit::MaxTokens).await {
-            Err(Failure { error: ModelError::Server { status: Some(400), message }, .. })
-                if message.contains("max_completion_tokens") =>
-            {
-                self.newer_limit.store(true, Ordering::Relaxed);
-                self.send(request, OutputLimit::MaxCompletionTokens).await
-            }
-            other => other,
+    /// Sends the request once; again without each part that the server refuses.
+    pub(super) async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        loop {
+            let failure = match self.once(request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            let refused = match &failure.error {
+                ModelError::Server { status: Some(400 | 422), message } => self.habits.learn(message),
+                _ => None,
+            };
+            let Some(part) = refused else { return Err(failure) };
+            tracing::debug!(?part, "the model server refuses a part of the request");
         }
     }
 
-    async fn send(&self, request: &Request<'_>, limit: OutputLimit) -> Result<Reply, Failure> {
-        let fault = Fault::default();
-        let link = self.link.clone();
-        let model = self.info.id.clone();
-        let service = {
-            let (link, fault, model) = (link.clone(), fault.clone(), model.clone());
-            tower::service_fn(move |factory: HttpRequestFactory| {
-                transport(link.clone(), fault.clone(), model.clone(), factory)
-            })
-        };
-        let client = Client::build(link.http.clone(), link.clone()).with_http_service(service);
-        let wire = WireRequest::new(&model, request, limit);
-        let cut = |assembly: &Assembly| {
-            Failure::soon(ModelError::Cut(format!("the stream ended after {} bytes", assembly.received_bytes())))
-        };
-        // Tokens of more than 32 bytes on average do not exist: a server beyond that does not keep the limit.
-        let most_bytes = (request.max_tokens as usize).saturating_mul(32).max(64 << 10);
-        let mut assembly = Assembly::new(request.messages.len(), most_bytes);
+    /// The longest silence of its server.
+    pub(super) fn silence(&self) -> Duration {
+        self.link.silence
+    }
 
-        let mut stream = match client.chat().create_stream_byot::<_, Value>(wire).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(fault.take().unwrap_or_else(|| link.server_failure(None, &error.to_string()))),
-        };
-        loop {
-            let next = if assembly.is_complete() {
-                tokio::time::timeout(TAIL_GRACE, stream.next()).await.unwrap_or(None)
-            } else {
-                stream.next().await
-            };
-            match next {
-                Some(Ok(value)) => {
-                    let chunk: Chunk = serde_json::from_value(value)
-                        .map_err(|error| link.server_failure(None, &format!("an unreadable chunk: {error}")))?;
-                    if let Some(error) = &chunk.error {
-                        return Err(link.failure_of(refusal::of_stream_error(error, &model), None));
-                    }
-                    if !assembly.take(chunk) {
-                        break;
-                    }
-                }
-                Some(Err(_)) if assembly.is_complete() => break,
-                Some(Err(OpenAIError::JSONDeserialize(error, _))) => {
-                    return Err(link.server_failure(None, &format!("an unreadable chunk: {error}")));
-                }
-                Some(Err(_)) => return Err(fault.take().unwrap_or_else(|| cut(&assembly))),
-                None => break,
+    pub(super) fn was_refused_a_schema(&self) -> bool {
+        !self.habits.shape().schema
+    }
+
+    /// Sends the request once, as the server's habits let it.
+    async fn once(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        let fields: Vec<&Map<String, Value>> = self.fields.iter().collect();
+        let body = wire::body(&self.card.name, request, self.habits.shape(), &fields);
+        exchange(&self.link, &self.card.name, request, body).await
+    }
+
+    /// The operator's price; without one, what the server said that the answer costs.
+    fn priced(&self, reply: Reply) -> Reply {
+        let usage = reply.usage.map(|mut usage| {
+            if let Some(price) = self.price {
+                usage.micros = price.of_usage(&usage);
             }
-        }
-        let failure = cut(&assembly);
-        assembly.finish().ok_or(failure)
+            usage
+        });
+        Reply { usage, ..reply }
     }
 }

@@ -1,7 +1,7 @@
 //! What travels to and from a chat endpoint: types of our own, since local servers leave fields out.
 //!
-//! Every field of an answer is optional, roles and finish reasons are text, unknown fields are passed over. What
-//! servers do differently, and what becomes of it:
+//! Every field of an answer is optional and counts as absent where its type is another; roles and finish reasons are
+//! text, unknown fields are passed over. What servers do differently, and what becomes of it:
 //!
 //! - `content` as a text or as a list of `{type: text, text}` parts: joined;
 //! - `reasoning`, `reasoning_content`: kept apart from the answer;
@@ -10,38 +10,51 @@
 //! - one `index` for several calls with different ids: as many calls;
 //! - a call without `id`: an id made of the request's length and the call's place, so that it is unique in a history;
 //! - one JSON object instead of a stream: `message` is read where `delta` would be;
-//! - usage in a chunk without choices, in the last one, or nowhere.
+//! - usage in a chunk without choices, in each, in the last one, or nowhere ([`usage`]).
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+mod usage;
 
-use super::{Call, Message, Reply, Request};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+
+use self::usage::{Timings, Told, WireUsage};
+use super::{Call, ENOUGH, Message, Reply, Request};
 use crate::outcome::Usage;
 
 /// The most calls that one answer may hold; more are dropped.
 const MOST_CALLS: usize = 64;
 
-/// Which field bounds the answer. Newer hosted models refuse `max_tokens`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OutputLimit {
-    MaxTokens,
-    MaxCompletionTokens,
+/// What a request holds besides the conversation, where not every server takes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// Newer hosted models refuse `max_tokens`.
+    pub(super) newer_limit: bool,
+    pub(super) temperature: bool,
+    pub(super) seed: bool,
+    pub(super) schema: bool,
+    pub(super) stream_usage: bool,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct WireRequest<'a> {
+struct WireRequest<'a> {
     model: &'a str,
     messages: Vec<WireMessage<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<WireTool<'a>>,
     stream: bool,
-    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,34 +108,34 @@ struct WireToolFunction<'a> {
     parameters: &'a Value,
 }
 
-impl<'a> WireRequest<'a> {
-    pub(super) fn new(model: &'a str, request: &Request<'a>, limit: OutputLimit) -> Self {
-        let (max_tokens, max_completion_tokens) = match limit {
-            OutputLimit::MaxTokens => (Some(request.max_tokens), None),
-            OutputLimit::MaxCompletionTokens => (None, Some(request.max_tokens)),
-        };
-        Self {
-            model,
-            messages: request.messages.iter().map(WireMessage::from).collect(),
-            tools: request
-                .tools
-                .iter()
-                .map(|tool| WireTool {
-                    r#type: "function",
-                    function: WireToolFunction {
-                        name: tool.name,
-                        description: &tool.description,
-                        parameters: &tool.parameters,
-                    },
-                })
-                .collect(),
-            stream: true,
-            stream_options: StreamOptions { include_usage: true },
-            max_tokens,
-            max_completion_tokens,
-            temperature: request.temperature,
+/// The body of a request; `more` are fields of the provider and of the operator, which win.
+pub(super) fn body(model: &str, request: &Request<'_>, shape: Shape, more: &[&Map<String, Value>]) -> Value {
+    let tools = request.tools.iter().map(|tool| WireTool {
+        r#type: "function",
+        function: WireToolFunction { name: tool.name, description: &tool.description, parameters: &tool.parameters },
+    });
+    let format = |schema: &Value| json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } });
+    let wire = WireRequest {
+        model,
+        messages: request.messages.iter().map(WireMessage::from).collect(),
+        tools: tools.collect(),
+        stream: true,
+        stream_options: shape.stream_usage.then_some(StreamOptions { include_usage: true }),
+        max_tokens: (!shape.newer_limit).then_some(request.max_tokens),
+        max_completion_tokens: shape.newer_limit.then_some(request.max_tokens),
+        temperature: request.temperature.filter(|_| shape.temperature),
+        seed: request.seed.filter(|_| shape.seed),
+        response_format: request.schema.filter(|_| shape.schema).map(format),
+    };
+    // Texts and numbers always serialise.
+    let mut body = serde_json::to_value(wire).unwrap_or_default();
+    for (name, value) in more.iter().flat_map(|fields| fields.iter()) {
+        match (body.get_mut(name), value) {
+            (Some(Value::Object(ours)), Value::Object(theirs)) => ours.extend(theirs.clone()),
+            (_, value) => body[name] = value.clone(),
         }
     }
+    body
 }
 
 impl<'a> From<&'a Message> for WireMessage<'a> {
@@ -149,8 +162,12 @@ impl<'a> From<&'a Message> for WireMessage<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Chunk {
+    #[serde(deserialize_with = "lenient")]
     choices: Option<Vec<Choice>>,
+    #[serde(deserialize_with = "lenient")]
     usage: Option<WireUsage>,
+    #[serde(deserialize_with = "lenient")]
+    timings: Option<Timings>,
     /// An error that came after the head of the answer was sent: an object or a text.
     pub(super) error: Option<Value>,
 }
@@ -158,8 +175,11 @@ pub(super) struct Chunk {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Choice {
+    #[serde(deserialize_with = "lenient")]
     delta: Option<Delta>,
+    #[serde(deserialize_with = "lenient")]
     message: Option<Delta>,
+    #[serde(deserialize_with = "lenient")]
     finish_reason: Option<String>,
 }
 
@@ -169,36 +189,32 @@ struct Delta {
     content: Option<Value>,
     reasoning: Option<Value>,
     reasoning_content: Option<Value>,
+    #[serde(deserialize_with = "lenient")]
     tool_calls: Option<Vec<CallDelta>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CallDelta {
+    #[serde(deserialize_with = "lenient")]
     index: Option<u64>,
+    #[serde(deserialize_with = "lenient")]
     id: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     function: Option<FunctionDelta>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct FunctionDelta {
+    #[serde(deserialize_with = "lenient")]
     name: Option<String>,
     arguments: Option<Value>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WireUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptTokens>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PromptTokens {
-    cached_tokens: Option<u64>,
+/// A value of another type than ours counts as absent.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// Puts an answer together from its pieces, within a bound of memory.
@@ -208,9 +224,11 @@ pub(super) struct Assembly {
     reasoning: String,
     calls: Vec<PartialCall>,
     finish_reason: Option<String>,
-    usage: Option<Usage>,
+    told: Told,
     id_prefix: String,
     bytes_left: usize,
+    /// Pieces with text in them: most servers send one for each token.
+    pieces: u64,
 }
 
 #[derive(Debug, Default)]
@@ -229,21 +247,16 @@ impl Assembly {
             reasoning: String::new(),
             calls: Vec::new(),
             finish_reason: None,
-            usage: None,
+            told: Told::default(),
             id_prefix: format!("call_{messages}"),
             bytes_left: most_bytes,
+            pieces: 0,
         }
     }
 
     /// Takes one chunk in. False: the bound is reached, read no further; the answer counts as cut by length.
     pub(super) fn take(&mut self, chunk: Chunk) -> bool {
-        if let Some(usage) = chunk.usage {
-            self.usage = Some(Usage {
-                prompt_tokens: usage.prompt_tokens,
-                completion_tokens: usage.completion_tokens,
-                cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens),
-            });
-        }
+        self.told.take(chunk.usage, chunk.timings);
         let Some(choice) = chunk.choices.into_iter().flatten().next() else { return true };
         if let Some(delta) = choice.delta.or(choice.message) {
             let content = delta.content.map(text_of).unwrap_or_default();
@@ -251,6 +264,7 @@ impl Assembly {
             if !self.spend(content.len() + reasoning.len()) {
                 return false;
             }
+            self.pieces += u64::from(!content.is_empty() || !reasoning.is_empty());
             self.content.push_str(&content);
             self.reasoning.push_str(&reasoning);
             for call in delta.tool_calls.into_iter().flatten() {
@@ -263,6 +277,34 @@ impl Assembly {
             self.finish_reason = Some(reason);
         }
         true
+    }
+
+    pub(super) fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// The content suffices: the answer ends here, whatever the server would have said. What it did not tell of tokens
+    /// is estimated, with a prompt of `prompt_bytes`.
+    pub(super) fn finish_early(self, prompt_bytes: usize) -> Reply {
+        let estimate = |bytes: usize| (bytes as u64).saturating_mul(2).div_ceil(7);
+        let text_bytes = self.content.len() + self.reasoning.len();
+        // Pieces of more than a few letters are no tokens.
+        let are_tokens = (text_bytes as u64) < self.pieces.saturating_mul(8);
+        let told = self.told.usage();
+        let usage = told.filter(|usage| usage.completion_tokens.is_some()).unwrap_or_else(|| Usage {
+            prompt_tokens: told.and_then(|usage| usage.prompt_tokens).or(Some(estimate(prompt_bytes))),
+            completion_tokens: Some(if are_tokens { self.pieces } else { estimate(text_bytes) }),
+            cached_tokens: told.and_then(|usage| usage.cached_tokens),
+            micros: None,
+            estimated: true,
+        });
+        Reply {
+            content: self.content,
+            reasoning: self.reasoning,
+            finish_reason: ENOUGH.into(),
+            usage: Some(usage),
+            ..Reply::default()
+        }
     }
 
     /// The server said that the answer ends here; only usage can follow.
@@ -284,7 +326,8 @@ impl Assembly {
                 arguments: if call.arguments.trim().is_empty() { "{}".into() } else { call.arguments },
             })
             .collect();
-        Some(Reply { content: self.content, reasoning: self.reasoning, calls, finish_reason, usage: self.usage })
+        let usage = self.told.usage();
+        Some(Reply { content: self.content, reasoning: self.reasoning, calls, finish_reason, usage, model: None })
     }
 
     /// How much text has come, for the error of a cut stream.

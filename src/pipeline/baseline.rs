@@ -32,7 +32,7 @@ pub(super) async fn run(
         return Ok(Tests { command: None, baseline: None, environment });
     };
     let export = checkout.export(checkout.base_tree()).await?;
-    let place = environment.around(&export.tree_path());
+    let place = environment.around(&export.tree_path(), export.hold());
     let run = evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?;
     services.events.emit(Event::Tests { baseline: true, run: run.clone() });
     outcome.baseline = Some(run.clone());

@@ -101,3 +101,26 @@ pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Optio
     }
     Some(format!("{opening}\n`{}` {}. It printed:\n{}", run.command, run.ending.describe(), run.excerpt))
 }
+
+/// How many tests fail, as a runner counts them at the end of what it prints; only to choose among red results.
+pub(super) fn failing_tests(excerpt: &str) -> Option<u64> {
+    const BEFORE: [&str; 3] = [" failed", " failing", " failures"];
+    const AFTER: [&str; 5] = ["failures=", "errors=", "# fail ", "fail ", "Failures: "];
+    let number_before = |line: &str| {
+        BEFORE.iter().find_map(|word| {
+            let before = &line[..line.find(word)?];
+            before.rsplit(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+        })
+    };
+    let numbers_after = |line: &str| {
+        let numbers: Vec<u64> = AFTER
+            .iter()
+            .filter_map(|word| {
+                let rest = &line[line.find(word)? + word.len()..];
+                rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
+            })
+            .collect();
+        (!numbers.is_empty()).then(|| numbers.iter().sum())
+    };
+    excerpt.lines().rev().find_map(|line| number_before(line).or_else(|| numbers_after(line)))
+}

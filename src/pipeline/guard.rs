@@ -13,7 +13,7 @@ use crate::outcome::{Conclusion, Stage};
 use crate::policy::{self, Level, Policy, Report, Rules, RulesError};
 use crate::secrets::{Allow, Allowed, Hit, Kind, Place, ScannerError, Text};
 use crate::task::RepositoryName;
-use crate::workspace::{Change, Checkout, FileChange, Side, Snapshot};
+use crate::workspace::{Artefacts, Change, Checkout, FileChange, Side, Snapshot};
 
 /// Findings that are named to the model, or in the cause of a failure.
 const MOST_NAMED: usize = 10;
@@ -108,16 +108,20 @@ impl Leak {
     }
 }
 
-/// Judges what a snapshot changes.
+/// Judges what a snapshot changes. `made`: what setup and tests had made on the base.
 pub(super) async fn examine(
     services: &Services,
     order: &Order,
     checkout: &Checkout,
     snapshot: Snapshot,
+    made: &Artefacts,
 ) -> anyhow::Result<Examined> {
     let change = checkout.change(&snapshot).await?;
+    let is_new = |file: &FileChange| file.new.is_some() && (file.old.is_none() || file.renamed_from.is_some());
+    let covering = |file: &&FileChange| is_new(file) && made.are_covered_by(&file.path);
+    let covering: Vec<Vec<u8>> = change.files.iter().filter(covering).map(|file| file.path.clone()).collect();
     let (guard, repository) = (Arc::clone(&services.settings.guard), order.repository.clone());
-    let judged = tokio::task::spawn_blocking(move || judge(&guard, repository.as_ref(), change));
+    let judged = tokio::task::spawn_blocking(move || judge(&guard, repository.as_ref(), change, covering));
     let (report, hits) = judged.await.context("judging the change broke off")??;
     if report.level() == Level::Block || !hits.is_empty() {
         let refusal = Refusal { report, hits };
@@ -134,9 +138,10 @@ fn judge(
     guard: &Guard,
     repository: Option<&RepositoryName>,
     change: Change,
+    covering: Vec<Vec<u8>>,
 ) -> Result<(Report, Vec<Hit>), ScannerError> {
     let scanner = logging::scanner()?;
-    let change = change_of(change);
+    let change = policy::Change { covering, ..change_of(change) };
     let mut hits = Vec::new();
     for file in &change.files {
         let Some(new) = &file.new else { continue };
@@ -159,7 +164,7 @@ fn change_of(change: Change) -> policy::Change {
         old: file.old.map(entry),
         new: file.new.map(entry),
     });
-    policy::Change { files: files.collect(), unread }
+    policy::Change { files: files.collect(), unread, covering: Vec::new() }
 }
 
 /// Searches texts that are about to leave; in those for people, what only looks like a secret is left out by whoever

@@ -12,7 +12,7 @@ use super::{Halt, Order, Services, checkout, intake};
 use crate::outcome::{Conclusion, Outcome, Stage};
 use crate::store::{Claim, Effect, Entry, StoreError};
 use crate::task::Task;
-use crate::workspace::{Checkout, CommitId, TreeId};
+use crate::workspace::{Artefacts, Checkout, CommitId, TreeId};
 
 /// A larger diff is not kept in the journal: the change is made anew then.
 const LARGEST_DIFF: usize = 20_000_000;
@@ -41,6 +41,9 @@ struct Solved {
     diff: String,
     /// The commit's time, in seconds since 1970: the same commit can be made again.
     at: i64,
+    /// What setup and tests had made on the base.
+    #[serde(default)]
+    made: Artefacts,
     /// All that is known after solving, without the diff.
     outcome: Outcome,
 }
@@ -102,7 +105,7 @@ pub(super) async fn restore(
                 // The operator's rules, or what is known of secrets, are others than they were.
                 Examined::Refused(refusal) => (refusal.conclude(), None),
             };
-            Ok(Some((checkout, Solution { conclusion, candidate, at: solved.at })))
+            Ok(Some((checkout, Solution { conclusion, candidate, at: solved.at, made: solved.made.clone() })))
         }
         Err(Halt::Failed(failure)) if transience(&failure.error).is_none() => {
             services.events.note(format!("the change of an earlier attempt cannot be used: {:#}", failure.error));
@@ -122,7 +125,7 @@ async fn rebuild(services: &Services, order: &Order, solved: &Solved) -> anyhow:
     if *candidate.tree() != tree {
         bail!("it leads to another tree than the one that was tested");
     }
-    let examined = guard::examine(services, order, &checkout, candidate).await?;
+    let examined = guard::examine(services, order, &checkout, candidate, &solved.made).await?;
     Ok((checkout, examined))
 }
 
@@ -140,6 +143,7 @@ pub(super) async fn remember(
         base_branch: checkout.base_branch().map(str::to_owned),
         diff: BASE64_STANDARD.encode(&diff.0),
         at: solution.at,
+        made: solution.made.clone(),
         outcome: Outcome { conclusion: solution.conclusion.clone(), diff: None, ..outcome.clone() },
     };
     match serde_json::to_string(&solved) {

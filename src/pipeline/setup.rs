@@ -6,26 +6,26 @@
 
 pub mod recipe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Order, Services, elapsed_milliseconds, evidence, verify};
 use crate::event::Event;
-use crate::outcome::{Outcome, Setup, SetupStep, StepEnding};
+use crate::outcome::{ChangedFile, Outcome, Setup, SetupStep, StepEnding};
 use crate::sandbox::egress::{Passage, Phase};
 use crate::sandbox::{Command, Ending, Home, Output, Sandbox, Surroundings, WORKSPACE};
-use crate::workspace::{Artefacts, Checkout, Files, Found, Layer, Preparation, Prepared, RelativePath};
+use crate::workspace::{Artefacts, Checkout, Files, Found, Hold, Layer, Preparation, Prepared};
 use recipe::{Origin, Recipe, RepositoryCommands, Step};
 
 /// Part of each key: another version of it makes everything anew.
 const KEY_VERSION: u32 = 1;
-/// Bytes of an input that count.
-const LARGEST_INPUT: u64 = 64 << 20;
+/// Files or hosts that a note names.
+const MOST_NAMED: usize = 10;
 
 /// The operator's choices.
 #[derive(Debug, Clone)]
@@ -58,11 +58,13 @@ pub(super) struct Environment {
     prelude: String,
     /// Open for the agent and the tests, where the operator lets them out.
     passage: Option<Passage>,
+    /// Files of the base that what was set up depends on.
+    inputs: BTreeSet<String>,
 }
 
 impl Environment {
-    /// A box around `tree` in this environment.
-    pub(super) fn around(&self, tree: &Path) -> Surroundings {
+    /// A box around `tree` in this environment. `hold` keeps the tree as long as the box lives.
+    pub(super) fn around(&self, tree: &Path, hold: Hold) -> Surroundings {
         let layers = self.layers.iter().map(|layer| layer.path().to_owned());
         Surroundings {
             layers: layers.chain(self.prepared.iter().map(Prepared::layer_path)).collect(),
@@ -70,6 +72,7 @@ impl Environment {
             environment: self.variables.clone(),
             prelude: self.prelude.clone(),
             network: Passage::network_of(self.passage.as_ref()),
+            hold: Some(hold),
             ..Surroundings::of(tree)
         }
     }
@@ -79,6 +82,33 @@ impl Environment {
         let prepared = self.prepared.iter().map(Prepared::artefacts);
         let all = self.layers.iter().map(Layer::artefacts).chain(prepared);
         all.fold(Artefacts::default(), Artefacts::and)
+    }
+
+    /// Whether it depends on files of the base.
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// What a change does to the files that the setup depends on, in words: the tests did not see it.
+    pub(super) fn outdated(&self, changed: &[ChangedFile]) -> Option<String> {
+        let names: Vec<&str> =
+            changed.iter().map(|file| file.path.as_str()).filter(|path| self.inputs.contains(*path)).collect();
+        let more = names.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = names.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then(|| {
+            format!(
+                "the tests ran on what the setup has made of the base, and the change touches what that depends on: \
+                 {named}{more}"
+            )
+        })
+    }
+
+    /// Shuts the way out of the boxes, where there is one. What was refused, in words.
+    pub(super) async fn close(&mut self) -> Vec<String> {
+        let Some(passage) = self.passage.take() else { return Vec::new() };
+        let refused = passage.close().await;
+        refused.iter().take(MOST_NAMED).map(|host| format!("not reached: {host}")).collect()
     }
 
     /// Freezes what a run has made: boxes that are opened from here on show it.
@@ -114,15 +144,25 @@ pub(super) async fn prepare(
     environment.prelude = prelude(&recipe);
     if !recipe.steps.is_empty() {
         let key = key(services, order, checkout, &recipe).await?;
-        let prepared = match checkout.prepared(&key, settings.limit).await? {
+        // Who waits for another one's setup leaves as much time for the rest.
+        let wait = order.deadline.saturating_duration_since(Instant::now()) / 2;
+        let prepared = match checkout.prepared(&key, settings.limit.min(wait)).await? {
             Found::Prepared(prepared) => {
-                setup = serde_json::from_str(prepared.note()).context("what an earlier setup has noted is damaged")?;
+                // In another version's words it says nothing.
+                setup = serde_json::from_str(prepared.note()).unwrap_or(setup);
                 setup.reused = true;
-                prepared
+                Ok(prepared)
             }
-            Found::Nothing(preparation) => make(services, order, &recipe, preparation, &mut setup).await?,
+            Found::Nothing(preparation) => make(services, order, &recipe, preparation, &mut setup).await,
+            Found::Failed { reason, left } => {
+                let seconds = left.as_secs() + 1;
+                Err(anyhow!("a moment ago (it is not tried again before {seconds} s are over), {reason}"))
+            }
         };
-        environment.prepared = Some(prepared);
+        setup.milliseconds = elapsed_milliseconds(started);
+        outcome.setup = Some(setup.clone());
+        environment.prepared = Some(prepared?);
+        environment.inputs.clone_from(&recipe.inputs);
     }
     setup.milliseconds = elapsed_milliseconds(started);
     services.events.note(in_one_line(&setup));
@@ -153,25 +193,46 @@ async fn make(
         environment: recipe.environment.clone(),
         prelude: prelude(recipe),
         network: Passage::network_of(passage.as_ref()),
+        hold: Some(preparation.hold()),
         ..Surroundings::of(&preparation.tree_path())
     };
+    // Without a way out, what is made may rest on caches that are not ours to keep.
+    let leans = passage.is_none() && services.backend.shows_caches();
+    let began = Instant::now();
     let sandbox = services.backend.open(&surroundings).await?;
-    let ran = run(services, recipe, sandbox.as_ref(), setup).await;
+    let ran = run(services, order, recipe, sandbox.as_ref(), setup).await;
     sandbox.close().await?;
     if let Some(passage) = passage {
         setup.refused = passage.close().await.iter().map(ToString::to_string).collect();
     }
-    ran?;
+    if let Ran::Failed(reason) = ran? {
+        // Whoever comes meanwhile would spend the same time for the same answer.
+        preparation.give_up(reason.clone(), began.elapsed());
+        bail!(reason);
+    }
     let note = serde_json::to_string(setup)?;
-    let prepared = preparation.finish(note, !setup.is_whole()).await?;
+    let prepared = preparation.finish(note, leans || !setup.is_whole()).await?;
     let (workspace, bytes) = (services.workspace.clone(), services.settings.setup.keep_bytes);
     tokio::task::spawn_blocking(move || workspace.limit_prepared(bytes)).await?;
     Ok(prepared)
 }
 
+/// How the steps went.
+enum Ran {
+    Through,
+    /// One that is required failed, for this reason.
+    Failed(String),
+}
+
 /// Runs the steps in order. One that is required and fails ends the task; another one is told of.
-async fn run(services: &Services, recipe: &Recipe, sandbox: &dyn Sandbox, setup: &mut Setup) -> anyhow::Result<()> {
-    let deadline = Instant::now() + services.settings.setup.limit;
+async fn run(
+    services: &Services,
+    order: &Order,
+    recipe: &Recipe,
+    sandbox: &dyn Sandbox,
+    setup: &mut Setup,
+) -> anyhow::Result<Ran> {
+    let deadline = order.deadline.min(Instant::now() + services.settings.setup.limit);
     for step in &recipe.steps {
         let left = deadline.saturating_duration_since(Instant::now());
         let ran = match left.is_zero() {
@@ -186,17 +247,13 @@ async fn run(services: &Services, recipe: &Recipe, sandbox: &dyn Sandbox, setup:
         services.events.emit(Event::SetupStep { step: ran.clone() });
         let failed = !matches!(ran.ending, StepEnding::Done | StepEnding::Left);
         if failed && step.required {
-            bail!(
-                "the setup step `{}` ({}) {}. It printed:\n{}",
-                ran.name,
-                setup.origin,
-                ran.ending.describe(),
-                ran.excerpt
-            );
+            let (name, origin, ending) = (&ran.name, &setup.origin, ran.ending.describe());
+            let reason = format!("the setup step `{name}` ({origin}) {ending}. It printed:\n{}", ran.excerpt);
+            return Ok(Ran::Failed(reason));
         }
         setup.steps.push(ran);
     }
-    Ok(())
+    Ok(Ran::Through)
 }
 
 fn command(step: &Step, timeout: Duration) -> Command {
@@ -233,27 +290,28 @@ async fn key(services: &Services, order: &Order, checkout: &Checkout, recipe: &R
     #[derive(Serialize)]
     struct Key<'a> {
         version: u32,
+        program: &'a str,
         remote: String,
-        base: String,
+        base: Base,
         backend: String,
         recipe: &'a Recipe,
-        inputs: BTreeMap<&'a String, String>,
+        inputs: BTreeMap<String, String>,
     }
-    let mut inputs = BTreeMap::new();
-    for path in &recipe.inputs {
-        let read = RelativePath::parse(path).ok().map(|path| checkout.files().read(&path, LARGEST_INPUT));
-        let hash = match read {
-            Some(Ok(bytes)) => hex::encode(Sha256::digest(bytes)),
-            Some(Err(error)) => bail!("the setup's input {path} cannot be read: {error}"),
-            None => continue,
-        };
-        inputs.insert(path, hash);
+    #[derive(Serialize)]
+    enum Base {
+        Branch(String),
+        Commit(Option<String>),
     }
-    let base = checkout.base_branch().map(str::to_owned);
+    let inputs = checkout.base_entries(recipe.inputs.iter().cloned().collect()).await?;
+    let base = match (checkout.base_branch(), checkout.base_commit()) {
+        (Some(branch), _) => Base::Branch(branch.to_owned()),
+        (None, commit) => Base::Commit(commit.map(|commit| commit.to_string())),
+    };
     let key = Key {
         version: KEY_VERSION,
+        program: env!("CARGO_PKG_VERSION"),
         remote: order.remote.to_string(),
-        base: base.or_else(|| checkout.base_commit().map(|commit| commit.to_string())).unwrap_or_default(),
+        base,
         backend: services.backend.fingerprint().await,
         recipe,
         inputs,

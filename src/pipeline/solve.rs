@@ -1,20 +1,22 @@
 //! Solve: patches or the agent make a change, and the guard and the tests judge it. What they refuse goes back to the
 //! agent; this is the only backward edge of a task, and it is bounded.
 
+mod attempt;
+mod attempts;
+
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use attempt::Desk;
+
 use super::baseline::Tests;
 use super::guard::{self, Cleared, Examined, Refusal};
-use super::transient::is_transient_model;
 use super::{Order, PatchMode, Services, effect, evidence};
-use crate::agent::{Agent, AgentError, Brief, Budgets, Pause};
 use crate::event::Event;
-use crate::model::ModelError;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestEnding, TestRun, Verdict};
 use crate::weak::{self, Defence};
-use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId, WorkspaceError};
+use crate::workspace::{Artefacts, Checkout, Files, RelativePath, Snapshot, TreeId};
 
 /// How the solving ended.
 pub(super) struct Solution {
@@ -23,6 +25,19 @@ pub(super) struct Solution {
     pub candidate: Option<Cleared>,
     /// When it ended, in seconds since 1970: the commit's time.
     pub at: i64,
+    /// What setup and tests had made on the base.
+    pub made: Artefacts,
+}
+
+/// What all attempts at a task have in common.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    services: &'a Services,
+    order: &'a Order,
+    checkout: &'a Checkout,
+    tests: &'a Tests,
+    /// The tree that counts as unchanged.
+    untouched: &'a TreeId,
 }
 
 /// A candidate, and what is said of it.
@@ -38,6 +53,8 @@ enum Judgement {
         cleared: Cleared,
         verdict: Verdict,
         run: Option<TestRun>,
+        /// What the tests did not see of the change, in words.
+        unseen: Option<String>,
     },
 }
 
@@ -50,17 +67,20 @@ pub(super) async fn solve(
     outcome: &mut Outcome,
 ) -> anyhow::Result<Solution> {
     let untouched = write_trace(services, order, checkout).await?;
+    let work = Work { services, order, checkout, tests: &tests, untouched: &untouched };
     if !order.task.patches.is_empty() {
         checkout.apply_patches(&order.task.patches).await?;
     }
     let judged = if order.task.patches.is_empty() || services.settings.patch_mode == PatchMode::ThenModel {
-        work_with_agent(services, order, checkout, &mut tests, &untouched, outcome).await?
+        attempts::work(work, outcome).await?
     } else {
         outcome.stop = Some(StopReason::Patched);
-        judge(services, order, checkout, &mut tests, &untouched, outcome).await?
+        judge(work, &Desk::Own, outcome).await?
     };
+    let made = tests.environment.artefacts();
+    outcome.notes.extend(tests.environment.close().await);
     let Some(judged) = judged else {
-        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now() });
+        return Ok(Solution { conclusion: conclude_without_change(outcome)?, candidate: None, at: now(), made });
     };
     let report = match &judged.judgement {
         Judgement::Refused(refusal) => refusal.report(),
@@ -75,12 +95,15 @@ pub(super) async fn solve(
     }
     outcome.tree = Some(judged.snapshot.tree().to_string());
     match judged.judgement {
-        Judgement::Refused(refusal) => Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now() }),
-        Judgement::Tested { cleared, verdict, run } => {
+        Judgement::Refused(refusal) => {
+            Ok(Solution { conclusion: refusal.conclude(), candidate: None, at: now(), made })
+        }
+        Judgement::Tested { cleared, verdict, run, unseen } => {
+            outcome.notes.extend(unseen);
             let conclusion = cleared.conclude(conclude(outcome, &verdict));
             outcome.verdict = Some(verdict);
             outcome.result = run;
-            Ok(Solution { conclusion, candidate: Some(cleared), at: now() })
+            Ok(Solution { conclusion, candidate: Some(cleared), at: now(), made })
         }
     }
 }
@@ -89,129 +112,16 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// Lets the agent work until its change passes, or until it stops. `None`: nothing changed.
-async fn work_with_agent(
-    services: &Services,
-    order: &Order,
-    checkout: &Checkout,
-    tests: &mut Tests,
-    untouched: &TreeId,
-    outcome: &mut Outcome,
-) -> anyhow::Result<Option<Judged>> {
-    let Some(model) = &services.model else { bail!("no model is configured. Give --endpoint and --model") };
-    outcome.model = Some(model.name().to_owned());
-    let sandbox = services.backend.open(&tests.environment.around(&checkout.tree_path())).await?;
-    let (brief, budgets) = assignment(services, order, tests);
-    let mut agent =
-        Agent::new(model.as_ref(), sandbox.as_ref(), checkout.files(), &brief, budgets, services.events.clone())?;
-    let mut rounds_left = services.settings.limits.verify_rounds;
-    let mut rejected: Option<TreeId> = None;
-    let mut model_error = None;
-    let judged = loop {
-        let pause = agent.run().await;
-        let report = agent.report();
-        outcome.plan = report.plan;
-        outcome.summary = report.summary;
-        outcome.steps = report.steps;
-        outcome.usage = report.usage;
-        let (stop, admits_no_change) = match pause {
-            Ok(Pause::Finish { no_change_needed, .. }) => (StopReason::Finished, no_change_needed),
-            Ok(Pause::Stopped(reason)) => (reason, false),
-            // What was done before the model failed is worth a verdict.
-            Err(AgentError::Model(error)) if outcome.steps > 0 && !is_tried_again(order, &error) => {
-                let reason = format!("{error}. {}", error.remedy());
-                model_error = Some(error);
-                (StopReason::ModelFailed { reason }, false)
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let judged = match judge(services, order, checkout, tests, untouched, outcome).await {
-            Ok(None) if stop == StopReason::Finished && !admits_no_change => {
-                outcome.stop = Some(StopReason::GaveUp);
-                break None;
-            }
-            Err(error) if stop == StopReason::Finished && rounds_left > 0 && is_too_large(&error) => {
-                rounds_left -= 1;
-                agent.observe(format!("Not accepted: {error:#}. Delete that file, or keep it out of the change."));
-                continue;
-            }
-            judged => judged?,
-        };
-        // An agent that finishes again on the tree that was rejected has said its last word.
-        let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
-        rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
-        let goes_back = stop == StopReason::Finished && rounds_left > 0 && !unchanged;
-        if !(goes_back && send_back(&mut agent, judged.as_ref(), tests)?) {
-            outcome.stop = Some(stop);
-            break judged;
-        }
-        rounds_left -= 1;
-    };
-    sandbox.close().await?;
-    match (model_error, &judged) {
-        (Some(error), None) => Err(error.into()),
-        (Some(_) | None, _) => Ok(judged),
-    }
-}
-
-/// Tells the agent what is wrong with its change, if it can do something about it.
-fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> Result<bool, AgentError> {
-    match judged.map(|judged| &judged.judgement) {
-        None => return Ok(false),
-        Some(Judgement::Refused(refusal)) => agent.refuse(&refusal.feedback())?,
-        Some(Judgement::Tested { verdict, run, .. }) => {
-            match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
-                Some(feedback) => agent.reject(&feedback)?,
-                None => return Ok(false),
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// What the agent is told, and what it may spend.
-fn assignment(services: &Services, order: &Order, tests: &Tests) -> (Brief, Budgets) {
-    let limits = &services.settings.limits;
-    let budgets = Budgets {
-        steps: limits.steps,
-        tokens: limits.tokens,
-        cost: limits.cost,
-        deadline: order.deadline.into(),
-        command: limits.command,
-        answer_tokens: services.settings.max_output_tokens,
-        temperature: services.settings.temperature,
-    };
-    let brief = Brief {
-        title: order.task.title.clone(),
-        instruction: order.task.instruction.clone(),
-        test_command: tests.command.clone(),
-        baseline: tests.baseline.clone(),
-        prompts: services.settings.prompts.clone(),
-        protocol: services.settings.protocol,
-    };
-    (brief, budgets)
-}
-
-/// Half a change is worth less than a whole one at the next attempt.
-fn is_tried_again(order: &Order, error: &ModelError) -> bool {
-    order.again_after.is_some() && is_transient_model(error)
-}
-
 /// Takes a snapshot of the working tree, and if the guard lets it pass, runs the tests on it. `None`: nothing changed.
-async fn judge(
-    services: &Services,
-    order: &Order,
-    checkout: &Checkout,
-    tests: &mut Tests,
-    untouched: &TreeId,
-    outcome: &mut Outcome,
-) -> anyhow::Result<Option<Judged>> {
-    let snapshot =
-        checkout.snapshot(&tests.environment.artefacts()).await.context("cannot take a snapshot of the change")?;
+async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Result<Option<Judged>> {
+    let Work { services, order, checkout, tests, untouched } = work;
+    let snapshot = desk.snapshot(checkout, &tests.environment.artefacts()).await;
+    let snapshot = snapshot.context("cannot take a snapshot of the change")?;
     if snapshot.tree() == untouched {
         return Ok(None);
     }
-    let cleared = match guard::examine(services, order, checkout, snapshot.clone()).await? {
+    let made = tests.environment.artefacts();
+    let cleared = match guard::examine(services, order, checkout, snapshot.clone(), &made).await? {
         Examined::Cleared(cleared) => cleared,
         Examined::Refused(refusal) => {
             return Ok(Some(Judged { snapshot, judgement: Judgement::Refused(refusal) }));
@@ -221,16 +131,16 @@ async fn judge(
     services.events.emit(Event::StageStarted { stage: Stage::Verify });
     effect::in_stage(Stage::Verify);
     let export = checkout.export(snapshot.tree()).await?;
-    if tests.command.is_none() {
-        tests.command = evidence::detect_in_change(Files::open(&export.tree_path())?).await?;
-        outcome.test_command = tests.command.clone();
+    if outcome.test_command.is_none() {
+        outcome.test_command = evidence::detect_in_change(Files::open(&export.tree_path())?).await?;
     }
-    let run = match &tests.command {
+    let run = match outcome.test_command.clone() {
         Some(command) => {
             let own = weak::is_off(Defence::FreshTree);
-            let tree = if own { checkout.tree_path() } else { export.tree_path() };
-            let place = tests.environment.around(&tree);
-            Some(evidence::run_tests_on(services, &place, command, order.deadline, outcome).await?)
+            let tree = if own { desk.tree_path(checkout) } else { export.tree_path() };
+            let hold = if own { desk.hold(checkout) } else { export.hold() };
+            let place = tests.environment.around(&tree, hold);
+            Some(evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?)
         }
         None => None,
     };
@@ -240,11 +150,11 @@ async fn judge(
     let milliseconds = super::elapsed_milliseconds(started);
     services.events.emit(Event::StageDone { stage: Stage::Verify, milliseconds });
     let verdict = Verdict::judge(tests.baseline.as_ref(), run.as_ref());
-    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run } }))
-}
-
-fn is_too_large(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(WorkspaceError::FileTooLarge { .. })))
+    let unseen = match tests.environment.has_inputs() {
+        true => tests.environment.outdated(&checkout.diff(&snapshot).await?.files),
+        false => None,
+    };
+    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
 }
 
 /// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the

@@ -61,6 +61,7 @@ pub(super) fn judge(file: &FileChange, delta: &Delta, rules: &Rules, findings: &
             | Class::SkippedTest
             | Class::WeakenedTest
             | Class::ChangedExpectation
+            | Class::Covering
             | Class::Forbidden => rules.test_configuration,
         };
         Finding { class, level: action.level(), path: file.shown(), line: Some(line), text }

@@ -62,6 +62,8 @@ pub enum Class {
     ExitCode,
     /// Configuration that keeps tests from being run.
     TestConfiguration,
+    /// A file among installed packages or build output.
+    Covering,
     /// What no rule lets through.
     Forbidden,
 }
@@ -82,6 +84,7 @@ impl Class {
             Class::WeakenedTest | Class::ChangedExpectation => Some("policy.weakened_tests"),
             Class::ExitCode => Some("policy.exit_codes"),
             Class::TestConfiguration => Some("policy.test_configuration"),
+            Class::Covering => Some("policy.covering"),
             Class::Forbidden => None,
         }
     }

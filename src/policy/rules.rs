@@ -99,6 +99,8 @@ pub struct Rules {
     pub exit_codes: Action,
     /// Configuration that keeps tests from being run. Default: review.
     pub test_configuration: Action,
+    /// New files among what the setup or the tests had made on the base, such as installed packages. Default: review.
+    pub covering: Action,
     /// Sizes.
     pub limits: Limits,
 }
@@ -125,6 +127,7 @@ impl Default for Rules {
             weakened_tests: Action::Review,
             exit_codes: Action::Review,
             test_configuration: Action::Review,
+            covering: Action::Review,
             limits: Limits::default(),
         }
     }

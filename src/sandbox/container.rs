@@ -141,15 +141,16 @@ impl Engine {
     /// Starts a container.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
-        let wanted = surroundings.clone();
         let is_remote = inner.remote_image.is_some();
-        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, is_remote)).await;
+        let (wanted, limits) = (surroundings.clone(), inner.limits.clone());
+        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, &limits, is_remote)).await;
         let room = room.map_err(|error| SandboxError::Broken(format!("cannot furnish the container: {error}")))??;
         let user = if is_remote { Ok(User::of_box()) } else { ownership::user_for(room.tree()) };
         let user = user.map_err(|error| {
             SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))
         })?;
-        let disk = Arc::new(Mutex::new(Disk::new(room.folders().map(Path::to_path_buf).collect(), &inner.limits)));
+        let folders = room.folders().map(Path::to_path_buf).collect();
+        let disk = Arc::new(Mutex::new(Disk::new(folders, &inner.limits, room.copied())));
         let shape = Shape {
             image: inner.remote_image.as_ref().unwrap_or(&inner.image),
             owner: &inner.owner,
@@ -168,7 +169,7 @@ impl Engine {
         if inner.open.is_stopped() {
             return Err(closed());
         }
-        let registered = Registered::new(&inner.registry);
+        let registered = Registered::new(&inner.registry, surroundings.hold.clone());
         let container = registered.order(body).await?;
         let program = inner.portable.as_ref().ok().filter(|_| is_remote);
         let sandbox = ContainerSandbox {

@@ -9,38 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
+use crate::folders::{self, Access, Usage};
 
 /// How much more a box that is at its limit may hold: below that, it is not measured again.
 const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
-
-/// Bytes and files: given out by a file system, held by folders, or allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    pub bytes: u64,
-    pub files: u64,
-}
-
-impl Usage {
-    pub fn exceeds(self, limit: Self) -> bool {
-        self.bytes > limit.bytes || self.files > limit.files
-    }
-
-    pub fn plus(self, other: Self) -> Self {
-        Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self { bytes: self.bytes.saturating_sub(other.bytes), files: self.files.saturating_sub(other.files) }
-    }
-
-    fn at_most(self, other: Self) -> Self {
-        Self { bytes: self.bytes.min(other.bytes), files: self.files.min(other.files) }
-    }
-
-    fn at_least(self, other: Self) -> Self {
-        Self { bytes: self.bytes.max(other.bytes), files: self.files.max(other.files) }
-    }
-}
 
 /// What a box may hold, as it goes on.
 #[derive(Debug)]
@@ -63,20 +35,18 @@ pub struct Disk {
 }
 
 impl Bound {
-    /// It gets at most nine tenths of what is free.
-    pub fn new(limits: &Limits, free: impl IntoIterator<Item = Usage>) -> Self {
+    /// Of a box that gets at most nine tenths of what is free, besides what was copied to it; and what the disk may give
+    /// out before it is measured.
+    pub fn new(limits: &Limits, free: impl IntoIterator<Item = Usage>, copied: Usage) -> (Self, Usage) {
         let mut limit = Usage { bytes: limits.disk_bytes, files: limits.disk_files };
         for free in free {
             limit.bytes = limit.bytes.min(free.bytes / 10 * 9);
             // Some file systems make files as they are asked for, and tell of none.
             limit.files = if free.files == 0 { limit.files } else { limit.files.min(free.files / 10 * 9) };
         }
-        Self { limit, ceiling: limit, was_ended: false }
-    }
-
-    /// What may be added to the disk before it is worth measuring.
-    pub fn first_mark(&self, given: Usage) -> Usage {
-        given.plus(self.limit)
+        // Another box may show the same without a copy, and both may hold as much of their own.
+        let with_copies = limit.plus(copied);
+        (Self { limit: with_copies, ceiling: with_copies, was_ended: false }, limit)
     }
 
     /// Whether the box is to be measured, whatever the disk has given out.
@@ -89,9 +59,12 @@ impl Bound {
         if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling }
     }
 
-    /// Whether a command is to be ended for what the box holds, and what may be added until the next measuring. After one
-    /// that was ended, the next may go on with what there is, to clean up, but not add to it.
-    pub fn judge(&mut self, held: Usage) -> (bool, Usage) {
+    /// Whether a command is to be ended for what the box holds (`None`: it cannot be told), and how much more the disk may
+    /// give out until the next measuring. After one that was ended, the next may go on with what there is, to clean up, but
+    /// not add to it.
+    pub fn judge(&mut self, held: Option<Usage>) -> (bool, Usage) {
+        // It may hold anything; so it may clean up, and its file system may not fill up any further.
+        let Some(held) = held else { return (true, SLACK) };
         let is_exceeded = held.exceeds(self.most());
         let with_slack = held.plus(SLACK);
         // What was cleaned up is not given back above the limit.
@@ -102,17 +75,17 @@ impl Bound {
 }
 
 impl Disk {
-    /// The disk of a box that writes to these folders, from now on. It gets at most nine tenths of what is free.
-    pub fn new(folders: Vec<PathBuf>, limits: &Limits) -> Self {
+    /// The disk of a box that writes to these folders, from now on.
+    pub fn new(folders: Vec<PathBuf>, limits: &Limits, copied: Usage) -> Self {
         let (mut marks, mut all_free) = (BTreeMap::new(), Vec::new());
         for folder in &folders {
             let (Ok(metadata), Some((given, free))) = (fs::metadata(folder), given_out(folder)) else { continue };
             all_free.push(free);
             marks.entry(metadata.dev()).or_insert((folder.clone(), given));
         }
-        let bound = Bound::new(limits, all_free);
+        let (bound, left) = Bound::new(limits, all_free, copied);
         for (_, mark) in marks.values_mut() {
-            *mark = bound.first_mark(*mark);
+            *mark = mark.plus(left);
         }
         Self { folders, bound, marks }
     }
@@ -124,8 +97,7 @@ impl Disk {
         if !self.bound.is_tight() && !self.marks.values().any(past) {
             return false;
         }
-        let held = measure_all(&self.folders, self.bound.most(), processes());
-        let (is_exceeded, left) = self.bound.judge(held);
+        let (is_exceeded, left) = self.bound.judge(measure(&self.folders, self.bound.most(), processes()));
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
@@ -136,17 +108,17 @@ impl Disk {
 }
 
 /// What folders hold, and what processes hold open without a name on the same file systems; no more than is needed to
-/// know that it is more than `most`.
-pub fn measure_all(folders: &[PathBuf], most: Usage, processes: Vec<u32>) -> Usage {
+/// know that it is more than `most`. `None`: it cannot be told.
+pub fn measure(folders: &[PathBuf], most: Usage, processes: Vec<u32>) -> Option<Usage> {
     let mut held = Usage::default();
     for folder in folders {
-        measure(folder, most, &mut held);
+        held = held.plus(folders::measure(folder, Access::Lend, |more| held.plus(more).exceeds(most))?);
     }
     let devices: Vec<u64> = folders.iter().filter_map(|folder| Some(fs::metadata(folder).ok()?.dev())).collect();
     for process in processes {
         measure_nameless(process, &devices, &mut held);
     }
-    held
+    Some(held)
 }
 
 /// What the file system of `folder` has given out, and what of it is free for us.
@@ -158,26 +130,6 @@ pub fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
         files: disk.f_files.saturating_sub(disk.f_ffree),
     };
     Some((given, Usage { bytes: bytes(disk.f_bavail), files: disk.f_favail }))
-}
-
-/// Adds what a folder holds; no more than is needed to know that it is too much. Symlinks are not followed.
-fn measure(folder: &Path, limit: Usage, held: &mut Usage) {
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            // A file of several names is met several times.
-            let share = metadata.blocks().saturating_mul(512) / metadata.nlink().max(1);
-            let bytes = if metadata.is_dir() { metadata.blocks().saturating_mul(512) } else { share };
-            *held = held.plus(Usage { bytes, files: 1 });
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-        if held.exceeds(limit) {
-            return;
-        }
-    }
 }
 
 /// Adds the files without a name that a process has open on these file systems.

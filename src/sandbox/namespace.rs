@@ -3,6 +3,7 @@
 
 mod trial;
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -22,10 +23,10 @@ use super::egress::CERTIFICATES;
 use super::helper::{BoxSpec, CommandSpec, Report, Walls};
 use super::level::Standing;
 use super::online::{self, SHOWN};
-use super::open::Open;
+use super::open::{Open, Use};
 use super::plan::{Entry, Plan, WORKSPACE};
 use super::sources::Sources;
-use super::surround::{Ground, Overlays};
+use super::surround::{Ground, Overlays, is_cache};
 use super::{
     Command, Ending, Home, Limits, Network, Output, Sandbox, SandboxError, Settings, Surroundings, complete,
     unrunnable, watch,
@@ -61,9 +62,17 @@ struct Inner {
     walls: Walls,
     standing: Standing,
     description: String,
-    /// What the kernel can do on each file system that a tree was on, by the number of its device.
-    overlays: Mutex<HashMap<u64, Overlays>>,
+    /// What the kernel can do on the file systems that boxes were put around.
+    overlays: Mutex<HashMap<Devices, Overlays>>,
     open: Open,
+}
+
+/// The file systems of a box, by the numbers of their devices.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Devices {
+    tree: u64,
+    layers: Vec<u64>,
+    home: Option<u64>,
 }
 
 /// A box around one folder. Each command gets a box of its own; what lasts between them is the folder.
@@ -73,6 +82,8 @@ struct NamespaceSandbox {
     surroundings: Surroundings,
     disk: Arc<Mutex<Disk>>,
     open: Open,
+    /// One command at a time: what it leaves decides where the next one's mounts are made.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a sandbox helper does; `main` calls it before anything else when the first argument is [`HELPER_ARGUMENT`].
@@ -126,7 +137,7 @@ impl Launcher {
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let is_bare = surroundings.layers.is_empty() && surroundings.home == Home::Empty;
         let overlays =
-            if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(&surroundings.tree).await? };
+            if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(surroundings).await? };
         self.open_with(surroundings, overlays).await.map(|sandbox| Box::new(sandbox) as Box<dyn Sandbox>)
     }
 
@@ -136,10 +147,15 @@ impl Launcher {
         overlays: Overlays,
     ) -> Result<NamespaceSandbox, SandboxError> {
         let (launcher, wanted) = (self.inner.clone(), surroundings.clone());
-        let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays)).await??;
-        let disk = Arc::new(Mutex::new(Disk::new(ground.written(), &self.inner.limits)));
-        let (launcher, open) = (self.inner.clone(), self.inner.open.child());
-        Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), disk, open })
+        let ground = look(move || Ground::lay(&launcher.plan, &wanted, overlays, &launcher.limits)).await??;
+        let disk = Arc::new(Mutex::new(Disk::new(ground.written(), &self.inner.limits, ground.copied())));
+        let (launcher, open, turn) = (self.inner.clone(), self.inner.open.child(), Arc::default());
+        Ok(NamespaceSandbox { launcher, ground, surroundings: surroundings.clone(), disk, open, turn })
+    }
+
+    /// Whether boxes show caches of the operator's.
+    pub fn shows_caches(&self) -> bool {
+        self.inner.plan.entries.keys().any(|target| is_cache(target))
     }
 
     /// The programs of the folders on the `PATH` inside, by when they changed.
@@ -166,7 +182,7 @@ impl Launcher {
 #[async_trait]
 impl Sandbox for NamespaceSandbox {
     async fn run(&self, command: &Command) -> Result<Output, SandboxError> {
-        let _use = self.open.begin();
+        let turn = self.turn.clone().lock_owned().await;
         if self.open.is_stopped() {
             return Err(closed());
         }
@@ -188,9 +204,13 @@ impl Sandbox for NamespaceSandbox {
             None => None,
         };
         let child = self.launcher.start(group.as_ref())?;
-        let (limits, disk) = (&self.launcher.limits, &self.disk);
-        let running = Running { child, group, limits, disk, open: &self.open, started };
-        running.finish(frames.concat(), command.timeout).await
+        let (launcher, disk, open) = (self.launcher.clone(), self.disk.clone(), self.open.child());
+        let held = Held { _turn: turn, _hold: self.surroundings.hold.clone(), _use: open.begin() };
+        let _end = EndOnDrop(open.clone());
+        let running = Running { child, group, launcher, disk, open, started, _held: held };
+        // A task of its own: whoever does not wait for the command any more must not leave it dying unobserved.
+        let finished = tokio::spawn(running.finish(frames.concat(), command.timeout)).await;
+        finished.map_err(|error| SandboxError::Broken(format!("the command was lost: {error}")))?
     }
 
     fn description(&self) -> &str {
@@ -198,8 +218,9 @@ impl Sandbox for NamespaceSandbox {
     }
 
     async fn close(&self) -> Result<(), SandboxError> {
-        // Commands of this box are futures that its owner polls or drops: telling them is all there is to do.
         self.open.stop();
+        // The command that runs, if any, has ended then.
+        drop(self.turn.lock().await);
         Ok(())
     }
 }
@@ -277,15 +298,32 @@ impl Inner {
     }
 }
 
+/// Ends the command that nobody waits for any more.
+struct EndOnDrop(Open);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// A command in its box. Dropped: the helper is killed and its pipe closed; either ends everything inside.
-struct Running<'a> {
+struct Running {
     // Before `group`, which is removed when nothing lives in it any more.
     child: Child,
     group: Option<Group>,
-    limits: &'a Limits,
-    disk: &'a Arc<Mutex<Disk>>,
-    open: &'a Open,
+    launcher: Arc<Inner>,
+    disk: Arc<Mutex<Disk>>,
+    open: Open,
     started: Instant,
+    _held: Held,
+}
+
+/// What a command keeps until it is gone. In this order: whoever waits for the end of all uses finds the others let go.
+struct Held {
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+    _hold: Option<Arc<dyn Any + Send + Sync>>,
+    _use: Use,
 }
 
 /// Why a command was ended before its time.
@@ -298,7 +336,7 @@ enum Cause {
     Closed,
 }
 
-impl Running<'_> {
+impl Running {
     /// Sends the orders, collects the output, and ends the box at a limit. Returns when nothing of it is alive.
     async fn finish(mut self, orders: Vec<u8>, timeout: Duration) -> Result<Output, SandboxError> {
         let broken = || SandboxError::Broken("the helper has no pipes".into());
@@ -306,7 +344,8 @@ impl Running<'_> {
         let output = self.child.stdout.take().ok_or_else(broken)?;
         let errors = self.child.stderr.take().ok_or_else(broken)?;
         let pid = self.child.id();
-        let captured = Mutex::new(Capture::new(self.limits.output_bytes));
+        let limits = self.launcher.limits.clone();
+        let captured = Mutex::new(Capture::new(limits.output_bytes));
         let reported = Mutex::new(Capture::new(64 * 1024));
 
         let sent = match control.as_mut() {
@@ -326,7 +365,7 @@ impl Running<'_> {
             tokio::pin!(work);
             let early = tokio::select! {
                 _ = &mut work => true,
-                reason = interrupted(timeout, self.open, self.group.as_ref(), pid, self.limits, self.disk), if sent => {
+                reason = interrupted(timeout, &self.open, self.group.as_ref(), pid, &limits, &self.disk), if sent => {
                     cause = Some(reason);
                     false
                 }

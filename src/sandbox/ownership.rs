@@ -2,8 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD};
+use rustix::path;
+use rustix::process::{Gid, Uid};
+
+use crate::folders::{self, Access, Met, Next};
 
 /// The user that commands run as when we are root: they never are.
 pub const OTHER_THAN_ROOT: u32 = 1000;
@@ -47,28 +54,20 @@ pub fn user_for(tree: &Path) -> io::Result<User> {
 /// Gives `tree` and all below it to `user`. Symlinks are given, never followed; what is the user's already is left.
 /// The root's `.git` stays ours.
 pub fn give(tree: &Path, user: User) -> io::Result<()> {
-    give_one(tree, user)?;
-    let mut folders = vec![tree.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let path = entry.path();
-            if folder == tree && entry.file_name() == ".git" {
-                continue;
-            }
-            give_one(&path, user)?;
-            if entry.file_type()?.is_dir() {
-                folders.push(path);
-            }
-        }
-    }
-    Ok(())
+    give_one(CWD, tree, user)?;
+    folders::walk(tree, Access::Keep, |met| match met {
+        Met::Entry(entry) if entry.depth == 0 && entry.name == c".git" => Ok(Next::Past),
+        Met::Entry(entry) => give_one(entry.parent, entry.name, user).map(|()| Next::On),
+        Met::Left(_) => Ok(Next::On),
+        Met::Closed(_, errno) => Err(errno.into()),
+    })
 }
 
-fn give_one(path: &Path, user: User) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    if (metadata.uid(), metadata.gid()) == (user.uid, user.gid) {
+fn give_one(folder: BorrowedFd<'_>, name: impl path::Arg + Copy, user: User) -> io::Result<()> {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (stat.st_uid, stat.st_gid) == (user.uid, user.gid) {
         return Ok(());
     }
-    lchown(path, Some(user.uid), Some(user.gid))
+    let (owner, group) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    Ok(rustix::fs::chownat(folder, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -3,6 +3,7 @@
 //! A name is registered before its container is ordered and forgotten only when the engine has confirmed the removal.
 //! So an interrupt finds every container here, whatever was dropped before it and at whatever moment.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Registry {
 pub struct Registered {
     registry: Arc<Registry>,
     name: String,
+    /// Let go of when the container is gone.
+    hold: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Registry {
@@ -69,11 +72,11 @@ impl Registry {
 }
 
 impl Registered {
-    /// Takes a fresh name.
-    pub fn new(registry: &Arc<Registry>) -> Self {
+    /// Takes a fresh name, and `hold` until its container is gone.
+    pub fn new(registry: &Arc<Registry>, hold: Option<Arc<dyn Any + Send + Sync>>) -> Self {
         let name = format!("patchwright-{}", uuid::Uuid::new_v4().simple());
         registry.lock().insert(name.clone());
-        Self { registry: registry.clone(), name }
+        Self { registry: registry.clone(), name, hold }
     }
 
     /// Has the engine make the container and gives its number.
@@ -104,13 +107,14 @@ impl Registered {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (registry, name, removal) = (self.registry.clone(), self.name.clone(), REMOVALS.begin());
+            let (registry, name, hold) = (self.registry.clone(), self.name.clone(), self.hold.clone());
+            let removal = REMOVALS.begin();
             runtime.spawn(async move {
                 registry.orders.idle().await;
                 if let Err(error) = registry.remove(&name).await {
                     tracing::warn!("{error}");
                 }
-                drop(removal);
+                drop((hold, removal));
             });
         }
     }

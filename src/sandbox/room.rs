@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Home, SandboxError, Surroundings, layers};
+use super::layers::{self, Budget};
+use super::{Home, Limits, SandboxError, Surroundings};
+use crate::folders::{self, Usage};
 
 /// The folders of one container. Dropped: the copies beside the tree are removed.
 #[derive(Debug)]
@@ -15,25 +17,27 @@ pub struct Room {
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
     copy: Option<PathBuf>,
+    copied: Usage,
 }
 
 impl Room {
     /// Makes the folders ready. It may take as long as copying takes. `is_sent`: the container gets copies anyway.
-    pub fn furnish(surroundings: &Surroundings, is_sent: bool) -> Result<Self, SandboxError> {
+    pub fn furnish(surroundings: &Surroundings, limits: &Limits, is_sent: bool) -> Result<Self, SandboxError> {
+        let mut budget = Budget::of(limits);
         let open = |path: &Path| {
             let opened = path.canonicalize();
             opened.map_err(|error| SandboxError::Broken(format!("cannot open {}: {error}", path.display())))
         };
         let tree = open(&surroundings.tree)?;
-        let fill = |from: &Path, to: &Path| {
-            let filled = layers::copy(from, to);
+        let mut fill = |from: &Path, to: &Path| {
+            let filled = layers::copy(from, to, &mut budget);
             filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
         };
         for layer in &surroundings.layers {
             fill(layer, &tree)?;
         }
         let repository = surroundings.repository.as_deref().map(open).transpose()?;
-        let mut room = Self { tree, home: None, repository, copy: None };
+        let mut room = Self { tree, home: None, repository, copy: None, copied: Usage::default() };
         match &surroundings.home {
             Home::Empty => {}
             Home::Kept(folder) => room.home = Some(open(folder)?),
@@ -49,6 +53,7 @@ impl Room {
                 room.home = Some(copy);
             }
         }
+        room.copied = budget.spent();
         Ok(room)
     }
 
@@ -64,6 +69,11 @@ impl Room {
         self.repository.as_deref()
     }
 
+    /// What was copied into them.
+    pub fn copied(&self) -> Usage {
+        self.copied
+    }
+
     /// All of them.
     pub fn folders(&self) -> impl Iterator<Item = &Path> {
         [Some(self.tree.as_path()), self.home(), self.repository()].into_iter().flatten()
@@ -72,7 +82,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.copy.take().map(fs::remove_dir_all) {
+        if let Some(Err(error)) = self.copy.take().map(|copy| folders::remove(&copy)) {
             tracing::debug!(%error, "a copied home is left for the removal of the task's folder");
         }
     }

@@ -1,13 +1,13 @@
 //! Where the operator's package managers get packages: handed on into boxes as addresses, never with a login.
 //!
 //! Read are cargo's `config.toml`, `.npmrc`, `pip.conf`, Go's `env`, and the variables that win over them. An address
-//! with a user, a password or a query is left out.
+//! with a user, a password or a query is left out, and one of this machine's loopback: a box has a loopback of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use url::Url;
+use url::{Host, Url};
 
 /// Files are read up to so many bytes.
 const LONGEST: u64 = 1 << 20;
@@ -36,8 +36,17 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// The hosts of all these, as `host:port`.
     pub hosts: BTreeSet<String>,
-    /// What is not handed on, since its address holds a login: `npm's registry`.
-    pub left_out: BTreeSet<String>,
+    /// What is not handed on (`npm's registry`), and why.
+    pub left_out: BTreeMap<String, LeftOut>,
+}
+
+/// Why a source is not handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// Its address holds a login.
+    Login,
+    /// It is a service of this machine's loopback, where no box gets.
+    Loopback,
 }
 
 impl Sources {
@@ -73,30 +82,41 @@ impl Sources {
         sources
     }
 
-    /// Tokens, logins in addresses and everything else but where packages come from are left out.
+    /// Tokens, logins in addresses and everything else but where packages come from are left out; so is what would lead to
+    /// a source that is left out.
     fn cargo(&mut self, cargo_home: Option<&Path>) {
         let text = cargo_home.and_then(|home| ["config.toml", "config"].iter().find_map(|name| read(&home.join(name))));
         let Some(given) = text.and_then(|text| text.parse::<toml::Table>().ok()) else { return };
-        let mut kept = String::new();
+        let mut kept: Vec<(&str, &str, BTreeMap<&str, &str>)> = Vec::new();
         for (section, keys) in [
             ("source", &["registry", "replace-with", "local-registry", "directory"][..]),
             ("registries", &["index"][..]),
         ] {
             for (name, table) in given.get(section).and_then(toml::Value::as_table).into_iter().flatten() {
-                let mut lines = String::new();
+                let mut values = BTreeMap::new();
                 for key in keys {
                     let Some(value) = table.get(*key).and_then(toml::Value::as_str) else { continue };
                     if !value.contains("://") || self.accept("a registry of cargo's", value).is_some() {
-                        lines.push_str(&format!("{key} = {}\n", serde_json::Value::from(value)));
+                        values.insert(*key, value);
                     }
                 }
-                // A JSON string is a TOML string.
-                if !lines.is_empty() {
-                    kept.push_str(&format!("[{section}.{}]\n{lines}", serde_json::Value::from(name.as_str())));
+                if !values.is_empty() {
+                    kept.push((section, name, values));
                 }
             }
         }
-        self.cargo = (!kept.is_empty()).then_some(kept);
+        let names: BTreeSet<String> = kept.iter().map(|(_, name, _)| (*name).to_owned()).collect();
+        let mut text = String::new();
+        for (section, name, mut values) in kept {
+            values.retain(|key, value| *key != "replace-with" || names.contains(*value));
+            // A JSON string is a TOML string.
+            let line = |(key, value): (&&str, &&str)| format!("{key} = {}\n", serde_json::Value::from(*value));
+            let lines: String = values.iter().map(line).collect();
+            if !lines.is_empty() {
+                text.push_str(&format!("[{section}.{}]\n{lines}", serde_json::Value::from(name)));
+            }
+        }
+        self.cargo = (!text.is_empty()).then_some(text);
     }
 
     /// A scope's registry is only let through: a project names it by itself.
@@ -158,11 +178,29 @@ impl Sources {
             return None;
         }
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            self.left_out.insert(what.to_owned());
+            self.left_out.insert(what.to_owned(), LeftOut::Login);
+            return None;
+        }
+        if is_loopback(url.host()?) {
+            self.left_out.insert(what.to_owned(), LeftOut::Loopback);
             return None;
         }
         self.hosts.insert(format!("{}:{}", url.host_str()?, url.port_or_known_default()?));
         Some(plain.to_owned())
+    }
+}
+
+fn is_loopback(host: Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
+        }
+        Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
+        Host::Ipv6(address) => {
+            let within = address.to_ipv4_mapped();
+            address.is_loopback() || address.is_unspecified() || within.is_some_and(|address| address.is_loopback())
+        }
     }
 }
 

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::layers::{self, Budget};
 use super::plan::{Entry, HOME, Plan, WORKSPACE};
-use super::{Home, SandboxError, Surroundings, layers};
+use super::toolchains::HOME_CACHES;
+use super::{Home, Limits, Network, SandboxError, Surroundings};
+use crate::folders::{self, Usage};
 
 /// What this host's kernel can do without privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub struct Ground {
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
     scratch: Vec<PathBuf>,
+    copied: Usage,
 }
 
 impl Ground {
@@ -37,17 +40,36 @@ impl Ground {
     ///
     /// # Errors
     /// A folder that cannot be read or written.
-    pub fn lay(plan: &Plan, surroundings: &Surroundings, overlays: Overlays) -> Result<Self, SandboxError> {
+    pub fn lay(
+        plan: &Plan,
+        surroundings: &Surroundings,
+        overlays: Overlays,
+        limits: &Limits,
+    ) -> Result<Self, SandboxError> {
+        let mut budget = Budget::of(limits);
         let tree = canonical(&surroundings.tree)?;
         let repository = surroundings.repository.as_deref().map(canonical).transpose()?;
-        let mut ground = Self { tree, entries: plan.entries.clone(), home: None, repository, scratch: Vec::new() };
-        ground.lay_tree(&surroundings.layers, overlays.tree)?;
+        let (entries, scratch, copied) = (plan.entries.clone(), Vec::new(), Usage::default());
+        let mut ground = Self { tree, entries, home: None, repository, scratch, copied };
+        ground.lay_tree(&surroundings.layers, overlays.tree, &mut budget)?;
         match &surroundings.home {
             Home::Empty => {}
-            Home::Kept(folder) => ground.keep_home(&canonical(folder)?, overlays.tree)?,
-            Home::Frozen(folder) => ground.freeze_home(&canonical(folder)?, overlays.memory)?,
+            Home::Kept(folder) => {
+                // What is kept must be whole: the operator's caches may be cleaned up later. What they have can be had.
+                if surroundings.network != Network::Off {
+                    ground.entries.retain(|target, _| !is_cache(target));
+                }
+                ground.keep_home(&canonical(folder)?, overlays.tree)?;
+            }
+            Home::Frozen(folder) => ground.freeze_home(&canonical(folder)?, overlays.memory, &mut budget)?,
         }
+        ground.copied = budget.spent();
         Ok(ground)
+    }
+
+    /// What was copied into the folders that commands write to.
+    pub fn copied(&self) -> Usage {
+        self.copied
     }
 
     /// The folders of the host that commands write to.
@@ -78,13 +100,19 @@ impl Ground {
             None if standing.as_ref().is_some_and(fs::Metadata::is_dir) => {
                 entries.insert(format!("{WORKSPACE}/.git"), Entry::Memory { bytes: 1 << 20 });
             }
+            // Over layers no file of ours stands there, and a cover on the host would keep the overlay from being mounted.
+            None if self.is_layered() => {}
             None if standing.is_some_and(|metadata| !metadata.is_symlink()) => drop(hidden.insert(utf8(&git)?)),
             None => {}
         }
         Ok((entries, hidden))
     }
 
-    fn lay_tree(&mut self, below: &[PathBuf], overlay: bool) -> Result<(), SandboxError> {
+    fn is_layered(&self) -> bool {
+        matches!(self.entries.get(WORKSPACE), Some(Entry::Layered { .. }))
+    }
+
+    fn lay_tree(&mut self, below: &[PathBuf], overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
         let below = below.iter().map(|layer| canonical(layer)).collect::<Result<Vec<_>, _>>()?;
         let source = utf8(&self.tree)?;
         let entry = if below.is_empty() {
@@ -95,7 +123,7 @@ impl Ground {
             Entry::Layered { lower, upper: source, work: utf8(&work)? }
         } else {
             for layer in &below {
-                layers::copy(layer, &self.tree).map_err(broken("copy a layer into", &self.tree))?;
+                layers::copy(layer, &self.tree, budget).map_err(broken("copy a layer into", &self.tree))?;
             }
             Entry::ReadWrite { source }
         };
@@ -122,7 +150,7 @@ impl Ground {
     }
 
     /// Each command finds the home as it is in the folder.
-    fn freeze_home(&mut self, folder: &Path, overlay: bool) -> Result<(), SandboxError> {
+    fn freeze_home(&mut self, folder: &Path, overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
         let overlay = overlay && fits_an_option(folder);
         for (target, mut lower) in self.caches() {
             let kept = folder.join(&target);
@@ -139,7 +167,7 @@ impl Ground {
             return Ok(());
         }
         let copy = self.scratch("home")?;
-        layers::copy(folder, &copy).map_err(broken("copy the home to", &copy))?;
+        layers::copy(folder, &copy, budget).map_err(broken("copy the home to", &copy))?;
         self.entries.insert(HOME.to_owned(), Entry::ReadWrite { source: utf8(&copy)? });
         self.home = Some(copy);
         Ok(())
@@ -187,12 +215,7 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         for path in self.scratch.drain(..) {
-            // What an overlay leaves in its working folder can be read by nobody.
-            let inner = path.join("work");
-            if fs::symlink_metadata(&inner).is_ok_and(|metadata| metadata.is_dir()) {
-                let _ = fs::set_permissions(&inner, fs::Permissions::from_mode(0o700));
-            }
-            if let Err(error) = fs::remove_dir_all(&path) {
+            if let Err(error) = folders::remove(&path) {
                 tracing::debug!(path = %path.display(), %error, "left for the removal of the task's folder");
             }
         }
@@ -212,6 +235,11 @@ fn leads_nowhere_else(folder: &Path, inside: &str) -> bool {
         }
     }
     true
+}
+
+/// Whether the operator's cache of a package manager is shown there.
+pub fn is_cache(target: &str) -> bool {
+    below_home(target).is_some_and(|inside| HOME_CACHES.iter().any(|(_, cache)| *cache == inside))
 }
 
 fn below_home(target: &str) -> Option<&str> {

@@ -10,12 +10,17 @@ use tokio::sync::Mutex;
 
 use super::{metrics, policy};
 use crate::config::ModelConfig;
+use crate::config::eval::Common;
 use crate::config::file::RepositorySection;
 use crate::config::serve::QueueConfig;
-use crate::model::{Model, ModelError, Reply, Request, openai};
+use crate::event::Events;
+use crate::forge::Forge;
+use crate::model::{Model, ModelCard, ModelError, Reply, Request, openai};
 use crate::outcome::TestCommand;
-use crate::pipeline::{self, PatchMode};
+use crate::pipeline::{self, PatchMode, Services};
+use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
+use crate::workspace::Workspace;
 
 /// What is down is asked for again after at least, and at most, so long.
 const SHORTEST_OUTAGE: Duration = Duration::from_secs(1);
@@ -58,6 +63,24 @@ pub async fn connect_model(config: &ModelConfig) -> Result<(openai::OpenAi, Vec<
         ..openai::Settings::default()
     };
     openai::connect(&settings).await
+}
+
+/// What a set of tasks is worked with, or a record played: workspace and sandbox as configured, and this model.
+pub async fn services(common: &Common, model: Arc<dyn Model>, events: Events) -> anyhow::Result<Services> {
+    let workspace = Workspace::new(common.workspace.clone())?;
+    let forge = Forge::new(&common.forge)?;
+    let (backend, ()) = tokio::join!(Backend::probe(&common.sandbox), workspace.warm_up());
+    let backend = Arc::new(backend?);
+    let containers = backend.sweep().await.unwrap_or_else(|error| {
+        events.note(format!("leftovers of earlier runs could not be removed: {error}"));
+        0
+    });
+    let swept = workspace.sweep() + containers;
+    if swept > 0 {
+        events.note(format!("removed {swept} leftovers of runs that were killed"));
+    }
+    let (dispatch, settings) = (forge.clone(), common.pipeline.clone());
+    Ok(Services { workspace, backend, model: Some(model), forge, dispatch, events, settings })
 }
 
 /// Why a task is not begun.
@@ -175,16 +198,8 @@ struct Watched(openai::OpenAi);
 
 #[async_trait]
 impl Model for Watched {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn window(&self) -> Option<u64> {
-        self.0.window()
-    }
-
-    fn parameters(&self) -> Option<u64> {
-        self.0.parameters()
+    fn card(&self) -> &ModelCard {
+        self.0.card()
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
@@ -193,22 +208,25 @@ impl Model for Watched {
 }
 
 /// A model that cannot be had, so that a task that needs it ends with the reason.
-struct Absent(Mutex<Option<ModelError>>);
+struct Absent {
+    error: Mutex<Option<ModelError>>,
+    card: ModelCard,
+}
 
 impl Absent {
     fn new(error: ModelError) -> Self {
-        Self(Mutex::new(Some(error)))
+        Self { error: Mutex::new(Some(error)), card: ModelCard::named("none") }
     }
 }
 
 #[async_trait]
 impl Model for Absent {
-    fn name(&self) -> &str {
-        "none"
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, _: &Request<'_>) -> Result<Reply, ModelError> {
         let gone = || ModelError::Unreachable { endpoint: "the model's address".into(), reason: "see above".into() };
-        Err(self.0.lock().await.take().unwrap_or_else(gone))
+        Err(self.error.lock().await.take().unwrap_or_else(gone))
     }
 }

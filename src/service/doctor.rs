@@ -226,12 +226,13 @@ async fn model(config: &anyhow::Result<ModelConfig>) -> Check {
     };
     match tokio::time::timeout(LONGEST_CHECK, connect_model(config)).await {
         Ok(Ok((model, _))) => {
-            let window = model.window().map_or_else(
+            let card = model.card();
+            let window = card.window.map_or_else(
                 || "the server does not tell its window".to_owned(),
                 |window| format!("window {window} tokens"),
             );
-            let check = Check::ok("model", format!("{} at {}, {window}", model.name(), model.endpoint()));
-            match model.window() {
+            let check = Check::ok("model", format!("{} at {}, {window}", card.name, model.endpoint()));
+            match card.window {
                 Some(_) => check,
                 None => Check { state: State::Warn, ..check }.with("Set model.context_window in the config"),
             }

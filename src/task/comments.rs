@@ -12,7 +12,7 @@ const METADATA: &str = "agent_task_metadata";
 /// difference would be a place to hide text. A comment that is never closed takes the rest with it, as it does on the
 /// issue's page. Comments that only appear once another is gone are removed too. Unicode's tag characters, which show
 /// nothing and can spell out a text, go the same way.
-pub(super) fn remove_comments(text: &str) -> String {
+pub fn remove_comments(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {

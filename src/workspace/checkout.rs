@@ -1,5 +1,7 @@
 //! One task's working tree, from its checkout to its push.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,11 +21,13 @@ use super::git::{Access, Call};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
+use super::overlay;
 use super::patch;
+use super::prepared::Failures;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
 use super::{Remote, Workspace, local};
 
-/// A working tree at the base commit. Its folder is removed on drop.
+/// A working tree at the base commit. Its folder is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
@@ -31,7 +35,7 @@ pub struct Checkout {
     base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
-    repository: TaskRepository,
+    pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
     filled: SystemTime,
@@ -42,13 +46,29 @@ pub struct Checkout {
     _hold: Option<File>,
 }
 
-/// A fresh folder that holds exactly one tree. It is removed on drop.
+/// A fresh folder that holds exactly one tree. It is removed on drop, once nobody holds it.
 #[derive(Debug)]
 pub struct Export {
-    path: PathBuf,
+    place: Arc<ExportPlace>,
     tree: TreeId,
+}
+
+/// An export's folder.
+#[derive(Debug)]
+struct ExportPlace {
+    path: PathBuf,
     /// It lies in the checkout's folder, which stays until all exports are gone.
     folder: Arc<Folder>,
+}
+
+/// A folder of a task stays as long as this lives.
+pub type Hold = Arc<dyn Any + Send + Sync>;
+
+/// A second working tree beside a checkout's own, for another attempt at the same task. It is removed on drop.
+#[derive(Debug)]
+pub struct Worktree {
+    export: Export,
+    files: Files,
 }
 
 /// Who a commit is by.
@@ -197,6 +217,15 @@ impl Checkout {
         self.uncommitted_changes
     }
 
+    pub(super) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// Setups that failed a while ago.
+    pub(super) fn failed(&self) -> &Failures {
+        &self.workspace.0.failed
+    }
+
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
@@ -205,6 +234,11 @@ impl Checkout {
     /// The working tree: files only, no `.git`.
     pub fn tree_path(&self) -> PathBuf {
         self.folder.path().join("tree")
+    }
+
+    /// For what works in the tree.
+    pub fn hold(&self) -> Hold {
+        self.folder.clone()
     }
 
     /// The working tree's files.
@@ -222,7 +256,8 @@ impl Checkout {
 
     /// As [`Checkout::export`], to a new folder anywhere.
     pub(super) async fn export_to(&self, path: PathBuf, tree: &TreeId) -> Result<Export, WorkspaceError> {
-        let export = Export { path, tree: tree.clone(), folder: Arc::clone(&self.folder) };
+        let folder = Arc::clone(&self.folder);
+        let export = Export { place: Arc::new(ExportPlace { path, folder }), tree: tree.clone() };
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
@@ -238,14 +273,35 @@ impl Checkout {
     ///
     /// What the agent wrote through [`Files::write`] is in it in any case. Call it when no command runs in the tree.
     pub async fn snapshot(&self, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
-        let place = Place {
-            repository: self.repository.clone(),
-            index: self.folder.path().join("index"),
-            files: self.files.clone(),
-        };
-        let (base_tree, artefacts, folder) = (self.base_tree.clone(), artefacts.clone(), Arc::clone(&self.folder));
+        let index = self.folder.path().join("index");
+        let place = Place { repository: self.repository.clone(), index, files: self.files.clone() };
+        self.take_snapshot(place, self.base_tree.clone(), artefacts).await
+    }
+
+    /// Lays out a tree (the base's, or a snapshot's) to be worked on beside the checkout's own.
+    pub async fn worktree(&self, tree: &TreeId) -> Result<Worktree, WorkspaceError> {
+        let export = self.export(tree).await?;
+        let files = Files::open(&export.tree_path())?;
+        Ok(Worktree { export, files })
+    }
+
+    /// As [`Checkout::snapshot`], of another working tree.
+    pub async fn snapshot_of(&self, worktree: &Worktree, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
+        let (index, files) = (worktree.export.index(), worktree.files.clone());
+        let place = Place { repository: self.repository.clone(), index, files };
+        let taken = self.take_snapshot(place, worktree.export.tree().clone(), artefacts).await?;
+        Ok(Snapshot::of(taken.tree().clone(), self.base_tree.clone()))
+    }
+
+    async fn take_snapshot(
+        &self,
+        place: Place,
+        start: TreeId,
+        artefacts: &Artefacts,
+    ) -> Result<Snapshot, WorkspaceError> {
+        let (artefacts, folder) = (artefacts.clone(), Arc::clone(&self.folder));
         blocking("take a snapshot", move || {
-            let taken = snapshot::take(&place, &base_tree, &artefacts);
+            let taken = snapshot::take(&place, &start, &artefacts);
             drop(folder);
             taken
         })
@@ -262,6 +318,12 @@ impl Checkout {
             Ok(Layer::new(path, artefacts, folder))
         })
         .await
+    }
+
+    /// Mode and id of each of these paths in the base's tree; of a link, also of what it names. What is not there is left out.
+    pub async fn base_entries(&self, paths: Vec<String>) -> Result<BTreeMap<String, String>, WorkspaceError> {
+        let (repository, tree) = (self.repository.clone(), self.base_tree.clone());
+        blocking("look at the base's tree", move || layer::entries(&repository, &tree, paths)).await
     }
 
     /// What a snapshot changes.
@@ -295,6 +357,20 @@ impl Checkout {
         let git = &self.workspace.0.git;
         let tree = patch::apply_diff(git, &self.repository, self.folder.path(), &self.base_tree, diff).await?;
         Ok(Snapshot::of(tree, self.base_tree.clone()))
+    }
+
+    /// The base, with nothing changed.
+    pub fn base_snapshot(&self) -> Snapshot {
+        Snapshot::of(self.base_tree.clone(), self.base_tree.clone())
+    }
+
+    /// `below` with `above` put over it: a path that `above` changes is as it is there.
+    pub async fn overlaid(&self, below: &Snapshot, above: &Snapshot) -> Result<Snapshot, WorkspaceError> {
+        let (repository, base) = (self.repository.clone(), self.base_tree.clone());
+        let (below, above) = (below.tree().clone(), above.tree().clone());
+        let tree =
+            blocking("put one change over another", move || overlay::overlay(&repository, &base, &below, &above));
+        Ok(Snapshot::of(tree.await?, self.base_tree.clone()))
     }
 
     /// From here on, the remote is asked with this token.
@@ -438,7 +514,12 @@ impl Checkout {
 impl Export {
     /// The folder that holds the tree, for the sandbox.
     pub fn tree_path(&self) -> PathBuf {
-        self.path.join("tree")
+        self.place.path.join("tree")
+    }
+
+    /// For what works in the folder.
+    pub fn hold(&self) -> Hold {
+        self.place.clone()
     }
 
     pub fn tree(&self) -> &TreeId {
@@ -446,11 +527,27 @@ impl Export {
     }
 
     pub(super) fn index(&self) -> PathBuf {
-        self.path.join("index")
+        self.place.path.join("index")
     }
 }
 
-impl Drop for Export {
+impl Worktree {
+    /// The folder that holds the tree, for the sandbox.
+    pub fn tree_path(&self) -> PathBuf {
+        self.export.tree_path()
+    }
+
+    /// For what works in the tree.
+    pub fn hold(&self) -> Hold {
+        self.export.hold()
+    }
+
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+}
+
+impl Drop for ExportPlace {
     fn drop(&mut self) {
         remove_on_drop(&self.path, Arc::clone(&self.folder));
     }

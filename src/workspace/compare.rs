@@ -16,7 +16,8 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use super::error::WorkspaceError;
 use super::files::{FileError, Files, explain};
 use super::path::is_git_data;
-use super::scan::{Found, Permissions, Rules, ScanError, display, give_access, scan};
+use super::scan::{Found, Permissions, Rules, ScanError, display, scan};
+use crate::folders::give_access;
 
 /// The largest file that a change may hold, in bytes: GitHub takes no larger one.
 pub(super) const LARGEST_FILE: u64 = 100 << 20;

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 
 use super::error::WorkspaceError;
+use crate::folders::{self, Access};
 
 const PREFIX: &str = "patchwright-";
 const LOCK: &str = "lock";
@@ -127,28 +128,11 @@ pub(super) fn sweep(temporary: &Path) -> usize {
     swept
 }
 
-/// Bytes below a folder, as the disk counts them; links are not followed.
-pub(super) fn size_of(folder: &Path) -> u64 {
-    let mut size = 0_u64;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else {
-                size = size.saturating_add(metadata.blocks().saturating_mul(512));
-            }
-        }
-    }
-    size
-}
-
 /// Bytes of the folders of tasks below `temporary`, which others may use too.
 pub(super) fn size_of_ours(temporary: &Path) -> u64 {
     let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    ours.map(|entry| size_of(&entry.path())).sum()
+    ours.map(|entry| folders::size(&entry.path(), Access::Keep)).sum()
 }
 
 /// Ends what a killed process has left running: those of this user whose home or temporary folder lies in `folder`.
@@ -167,22 +151,9 @@ fn end_orphans(folder: &Path) {
     }
 }
 
-/// Removes a folder and all in it, also where a test run took away the permissions. Never follows a link.
+/// Removes a folder and all in it, also where a test run took away the permissions.
 pub(super) fn remove_tree(path: &Path) {
-    if fs::remove_dir_all(path).is_ok() || !path.exists() {
-        return;
-    }
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        if fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).is_err() {
-            continue;
-        }
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        folders.extend(
-            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
-        );
-    }
-    if let Err(error) = fs::remove_dir_all(path) {
+    if let Err(error) = folders::remove(path) {
         tracing::warn!(path = %path.display(), %error, "cannot remove a temporary folder");
     }
 }

@@ -2,17 +2,16 @@
 //!
 //! Nothing that is tracked on the base gets into a layer, so a later tree decides alone what its own files are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use git2::Index;
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::compare::folders_of;
@@ -21,6 +20,10 @@ use super::folder::Folder;
 use super::object::{TaskRepository, TreeId};
 use super::path::is_git_data;
 use super::snapshot::Artefacts;
+use crate::folders::{self, Access, Entry, Met, Next};
+
+/// The mode of a symbolic link in git's trees.
+const LINK: i32 = 0o120_000;
 
 /// Opaque folders of an overlay carry it; a folder that is taken apart hands it on.
 const OPAQUE: &str = "user.overlay.opaque";
@@ -51,28 +54,36 @@ impl Layer {
 }
 
 /// Moves all that `index` does not know from the folder `tree` to the new folder `layer`, untracked folders as wholes.
-/// Nothing may run in `tree`.
+/// Nothing may run in `tree`. A run may have taken permissions away: tracked folders get them back.
 pub(super) fn split(tree: &Path, index: &Path, layer: &Path) -> Result<Artefacts, WorkspaceError> {
     let tracked = Tracked::read(index)?;
     fs::create_dir(layer).map_err(WorkspaceError::io("create the folder", layer))?;
-    let mut artefacts = BTreeSet::new();
-    let mut folders = vec![Vec::new()];
-    while let Some(folder) = folders.pop() {
-        let place = below(tree, &folder);
-        let entries = readable(&place).map_err(WorkspaceError::io("read the folder", &place))?;
-        for entry in entries {
-            let entry = entry.map_err(WorkspaceError::io("read the folder", &place))?;
-            let path = join(&folder, entry.file_name().as_bytes());
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if tracked.folders.contains(&path) {
-                // Something else in a tracked folder's place is a change, not a leftover.
-                folders.extend(is_folder.then_some(path));
-            } else if !(tracked.files.contains(&path) || folder.is_empty() && is_git_data(&path)) {
-                shift(tree, layer, &path, is_folder)?;
-                artefacts.insert(if is_folder { join(&path, b"") } else { path });
+    let (mut artefacts, mut folder) = (BTreeSet::new(), Vec::new());
+    let walked = folders::walk(tree, Access::Give, |met| {
+        match met {
+            Met::Entry(entry) => {
+                let path = join(&folder, entry.name.to_bytes());
+                if tracked.folders.contains(&path) {
+                    // Something else in a tracked folder's place is a change, not a leftover.
+                    if entry.is_folder() {
+                        folder = path;
+                    }
+                    return Ok(Next::On);
+                }
+                if !(tracked.files.contains(&path) || folder.is_empty() && is_git_data(&path)) {
+                    shift(entry, tree, layer, &path)?;
+                    artefacts.insert(if entry.is_folder() { join(&path, b"") } else { path });
+                }
             }
+            Met::Left(_) => {
+                let above = folder.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                folder.truncate(above);
+            }
+            Met::Closed(_, errno) => return Err(errno.into()),
         }
-    }
+        Ok(Next::Past)
+    });
+    walked.map_err(WorkspaceError::io("keep what a run has made in", tree))?;
     Ok(Artefacts::of(artefacts))
 }
 
@@ -106,15 +117,28 @@ pub(super) fn set_times(
     Ok(())
 }
 
-/// A run may have taken the permissions away.
-fn readable(folder: &Path) -> std::io::Result<fs::ReadDir> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-            fs::read_dir(folder)
+/// Mode and id of paths in a tree.
+pub(super) fn entries(
+    repository: &TaskRepository,
+    tree: &TreeId,
+    paths: Vec<String>,
+) -> Result<BTreeMap<String, String>, WorkspaceError> {
+    let git2 = || WorkspaceError::git2("look at the base's tree", repository.path());
+    let opened = repository.open()?;
+    let tree = opened.find_tree(tree.oid()?).map_err(git2())?;
+    let look = |path: &Path| tree.get_path(path).ok().map(|entry| (entry.filemode(), entry.id()));
+    let mut found = BTreeMap::new();
+    for path in paths {
+        let Some((mode, id)) = look(Path::new(&path)) else { continue };
+        let mut text = format!("{mode:o} {id}");
+        if mode == LINK {
+            let target = opened.find_blob(id).map_err(git2())?;
+            let target = Path::new(&path).with_file_name(std::ffi::OsStr::from_bytes(target.content()));
+            text.push_str(&look(&target).map_or_else(String::new, |(mode, id)| format!(" to {mode:o} {id}")));
         }
-        result => result,
+        found.insert(path, text);
     }
+    Ok(found)
 }
 
 struct Tracked {
@@ -131,31 +155,29 @@ impl Tracked {
     }
 }
 
-fn shift(tree: &Path, layer: &Path, path: &[u8], is_folder: bool) -> Result<(), WorkspaceError> {
-    let (from, to) = (below(tree, path), below(layer, path));
-    if is_folder {
+fn shift(entry: Entry<'_>, tree: &Path, layer: &Path, path: &[u8]) -> std::io::Result<()> {
+    if entry.is_folder() {
         // A folder can only be moved by who may write to it.
-        let _ = fs::set_permissions(&from, fs::Permissions::from_mode(0o755));
+        let _ = folders::give_access(entry.parent, entry.name);
     }
     let parents: Vec<&[u8]> = folders_of(path).collect();
     for folder in parents.into_iter().rev() {
         copy_folder(&below(tree, folder), &below(layer, folder))?;
     }
-    fs::rename(&from, &to).map_err(WorkspaceError::io("keep what a run has made at", &from))
+    Ok(rustix::fs::renameat(entry.parent, entry.name, CWD, below(layer, path))?)
 }
 
 /// Makes a folder like another one, without what is in it.
-fn copy_folder(like: &Path, made: &Path) -> Result<(), WorkspaceError> {
+fn copy_folder(like: &Path, made: &Path) -> std::io::Result<()> {
     match fs::create_dir(made) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(WorkspaceError::io("create the folder", made)(error)),
+        Err(error) => return Err(error),
     }
     let mut value = [0u8; 8];
     if let Ok(length) = rustix::fs::lgetxattr(like, OPAQUE, &mut value[..]) {
         let value = value.get(..length).unwrap_or_default();
-        rustix::fs::lsetxattr(made, OPAQUE, value, rustix::fs::XattrFlags::empty())
-            .map_err(|errno| WorkspaceError::io("mark the folder", made)(errno.into()))?;
+        rustix::fs::lsetxattr(made, OPAQUE, value, rustix::fs::XattrFlags::empty())?;
     }
     Ok(())
 }

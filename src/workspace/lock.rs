@@ -1,6 +1,7 @@
 //! Locks between tasks and processes: files that are held with `flock`, and stay.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ pub(super) async fn wait(path: &Path, lock: Lock, limit: Duration) -> Result<Fil
 pub(super) async fn until<T>(
     path: &Path,
     limit: Duration,
-    ask: impl Fn() -> Result<Option<T>, WorkspaceError>,
+    mut ask: impl FnMut() -> Result<Option<T>, WorkspaceError>,
 ) -> Result<T, WorkspaceError> {
     let start = Instant::now();
     let mut told = false;
@@ -67,7 +68,14 @@ pub(super) fn release(file: &File, path: &Path) -> Result<(), WorkspaceError> {
     released.map_err(|errno| WorkspaceError::io("unlock", path)(errno.into()))
 }
 
-/// From exclusive to shared.
+/// Whether the file at `path` is still the one that was opened: a lock that nobody needs is removed.
+pub(super) fn is_current(file: &File, path: &Path) -> bool {
+    let opened = file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+    let there = std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    opened.is_ok_and(|opened| there.is_ok_and(|there| opened == there))
+}
+
+/// From exclusive to shared. In between, nobody has it.
 pub(super) fn share(file: &File, path: &Path) -> Result<(), WorkspaceError> {
     let shared = rustix::fs::flock(file, FlockOperation::LockShared);
     shared.map_err(|errno| WorkspaceError::io("lock", path)(errno.into()))

@@ -14,10 +14,11 @@ use git2::{ObjectType, Odb, Oid};
 use rustix::fs::FlockOperation;
 
 use super::error::{WorkspaceError, blocking, make_private_folder, shown};
-use super::folder::{remove_tree, size_of};
+use super::folder::remove_tree;
 use super::git::{Access, Call, Git};
 use super::lock::Lock;
 use super::object::RAW_ATTRIBUTES;
+use crate::folders;
 
 /// `HOST/OWNER/NAME-HASH.git`.
 const DEPTH: u32 = 3;
@@ -162,7 +163,7 @@ pub(super) fn evict(cache: &Path, bytes: u64) -> u64 {
         if !locks.iter().all(is_free) {
             continue;
         }
-        let size = size_of(&git_dir);
+        let size = folders::size(&git_dir, folders::Access::Keep);
         // Moved away first: half a mirror is never met.
         let old = Discarded(git_dir.with_extension(format!("old-{}", uuid::Uuid::new_v4().simple())));
         match fs::rename(&git_dir, &old.0) {

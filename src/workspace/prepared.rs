@@ -1,23 +1,30 @@
 //! What the setup of a repository has made, kept from task to task.
 //!
 //! Below the cache: `.prepared/KEY/{layer,home,record.json}`, and beside each its lock, `KEY.lock`: exclusive for who
-//! makes it or removes it, shared for who uses it, and touched by each, so that the longest unused goes first.
+//! makes it or removes it, shared for who uses it, and touched by each, so that the longest unused goes first. The lock
+//! `.prepared/lock` is held by who goes over from making to using, and by who removes.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::checkout::{Checkout, Export};
+use super::Workspace;
+use super::checkout::{Checkout, Export, Hold};
 use super::error::{WorkspaceError, blocking, make_private_folder};
-use super::folder::{Folder, remove_tree, size_of};
+use super::folder::{Folder, remove_tree};
 use super::layer;
 use super::lock::{self, Lock};
 use super::snapshot::Artefacts;
+use crate::folders::{self, Access};
 
 const FOLDER: &str = ".prepared";
+/// No failure is told instead of being looked for anew for longer than this.
+const LONGEST_FAILURE: Duration = Duration::from_secs(600);
 
 /// A finished setup. It stays as long as this lives.
 #[derive(Debug)]
@@ -26,16 +33,18 @@ pub struct Prepared {
     record: Record,
     _lock: Option<File>,
     /// Removed on drop, where it is not kept.
-    _folder: Option<Folder>,
+    _folder: Option<Arc<Folder>>,
 }
 
 /// A setup in the making: nobody else makes the same one meanwhile. Dropped: it is removed.
 #[derive(Debug)]
 pub struct Preparation {
     export: Export,
-    folder: Folder,
+    folder: Arc<Folder>,
     place: PathBuf,
-    lock: File,
+    /// `None`: another task makes the same, so this one is not kept.
+    lock: Option<File>,
+    workspace: Workspace,
 }
 
 /// What there is for a key.
@@ -43,7 +52,17 @@ pub struct Preparation {
 pub enum Found {
     Prepared(Prepared),
     Nothing(Preparation),
+    /// It failed a while ago, for this reason, and is not tried again yet.
+    Failed {
+        reason: String,
+        /// Until then.
+        left: Duration,
+    },
 }
+
+/// Setups that failed, by where they would have been kept: why, and until when that is told.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Mutex<HashMap<PathBuf, (Instant, String)>>);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -55,39 +74,93 @@ struct Record {
 
 impl Checkout {
     /// Looks for what an earlier setup has made for `key`, letters and digits; else begins one, with the base laid out.
-    /// While another task makes it, this waits, at most for `limit`.
+    /// While another task makes it, this waits, at most for `limit`; then it begins one that is not kept.
     pub async fn prepared(&self, key: &str, limit: Duration) -> Result<Found, WorkspaceError> {
         let root = make_private_folder(&self.cache().join(FOLDER))?;
         let place = root.join(key);
         let path = place.with_extension("lock");
-        let lock = lock::open(&path)?;
-        // Many may use it at a time, and one alone may make it.
-        let look = || {
-            for wanted in [Lock::Shared, Lock::Exclusive] {
-                if !lock::take(&lock, &path, wanted)? {
-                    continue;
-                }
-                match (read_record(&place), wanted) {
-                    (Some(record), _) => return Ok(Some(Some(record))),
-                    (None, Lock::Exclusive) => return Ok(Some(None)),
-                    (None, Lock::Shared) => {}
-                }
+        let began = Instant::now();
+        loop {
+            let mut lock = lock::open(&path)?;
+            let found = match lock::until(&path, limit.saturating_sub(began.elapsed()), || look(&mut lock, &path)).await
+            {
+                Ok(found) => found,
+                // Who waits too long makes one of its own.
+                Err(WorkspaceError::Busy { .. }) => return self.begin(&root, place, None).await,
+                Err(error) => return Err(error),
+            };
+            if let Some((reason, left)) = self.failed().find(&place).filter(|_| found.is_none()) {
+                return Ok(Found::Failed { reason, left });
             }
-            // Who holds it shared while there is nothing keeps the maker out.
-            lock::release(&lock, &path)?;
-            Ok(None)
-        };
-        if let Some(record) = lock::until(&path, limit, look).await? {
-            lock::share(&lock, &path)?;
-            let touched = lock.set_modified(SystemTime::now());
-            touched.map_err(WorkspaceError::io("touch the lock of", &place))?;
-            return Ok(Found::Prepared(Prepared { path: place, record, _lock: Some(lock), _folder: None }));
+            if found.is_none() {
+                return self.begin(&root, place, Some(lock)).await;
+            }
+            go_over(&root, &lock, &path)?;
+            // It may have been removed before this task held it.
+            if let Some(record) = read_record(&place) {
+                return Ok(Found::Prepared(Prepared { path: place, record, _lock: Some(lock), _folder: None }));
+            }
         }
-        let folder = Folder::create(&root)?;
+    }
+
+    async fn begin(&self, root: &Path, place: PathBuf, lock: Option<File>) -> Result<Found, WorkspaceError> {
+        let folder = Arc::new(Folder::create(root)?);
         let home = folder.path().join("home");
         fs::create_dir(&home).map_err(WorkspaceError::io("create the folder", &home))?;
         let export = self.export_to(folder.path().join("export"), self.base_tree()).await?;
-        Ok(Found::Nothing(Preparation { export, folder, place, lock }))
+        let workspace = self.workspace().clone();
+        Ok(Found::Nothing(Preparation { export, folder, place, lock, workspace }))
+    }
+}
+
+/// Takes the lock, shared if there is something to use, else exclusive. `None`: it cannot be had yet.
+fn look(lock: &mut File, path: &Path) -> Result<Option<Option<Record>>, WorkspaceError> {
+    if !lock::is_current(lock, path) {
+        *lock = lock::open(path)?;
+    }
+    for wanted in [Lock::Shared, Lock::Exclusive] {
+        if !lock::take(lock, path, wanted)? {
+            continue;
+        }
+        match (read_record(&path.with_extension("")), wanted) {
+            _ if !lock::is_current(lock, path) => {}
+            (Some(record), _) => return Ok(Some(Some(record))),
+            (None, Lock::Exclusive) => return Ok(Some(None)),
+            (None, Lock::Shared) => {}
+        }
+    }
+    // Who holds it shared while there is nothing keeps the maker out.
+    lock::release(lock, path)?;
+    Ok(None)
+}
+
+/// Holds what is there shared, and marks it as used now.
+fn go_over(root: &Path, lock: &File, path: &Path) -> Result<(), WorkspaceError> {
+    let _gate = gate(root)?;
+    lock::share(lock, path)?;
+    lock.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", path))
+}
+
+/// Nobody removes anything as long as this is held.
+fn gate(root: &Path) -> Result<File, WorkspaceError> {
+    let path = root.join("lock");
+    let gate = lock::open(&path)?;
+    let held = rustix::fs::flock(&gate, FlockOperation::LockExclusive);
+    held.map_err(|errno| WorkspaceError::io("lock", &path)(errno.into()))?;
+    Ok(gate)
+}
+
+impl Failures {
+    fn find(&self, place: &Path) -> Option<(String, Duration)> {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        failures.retain(|_, (until, _)| *until > now);
+        failures.get(place).map(|(until, reason)| (reason.clone(), until.duration_since(now)))
+    }
+
+    fn add(&self, place: PathBuf, reason: String, told_for: Duration) {
+        let until = Instant::now() + told_for.min(LONGEST_FAILURE);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (until, reason));
     }
 }
 
@@ -102,24 +175,35 @@ impl Preparation {
         self.folder.path().join("home")
     }
 
+    /// For what works in these folders.
+    pub fn hold(&self) -> Hold {
+        Arc::new((self.export.hold(), self.folder.clone()))
+    }
+
+    /// It cannot be made: whoever wants it is told so for a while, ten minutes at most, instead of trying again.
+    pub fn give_up(self, reason: String, told_for: Duration) {
+        self.workspace.0.failed.add(self.place.clone(), reason, told_for);
+    }
+
     /// Keeps what was made for later tasks, with a note of the caller's own; with `once`, for this task alone.
     pub async fn finish(self, note: String, once: bool) -> Result<Prepared, WorkspaceError> {
         blocking("keep what the setup has made", move || {
-            let Self { export, folder, place, lock } = self;
+            let Self { export, folder, place, lock, .. } = self;
             let made = folder.path().join("made");
             let io = |path: &Path| WorkspaceError::io("keep what the setup has made at", path);
             fs::create_dir(&made).map_err(io(&made))?;
             let artefacts = layer::split(&export.tree_path(), &export.index(), &made.join("layer"))?;
             fs::rename(folder.path().join("home"), made.join("home")).map_err(io(&made))?;
-            let record = Record { artefacts, note, bytes: size_of(&made) };
-            if once {
+            // What is shown to later tasks can be read.
+            let record = Record { artefacts, note, bytes: folders::size(&made, Access::Give) };
+            let Some((lock, root)) = lock.filter(|_| !once).zip(place.parent()) else {
                 return Ok(Prepared { path: made, record, _lock: None, _folder: Some(folder) });
-            }
+            };
             let text = serde_json::to_string(&record).map_err(|error| io(&made)(error.into()))?;
             fs::write(made.join("record.json"), text).map_err(io(&made))?;
-            remove_tree_if_there(&place);
+            remove_tree(&place);
             fs::rename(&made, &place).map_err(io(&place))?;
-            lock::share(&lock, &place)?;
+            go_over(root, &lock, &place.with_extension("lock"))?;
             Ok(Prepared { path: place, record, _lock: Some(lock), _folder: None })
         })
         .await
@@ -164,9 +248,27 @@ pub(super) fn limit(cache: &Path, bytes: u64) {
     evict(cache, all.saturating_sub(bytes));
 }
 
-/// Removes what dead processes were making; answers how many.
+/// Removes what dead processes were making, and the locks of what is there no more; answers how many folders.
 pub(super) fn sweep(cache: &Path) -> usize {
-    super::folder::sweep(&cache.join(FOLDER))
+    let root = cache.join(FOLDER);
+    for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_lock = path.extension().is_some_and(|extension| extension == "lock");
+        if is_lock && let Err(error) = remove_lock(&root, &path) {
+            tracing::debug!(lock = %path.display(), %error, "a lock that nobody needs is left");
+        }
+    }
+    super::folder::sweep(&root)
+}
+
+/// Unless somebody holds it, or what it is for is there.
+fn remove_lock(root: &Path, path: &Path) -> Result<(), WorkspaceError> {
+    let _gate = gate(root)?;
+    let lock = lock::open(path)?;
+    if lock::take(&lock, path, Lock::Exclusive)? && !path.with_extension("").exists() {
+        fs::remove_file(path).map_err(WorkspaceError::io("remove", path))?;
+    }
+    Ok(())
 }
 
 /// When each was used, where it is, and its bytes.
@@ -186,25 +288,19 @@ fn kept(cache: &Path) -> Vec<(SystemTime, PathBuf, u64)> {
 
 /// Unless somebody uses it. Its lock stays: who waits for it must not wait for another file.
 fn remove(place: &Path) -> bool {
+    let Some(root) = place.parent() else { return false };
+    // Moved away first: half a setup is never met. What a crash leaves of it is swept.
+    let Ok(folder) = Folder::create(root) else { return false };
+    let Ok(_gate) = gate(root) else { return false };
     let lock = lock::open(&place.with_extension("lock"));
     let is_free = |lock: &File| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-    if !lock.as_ref().is_ok_and(is_free) {
+    if !lock.as_ref().is_ok_and(is_free) || fs::rename(place, folder.path().join("old")).is_err() {
         return false;
     }
-    // Moved away first: half a setup is never met.
-    let old = place.with_extension(format!("old-{}", uuid::Uuid::new_v4().simple()));
-    let moved = fs::rename(place, &old).is_ok();
-    if moved {
-        remove_tree(&old);
-        tracing::info!(setup = %place.display(), "removed what a setup had made, to make room; it is made again when it is needed");
-    }
-    moved
-}
-
-fn remove_tree_if_there(place: &Path) {
-    if fs::symlink_metadata(place).is_ok() {
-        remove_tree(place);
-    }
+    drop((_gate, lock));
+    drop(folder);
+    tracing::info!(setup = %place.display(), "removed what a setup had made, to make room; it is made again when it is needed");
+    true
 }
 
 fn read_record(place: &Path) -> Option<Record> {

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::files::Files;
 use super::path::{RelativePath, is_git_data};
+use crate::folders::give_access;
 
 /// How deep folders may be nested; each level holds one descriptor.
 const DEEPEST: usize = 200;
@@ -220,20 +221,6 @@ impl Scanner<'_> {
             Err(errno) => Err(ScanError::Io { path: display(path), errno }),
         }
     }
-}
-
-/// Lets us read and write a file or folder of ours in an open folder. A link is not followed.
-pub(super) fn give_access(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
-    let entry = rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let mode = rustix::fs::fstat(&entry)?.st_mode;
-    let wanted = match FileType::from_raw_mode(mode) {
-        FileType::Directory => 0o700,
-        FileType::RegularFile => 0o600,
-        _ => return Err(Errno::ACCESS),
-    };
-    // A descriptor that was opened without permissions takes no `fchmod`; its name in /proc does, and is no other file.
-    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&entry));
-    rustix::fs::chmod(place, Mode::from_raw_mode(mode & 0o7777 | wanted))
 }
 
 /// Reads a regular file of at most `limit` bytes in an open folder; `None` for everything else.

@@ -67,7 +67,16 @@ impl Artefacts {
         self
     }
 
-    fn hold(&self, path: &[u8]) -> bool {
+    /// Whether a file at `path` hides one of them, or could: it is one, lies in a folder that is, or stands where a folder
+    /// with some of them would be.
+    pub fn are_covered_by(&self, path: &[u8]) -> bool {
+        let folder = with_slash(path);
+        let below = self.0.range(folder.clone()..).next();
+        self.holds(path) || below.is_some_and(|first| first.starts_with(&folder))
+    }
+
+    /// Whether a file at `path` is one of them, or lies in a folder that is.
+    fn holds(&self, path: &[u8]) -> bool {
         self.0.contains(path) || folders_of(path).any(|folder| self.0.contains(&with_slash(folder)))
     }
 }
@@ -93,7 +102,7 @@ pub(super) fn take(place: &Place, base_tree: &TreeId, artefacts: &Artefacts) -> 
                 return Ok(true);
             }
             Difference::Untracked { found } => {
-                let wanted = (!found.ignored && !artefacts.hold(found.path)) || written.contains(found.path);
+                let wanted = (!found.ignored && !artefacts.holds(found.path)) || written.contains(found.path);
                 if !wanted {
                     return Ok(true);
                 }

@@ -52,6 +52,7 @@ pub enum Unit {
     /// How many times one median is of another.
     Times,
     Count,
+    Percent,
 }
 
 impl Figures {
@@ -82,6 +83,15 @@ impl Figures {
         });
         eprintln!("  {}", self.rows.last().map(Row::line).unwrap_or_default());
         median
+    }
+
+    /// Adds a row whose median is to be at least `limit`.
+    pub fn add_at_least(&mut self, group: &'static str, name: &str, unit: Unit, samples: Vec<f64>, limit: f64) {
+        let median = self.add(group, name, unit, samples, None);
+        if let Some(row) = self.rows.last_mut() {
+            row.at_least = Some(limit);
+            row.reached = Some(median >= limit);
+        }
     }
 
     /// Adds how many times `number` is of `of`, both medians of the same rounds.
@@ -189,6 +199,7 @@ impl Unit {
             Unit::Mebibytes => "MiB",
             Unit::Times => "x",
             Unit::Count => "",
+            Unit::Percent => "%",
         }
     }
 }

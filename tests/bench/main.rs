@@ -5,6 +5,7 @@
 //! are the lab's, in this process. `docs/PERFORMANCE.md` says how to read the figures.
 
 mod checkout;
+mod conversation;
 mod figures;
 mod repository;
 mod sandboxes;
@@ -49,10 +50,14 @@ struct Options {
     bench: bool,
 }
 
-const GROUPS: [&str; 11] =
-    ["checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "soak"];
-const DEFAULT_GROUPS: [&str; 10] =
-    ["checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog"];
+const GROUPS: [&str; 14] = [
+    "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
+    "window", "map", "soak",
+];
+const DEFAULT_GROUPS: [&str; 13] = [
+    "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
+    "window", "map",
+];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -87,6 +92,15 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("backlog") {
         service::measure_backlog(&mut figures, options.backlog).await.context("backlog")?;
+    }
+    if wanted("prefix") {
+        conversation::measure_prefix(&mut figures).await.context("prefix")?;
+    }
+    if wanted("window") {
+        conversation::measure_window(&mut figures).await.context("window")?;
+    }
+    if wanted("map") {
+        conversation::measure_map(&mut figures).await.context("map")?;
     }
     if wanted("soak") {
         service::soak(&mut figures, options.minutes).await.context("soak")?;

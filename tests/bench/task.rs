@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// How a task is solved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// By a patch in the instruction; no model is asked.
     Patch,
     /// By the agent, with a model that plays a script.
@@ -171,7 +171,7 @@ impl Place {
 }
 
 /// Runs `command` to its end: its status, its wall time in milliseconds, its memory's peak in MiB, what it said.
-async fn run_watched(mut command: Command, kind: Kind) -> anyhow::Result<(ExitStatus, f64, f64, String)> {
+pub async fn run_watched(mut command: Command, kind: Kind) -> anyhow::Result<(ExitStatus, f64, f64, String)> {
     let started = Instant::now();
     let child = command.spawn().context("cannot start patchwright")?;
     let pid = child.id().context("it has no process")?;

@@ -3,6 +3,9 @@
 mod harness;
 mod loops;
 mod protocol;
+mod repair;
+mod shown;
 mod tools;
 mod trial;
 mod whole_file;
+mod window;

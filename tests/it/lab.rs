@@ -617,6 +617,24 @@ async fn the_model_answers_at_once_lists_itself_and_knows_no_other() {
     assert_eq!(model.finish(), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn the_model_keeps_its_window() {
+    let script = Script::parse("{\"content\": \"Yes.\", \"times\": 2}").unwrap();
+    let model = Model::start(Script { context_window: Some(400), ..script }).await.unwrap();
+    let mut request = chat(json!([{ "role": "user", "content": "word ".repeat(120) }]));
+    request["max_tokens"] = 100.into();
+    let (status, text) = ask(&model, &request).await;
+    let counted = pieces(&text.unwrap()).last().unwrap()["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(status == 200 && (200..300).contains(&counted), "{counted}");
+    request["max_tokens"] = (401 - counted).into();
+    let (status, text) = ask(&model, &request).await;
+    assert!(status == 400 && text.unwrap().contains("maximum context length is 400 tokens"), "{status}");
+    assert_eq!(model.refused(), 1);
+    request["max_tokens"] = (400 - counted).into();
+    assert_eq!(ask(&model, &request).await.0, 200);
+    assert_eq!(model.finish(), Vec::<String>::new());
+}
+
 /// A scenario in a temporary folder, for a program that is a shell script.
 fn scenario(folder: &Path, settings: &str) -> lab::scenario::Scenario {
     let write = |name: &str, text: &str| {

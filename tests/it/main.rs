@@ -5,6 +5,8 @@ mod agent;
 mod cli;
 mod config;
 mod deploy;
+mod eval;
+mod folders;
 mod forge;
 mod lab;
 mod logging;

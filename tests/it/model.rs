@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 
 use patchwright::model::openai::{OpenAi, Settings, connect};
 use patchwright::model::{Candidate, Message, Model, ModelError, Reply, Request, ToolSpec, first_local};
+use patchwright::outcome::Usage;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// A server that answers each chat request with the next of its answers, and fails the test on any more.
 struct Server {
     port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     left: Arc<Mutex<VecDeque<Answer>>>,
+    /// A permit for each client that left while an answer stalled.
+    left_by: Arc<Semaphore>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -42,14 +46,15 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let left = Arc::new(Mutex::new(VecDeque::from(answers)));
-        let (seen_by, left_to) = (seen.clone(), left.clone());
+        let left_by = Arc::new(Semaphore::new(0));
+        let (seen_by, left_to, gone) = (seen.clone(), left.clone(), left_by.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, models.clone(), seen_by.clone(), left_to.clone()));
+                tokio::spawn(serve(stream, models.clone(), seen_by.clone(), left_to.clone(), gone.clone()));
             }
         });
-        Self { port, seen, left, task }
+        Self { port, seen, left, left_by, task }
     }
 
     fn settings(&self) -> Settings {
@@ -80,7 +85,13 @@ impl Drop for Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, models: Value, seen: Arc<Mutex<Vec<Seen>>>, left: Arc<Mutex<VecDeque<Answer>>>) {
+async fn serve(
+    mut stream: TcpStream,
+    models: Value,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    left: Arc<Mutex<VecDeque<Answer>>>,
+    left_by: Arc<Semaphore>,
+) {
     let Some(request) = read_request(&mut stream).await else { return };
     let path = request.path.clone();
     seen.lock().unwrap().push(request);
@@ -103,6 +114,7 @@ async fn serve(mut stream: TcpStream, models: Value, seen: Arc<Mutex<Vec<Seen>>>
             send_events(&mut stream, &events).await;
             // Until the client goes away.
             let _ = stream.read(&mut [0; 1]).await;
+            left_by.add_permits(1);
         }
     }
 }
@@ -171,7 +183,8 @@ fn hello() -> Answer {
 async fn ask(model: &OpenAi) -> Result<Reply, ModelError> {
     let messages = [Message::System { content: "s".into() }, Message::User { content: "u".into() }];
     let tools = [ToolSpec { name: "read", description: "Reads.".into(), parameters: json!({ "type": "object" }) }];
-    model.complete(&Request { messages: &messages, tools: &tools, max_tokens: 100, temperature: Some(0.5) }).await
+    let request = Request { tools: &tools, temperature: Some(0.5), ..Request::new(&messages, 100) };
+    model.complete(&request).await
 }
 
 /// Connects to a server with these answers, asks once, and checks that each answer was used.
@@ -311,6 +324,58 @@ async fn silence_ends_a_request_but_a_finished_answer_needs_no_end() {
 }
 
 #[tokio::test]
+async fn an_answer_that_suffices_closes_the_connection_at_once() {
+    let pieces = ["Here:\n", "```\n", "x = 1\n", "```\n", "and so on"].map(|piece| delta(json!({ "content": piece })));
+    let server = Server::start(one_model(), vec![Answer::Stall(pieces.to_vec()), hello()]).await;
+    let model = server.model().await;
+    let messages = [Message::User { content: "u".repeat(350) }];
+    let closed_fence = |content: &str| content.matches("```").count() == 2 && content.ends_with('\n');
+    let request = Request { enough: Some(&closed_fence), ..Request::new(&messages, 100) };
+    let reply = model.complete(&request).await.unwrap();
+    assert_eq!((reply.content.as_str(), reply.finish_reason.as_str()), ("Here:\n```\nx = 1\n```\n", "enough"));
+    let usage = reply.usage.unwrap();
+    assert!(usage.estimated && usage.completion_tokens == Some(4), "{usage:?}");
+    assert!((100..150).contains(&usage.prompt_tokens.unwrap()), "{usage:?}");
+    let left = tokio::time::timeout(Duration::from_secs(5), server.left_by.acquire()).await;
+    left.expect("the connection is still open").unwrap().forget();
+    assert_eq!(ask(&model).await.unwrap().content, "hello");
+    server.assert_all_answers_used();
+}
+
+#[tokio::test]
+async fn tokens_that_were_told_before_an_answer_sufficed_are_no_estimate() {
+    let timings = json!({ "choices": [{ "delta": { "content": "ok" } }],
+        "timings": { "cache_n": 90, "prompt_n": 10, "predicted_n": 1 } });
+    let server = Server::start(one_model(), vec![Answer::Stall(vec![timings.to_string()])]).await;
+    let messages = [Message::User { content: "u".into() }];
+    let request = Request { enough: Some(&|_: &str| true), ..Request::new(&messages, 100) };
+    let usage = server.model().await.complete(&request).await.unwrap().usage.unwrap();
+    let told =
+        Usage { prompt_tokens: Some(100), completion_tokens: Some(1), cached_tokens: Some(90), ..Usage::default() };
+    assert_eq!(usage, told);
+}
+
+#[tokio::test]
+async fn schema_and_seed_are_sent_and_left_out_where_they_are_refused() {
+    let refusal = |text: &str| Answer::Whole(400, "", json!({ "error": { "message": text } }).to_string());
+    let answers = vec![refusal("response_format is not supported"), refusal("unknown field 'seed'"), hello(), hello()];
+    let server = Server::start(one_model(), answers).await;
+    let model = server.model().await;
+    let messages = [Message::User { content: "u".into() }];
+    let schema = json!({ "type": "object" });
+    let request = Request { schema: Some(&schema), seed: Some(7), ..Request::new(&messages, 100) };
+    model.complete(&request).await.unwrap();
+    model.complete(&request).await.unwrap();
+    let sent: Vec<(bool, bool)> = server
+        .chats()
+        .iter()
+        .map(|chat| (chat.body["response_format"]["json_schema"]["schema"] == schema, chat.body["seed"] == 7))
+        .collect();
+    assert_eq!(sent, [(true, true), (false, true), (false, false), (false, false)]);
+    server.assert_all_answers_used();
+}
+
+#[tokio::test]
 async fn an_answer_without_end_is_bounded() {
     let flood = vec![delta(json!({ "content": "x".repeat(40_000) })); 4];
     let (reply, _) = exchange(vec![Answer::Stream(flood)]).await;
@@ -352,14 +417,14 @@ async fn models_are_picked_and_their_window_is_read() {
     let two = json!({ "list": { "data": [{ "id": "a", "max_model_len": 32768 }, { "id": "b" }] } });
     let server = Server::start(two, Vec::new()).await;
     let (model, notes) = connect(&server.settings()).await.unwrap();
-    assert_eq!((model.name(), model.window()), ("a", Some(32768)));
+    assert_eq!((model.card().name.as_str(), model.card().window), ("a", Some(32768)));
     assert_eq!(notes, ["no model was named: taking `a`, the first of 2"]);
 
     let llama_cpp = json!({
         "list": { "data": [{ "id": "m", "meta": { "n_ctx_train": 131072 } }] },
         "/props": { "default_generation_settings": { "n_ctx": 16384 } } });
     let server = Server::start(llama_cpp, Vec::new()).await;
-    assert_eq!(server.model().await.window(), Some(16384));
+    assert_eq!(server.model().await.card().window, Some(16384));
 
     let ollama = json!({
         "list": { "data": [{ "id": "qwen:latest" }] },
@@ -367,7 +432,7 @@ async fn models_are_picked_and_their_window_is_read() {
     let server = Server::start(ollama, Vec::new()).await;
     let settings = Settings { model: Some("qwen".into()), ..server.settings() };
     let (model, notes) = connect(&settings).await.unwrap();
-    assert_eq!((model.name(), model.window(), notes.len()), ("qwen:latest", Some(8192), 0));
+    assert_eq!((model.card().name.as_str(), model.card().window, notes.len()), ("qwen:latest", Some(8192), 0));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ fn entry(mode: u32, text: &str) -> Option<Entry> {
 }
 
 fn judged(rules: Rules, file: FileChange) -> Report {
-    Policy::new(rules).unwrap().judge(&Change { files: vec![file], unread: Vec::new() })
+    Policy::new(rules).unwrap().judge(&Change { files: vec![file], ..Change::default() })
 }
 
 fn seen(report: &Report) -> String {
@@ -204,16 +204,19 @@ fn limits_and_bounds_hold() {
         new: entry(0o100644, text),
     };
     let report =
-        policy.judge(&Change { files: vec![file("a", "1\n2\n3\n"), file("b", "\0\0\0\0")], unread: Vec::new() });
+        policy.judge(&Change { files: vec![file("a", "1\n2\n3\n"), file("b", "\0\0\0\0")], ..Change::default() });
     assert_eq!(seen(&report), "Size Review, Size Review, Size Review");
     assert_eq!((report.totals.files, report.totals.added_lines, report.totals.binary_bytes), (2, 3, 4));
     let files = (0..5000).map(|at| file(&format!("d{at}/AGENTS.md"), "x")).collect();
-    let report = policy.judge(&Change { files, unread: Vec::new() });
+    let report = policy.judge(&Change { files, ..Change::default() });
     assert_eq!((report.findings.len(), report.omitted), (MOST_FINDINGS, 4802));
     assert_eq!(report.sections(20)[0].rows.len(), 20);
     assert!(report.summary().contains("4802 left out"));
-    let hidden = policy
-        .judge(&Change { unread: vec!["large.bin".into()], files: vec![file("a.rs", "let a = 1; // \u{202e}x\n")] });
+    let hidden = policy.judge(&Change {
+        unread: vec!["large.bin".into()],
+        files: vec![file("a.rs", "let a = 1; // \u{202e}x\n")],
+        ..Change::default()
+    });
     assert_eq!(seen(&hidden), "Forbidden Block, HiddenCharacters Review");
 }
 
@@ -244,7 +247,7 @@ fn suites() {
         }
         let report = Policy::new(Rules::default())
             .unwrap()
-            .judge(&Change { files: files.into_values().collect(), unread: Vec::new() });
+            .judge(&Change { files: files.into_values().collect(), ..Change::default() });
         let found: Vec<&Finding> =
             report.findings.iter().filter(|finding| !matches!(finding.class, Class::Path(_))).collect();
         let names: Vec<String> = found.iter().map(|finding| format!("{:?}", finding.class)).collect();
@@ -262,14 +265,14 @@ proptest! {
         let entry = |text: String| Some(Entry { mode: 0o100644, bytes: text.into_bytes() });
         let file = FileChange { path: path.into_bytes(), renamed_from: None, old: entry(old), new: entry(new) };
         let policy = Policy::new(Rules::default()).unwrap();
-        let report = policy.judge(&Change { files: vec![file.clone()], unread: Vec::new() });
-        prop_assert_eq!(report, policy.judge(&Change { files: vec![file], unread: Vec::new() }));
+        let report = policy.judge(&Change { files: vec![file.clone()], ..Change::default() });
+        prop_assert_eq!(report, policy.judge(&Change { files: vec![file], ..Change::default() }));
     }
 
     #[test]
     fn no_bytes_make_it_panic(path in proptest::collection::vec(any::<u8>(), 0..40), old in proptest::collection::vec(any::<u8>(), 0..300), mode in any::<u32>()) {
         let file = FileChange { path, renamed_from: None, old: Some(Entry { mode: 0o100644, bytes: old.clone() }), new: Some(Entry { mode, bytes: old }) };
-        Policy::new(Rules::default()).unwrap().judge(&Change { files: vec![file], unread: Vec::new() });
+        Policy::new(Rules::default()).unwrap().judge(&Change { files: vec![file], ..Change::default() });
     }
 }
 
@@ -317,7 +320,7 @@ fn hostile_sources_come_to_an_end() {
         ] {
             policy.judge(&Change {
                 files: vec![FileChange { path: path.into(), renamed_from: None, old, new }],
-                unread: Vec::new(),
+                ..Change::default()
             });
         }
     }

@@ -75,7 +75,7 @@ fn outcome(text: &str) -> Outcome {
         summary: some(),
         model: some(),
         steps: 4,
-        usage: Usage { prompt_tokens: Some(1200), completion_tokens: None, cached_tokens: None },
+        usage: Usage { prompt_tokens: Some(1200), ..Usage::default() },
         sandbox: some(),
         setup: Some(Setup {
             origin: text.into(),
@@ -708,7 +708,7 @@ proptest! {
                 result: Some(run(endings[(index + 1) % endings.len()].clone(), &text)),
                 diff: some.then(|| Diff(text.clone().into_bytes())),
                 steps: number,
-                usage: Usage { prompt_tokens: known(some), completion_tokens: known(!some), cached_tokens: None },
+                usage: Usage { prompt_tokens: known(some), completion_tokens: known(!some), ..Usage::default() },
                 milliseconds: u64::MAX - u64::from(number),
                 notes: vec![text.clone(); index],
                 ..outcome(&text)

@@ -16,6 +16,7 @@ mod walls;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::capture::Capture;
@@ -177,6 +178,10 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
             "sandbox::walls::",
             "sandbox::levels::",
             "sandbox::disk::",
+            "sandbox::the_folders_of",
+            "sandbox::surroundings::",
+            "folders::",
+            "workspace::prepared::",
             "sandbox::egress::boxes::boxes_",
             "sandbox::egress::boxes::nothing_",
             "sandbox::egress::boxes::two_",
@@ -248,6 +253,43 @@ async fn a_dropped_command_leaves_nothing_alive() {
         until("the command is gone", || alive(&marker).is_empty()).await;
         let _ = sandbox.close().await;
         eprintln!("{choice:?}: {}", sandbox.description());
+    }
+}
+
+/// Says which processes lived when it was let go of.
+struct Witness {
+    marker: String,
+    saw: Arc<Mutex<Option<Vec<u32>>>>,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        *self.saw.lock().unwrap() = Some(alive(&self.marker));
+    }
+}
+
+/// A removal that begins while they live could be led elsewhere by them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folders_of_a_dropped_box_are_held_until_its_processes_are_gone() {
+    for (choice, backend) in all_backends().await {
+        let tree = tempfile::tempdir().unwrap();
+        let (marker, saw) = (marker(), Arc::default());
+        let witness = Witness { marker: marker.clone(), saw: Arc::clone(&saw) };
+        let surroundings = Surroundings { hold: Some(Arc::new(witness)), ..Surroundings::of(tree.path()) };
+        let sandbox = backend.open(&surroundings).await.unwrap();
+        drop(surroundings);
+        let line =
+            command(&format!("trap '' TERM HUP; setsid sleep {marker} & setsid sleep {marker} & sleep {marker}"));
+        {
+            let task = async move { sandbox.run(&line).await };
+            tokio::pin!(task);
+            tokio::select! {
+                output = &mut task => panic!("{output:?}"),
+                () = until("the command runs", || alive(&marker).len() >= 3) => {}
+            }
+        }
+        until("they are let go of", || saw.lock().unwrap().is_some()).await;
+        assert_eq!(*saw.lock().unwrap(), Some(Vec::new()), "{choice:?}");
     }
 }
 

@@ -110,3 +110,63 @@ def new_user():
         except OSError:
             pass
     return True
+
+
+def proxied(data, seconds=8):
+    """What the proxy answers to these bytes, until it closes or says no more."""
+    with socket.create_connection(("127.0.0.1", 3128), seconds) as connection:
+        connection.sendall(data if isinstance(data, bytes) else data.encode("latin-1"))
+        return answer(connection, seconds)
+
+
+def answer(connection, seconds=8):
+    said = b""
+    connection.settimeout(seconds)
+    try:
+        while part := connection.recv(1 << 16):
+            said += part
+            connection.settimeout(0.4)
+    except OSError:
+        pass
+    return said
+
+
+def tunnelled(target, data, pieces=1):
+    """What comes back through a tunnel that must be granted, sent in some pieces."""
+    with socket.create_connection(("127.0.0.1", 3128), 8) as connection:
+        connection.sendall(("CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target)).encode())
+        head = connection.recv(4096)
+        assert b" 200 " in head, head
+        size = -(-len(data) // pieces)
+        try:
+            for start in range(0, len(data), size):
+                connection.sendall(data[start:start + size])
+        except OSError:
+            pass
+        return answer(connection)
+
+
+def field(data, width):
+    return len(data).to_bytes(width, "big") + data
+
+
+def server_name(*names, kind=0):
+    """The extension that names servers."""
+    listed = b"".join(bytes([kind]) + field(name if isinstance(name, bytes) else name.encode(), 2) for name in names)
+    return b"\0\0" + field(field(listed, 2), 2)
+
+
+# Versions, groups, signatures and a key: what a server of today needs.
+USUAL = (b"\0\x2b" + field(b"\x04\x03\x04\x03\x03", 2) + b"\0\x0a" + field(b"\0\x02\0\x1d", 2)
+         + b"\0\x0d" + field(b"\0\x06\x04\x03\x08\x04\x08\x07", 2) + b"\0\x33" + field(field(b"\0\x1d" + field(bytes(32), 2), 2), 2))
+
+
+def hello(*extensions, usual=USUAL):
+    """The message with which TLS begins."""
+    body = b"\x03\x03" + bytes(32) + field(b"", 1) + field(b"\x13\x01\x13\x02\xc0\x2b\xc0\x2f", 2) + field(b"\0", 1)
+    body += field(b"".join(extensions) + usual, 2)
+    return b"\x01" + field(body, 3)
+
+
+def records(message, size=1 << 14):
+    return b"".join(b"\x16\x03\x01" + field(message[start:start + size], 2) for start in range(0, len(message), size))

@@ -253,13 +253,13 @@ fn fence_of(line: &str) -> Option<(Fence, &str)> {
     (length >= 3 && !is_inline).then_some((Fence { character, length }, info.trim()))
 }
 
-fn path_in_info(info: &str) -> Option<String> {
+pub(in crate::agent) fn path_in_info(info: &str) -> Option<String> {
     let words =
         info.split([' ', ':', '{', '}', ',']).map(|word| word.rsplit_once('=').map_or(word, |(_, value)| value));
     words.map(|word| word.trim_matches(['"', '\''])).find(|word| has_extension(word)).map(str::to_owned)
 }
 
-fn path_in_sentence(line: &str) -> Option<String> {
+pub(in crate::agent) fn path_in_sentence(line: &str) -> Option<String> {
     if line.len() > LONGEST_NAMING_LINE {
         return None;
     }
@@ -273,7 +273,7 @@ fn path_in_sentence(line: &str) -> Option<String> {
 }
 
 /// The path that is all a line has, but for decoration.
-fn alone(line: &str) -> Option<String> {
+pub(in crate::agent) fn alone(line: &str) -> Option<String> {
     if line.len() > LONGEST_NAMING_LINE {
         return None;
     }

@@ -64,7 +64,7 @@ impl ContainerSandbox {
         }
         let attendant = Attendant::start(site, &certificates).await?;
         if state.remote_disk.is_none() {
-            state.remote_disk = Some(RemoteDisk::new(&self.engine.limits, &attendant.ask().await?));
+            state.remote_disk = Some(RemoteDisk::new(&self.engine.limits, &attendant.ask().await?, self.room.copied()));
         }
         state.watched = Watched::Attendant(attendant);
         state._bridge = match &self.surroundings.network {

@@ -12,7 +12,7 @@ use super::super::probe::{self, Known};
 use super::super::surround::Overlays;
 use super::super::{Command, Ending, Home, Output, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{landlock, online, seccomp};
-use super::{BUILD_LIMIT, Launcher, look};
+use super::{BUILD_LIMIT, Devices, Launcher, look};
 use crate::weak::{self, Defence};
 
 impl Launcher {
@@ -66,40 +66,110 @@ impl Launcher {
         Ok(Self::new(settings, plan, groups, standing))
     }
 
-    /// Tries which overlays the kernel mounts where `tree` is, once for each file system.
-    pub(super) async fn overlays(&self, tree: &Path) -> Result<Overlays, SandboxError> {
-        let broken = |error: std::io::Error| SandboxError::Broken(format!("cannot try overlays: {error}"));
+    /// Tries which overlays the kernel mounts over the file systems that tree, layers and home are on, once for these.
+    pub(super) async fn overlays(&self, surroundings: &Surroundings) -> Result<Overlays, SandboxError> {
+        let places = Places::of(surroundings).map_err(untried)?;
         let known = || self.inner.overlays.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = std::fs::metadata(tree).map_err(broken)?.dev();
-        if let Some(overlays) = known().get(&device) {
+        if let Some(overlays) = known().get(&places.devices) {
             return Ok(*overlays);
         }
-        let folder = tempfile::tempdir_in(tree.parent().unwrap_or(tree)).map_err(broken)?;
-        let [tree, layer, home] = ["tree", "layer", "home"].map(|name| folder.path().join(name));
-        for path in [&tree, &layer, &home] {
-            std::fs::create_dir(path).map_err(broken)?;
-            std::fs::write(path.join("there"), "").map_err(broken)?;
-        }
-        let mut found = Overlays { memory: false, tree: false };
-        for (memory, of_tree) in [(true, true), (false, true), (true, false)] {
-            let surroundings = Surroundings {
-                layers: if of_tree { vec![layer.clone()] } else { Vec::new() },
-                home: if memory { Home::Frozen(home.clone()) } else { Home::Empty },
-                ..Surroundings::of(&tree)
-            };
-            let tried = Overlays { memory, tree: of_tree };
-            let line = "rm there && echo a > there && mkdir -p made/deep && echo b >> \"$HOME/new\"";
-            let command = Command { line: line.into(), ..probe_command() };
-            let ran = self.open_with(&surroundings, tried).await?.run(&command).await;
-            if matches!(ran, Ok(Output { ending: Ending::Exited(0), .. })) {
-                found = tried;
-                break;
+        let (mut found, mut is_sure) = (Overlays { memory: false, tree: false }, true);
+        for (memory, tree) in [(true, true), (false, true), (true, false)] {
+            let tried = Overlays { memory, tree };
+            match self.try_overlays(&places, tried).await? {
+                Tried::Works => {
+                    found = tried;
+                    break;
+                }
+                Tried::Fails => {}
+                Tried::Unclear => is_sure = false,
             }
         }
-        tracing::debug!(?found, "overlays were tried");
-        known().insert(device, found);
+        tracing::debug!(?found, is_sure, "overlays were tried");
+        // A bad moment says nothing of the next one.
+        if is_sure || found.tree && found.memory {
+            known().insert(places.devices, found);
+        }
         Ok(found)
     }
+
+    async fn try_overlays(&self, places: &Places, tried: Overlays) -> Result<Tried, SandboxError> {
+        let mut folders = Vec::new();
+        let mut make = |beside: &Path| -> std::io::Result<PathBuf> {
+            let folder = tempfile::tempdir_in(beside)?;
+            let path = folder.path().join("trial");
+            folders.push(folder);
+            std::fs::create_dir(&path)?;
+            std::fs::write(path.join("there"), "")?;
+            Ok(path)
+        };
+        let tree = make(&places.tree).map_err(untried)?;
+        let layers = places.layers.iter().filter(|_| tried.tree).map(|place| make(place)).collect::<Result<_, _>>();
+        let layers = layers.map_err(untried)?;
+        let home = match places.home.as_deref().filter(|_| tried.memory) {
+            Some(place) => Home::Frozen(make(place).map_err(untried)?),
+            None => Home::Empty,
+        };
+        let surroundings = Surroundings { layers, home, ..Surroundings::of(&tree) };
+        let line = "rm -f there && echo a > there && mkdir -p made/deep && echo b >> \"$HOME/new\"";
+        let command = Command { line: line.into(), ..probe_command() };
+        Ok(match self.open_with(&surroundings, tried).await?.run(&command).await {
+            Ok(Output { ending: Ending::Exited(0), .. }) => Tried::Works,
+            Ok(Output { ending: Ending::Exited(_), .. }) => Tried::Fails,
+            // The kernel's word on a mount is the same at any time.
+            Err(SandboxError::Broken(reason)) if reason.contains("mount") && !reason.contains("ENOMEM") => Tried::Fails,
+            Ok(_) | Err(_) => Tried::Unclear,
+        })
+    }
+}
+
+/// What came of an attempt.
+enum Tried {
+    Works,
+    Fails,
+    Unclear,
+}
+
+/// Folders on the file systems that a box's overlays are to be mounted over.
+struct Places {
+    tree: PathBuf,
+    layers: Vec<PathBuf>,
+    home: Option<PathBuf>,
+    devices: Devices,
+}
+
+impl Places {
+    fn of(surroundings: &Surroundings) -> std::io::Result<Self> {
+        let device = |path: &Path| Ok::<u64, std::io::Error>(std::fs::metadata(path)?.dev());
+        let above = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        let mut layers = BTreeMap::new();
+        for layer in &surroundings.layers {
+            layers.entry(device(layer)?).or_insert_with(|| above(layer));
+        }
+        let (tree, home) = match &surroundings.home {
+            Home::Empty => (&surroundings.tree, None),
+            Home::Frozen(folder) => (&surroundings.tree, Some(folder)),
+            // It is written to like a tree, over caches.
+            Home::Kept(folder) => {
+                layers.entry(device(folder)?).or_insert_with(|| above(folder));
+                (folder, Some(folder))
+            }
+        };
+        Ok(Self {
+            tree: above(tree),
+            devices: Devices {
+                tree: device(tree)?,
+                layers: layers.keys().copied().collect(),
+                home: home.map(|home| device(home)).transpose()?,
+            },
+            layers: layers.into_values().collect(),
+            home: home.map(|home| above(home)),
+        })
+    }
+}
+
+fn untried(error: std::io::Error) -> SandboxError {
+    SandboxError::Broken(format!("cannot try overlays: {error}"))
 }
 
 fn draw(settings: &Settings, caches: Caches) -> Plan {

@@ -12,12 +12,13 @@ use tokio::sync::Mutex;
 
 use super::super::SandboxError;
 use super::super::cgroup::Observed;
-use super::super::disk::{Usage, given_out};
+use super::super::disk::given_out;
 use super::super::egress::CERTIFICATES;
 use super::super::online::SHOWN;
 use super::super::plan::WORKSPACE;
 use super::super::shape::KEEPER;
 use super::line::{Line, Site};
+use crate::folders::Usage;
 
 /// The argument, after the helper's, that makes our binary an attendant.
 pub const ARGUMENT: &str = "attend";

@@ -69,7 +69,7 @@ pub async fn prepare(
         ])),
         ..ContainerCreateBody::default()
     };
-    let registered = Registered::new(registry);
+    let registered = Registered::new(registry, None);
     let container = registered.order(body).await?;
     upload(docker, &container, portable).await?;
     let options =

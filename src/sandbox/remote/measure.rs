@@ -10,10 +10,11 @@ use rustix::process::DumpableBehavior;
 use tokio::io::AsyncReadExt;
 
 use super::super::Limits;
-use super::super::disk::{Bound, Usage, measure_all};
+use super::super::disk::{self, Bound};
 use super::super::plan::{HOME, WORKSPACE};
 use super::attendant::Status;
 use super::line::Site;
+use crate::folders::Usage;
 
 /// The argument, after the helper's, that makes our binary measure.
 pub const ARGUMENT: &str = "measure";
@@ -30,10 +31,9 @@ pub struct RemoteDisk {
 
 impl RemoteDisk {
     /// Of a box that was just begun.
-    pub fn new(limits: &Limits, status: &Status) -> Self {
-        let bound = Bound::new(limits, [status.free]);
-        let mark = bound.first_mark(status.given);
-        Self { bound, mark }
+    pub fn new(limits: &Limits, status: &Status, copied: Usage) -> Self {
+        let (bound, left) = Bound::new(limits, [status.free], copied);
+        Self { bound, mark: status.given.plus(left) }
     }
 
     /// Whether a command is to be ended, for the box holds more than it may.
@@ -42,7 +42,6 @@ impl RemoteDisk {
             return false;
         }
         let held = tokio::time::timeout(LIMIT, measured(site, user)).await.ok().flatten();
-        let held = held.unwrap_or(Usage { bytes: u64::MAX, files: u64::MAX });
         let (is_exceeded, left) = self.bound.judge(held);
         self.mark = status.given.plus(left);
         is_exceeded
@@ -69,6 +68,7 @@ pub fn main() -> Result<()> {
     let mut folders = [WORKSPACE, HOME].map(PathBuf::from).to_vec();
     // An empty home is in memory.
     folders.retain(|folder| device(folder) == device(&PathBuf::from(WORKSPACE)));
-    let held = measure_all(&folders, Usage { bytes: u64::MAX, files: u64::MAX }, processes);
+    let held = disk::measure(&folders, Usage { bytes: u64::MAX, files: u64::MAX }, processes);
+    let Some(held) = held else { anyhow::bail!("what the box holds cannot be told") };
     Ok(writeln!(std::io::stdout(), "{} {}", held.bytes, held.files)?)
 }

@@ -1,5 +1,6 @@
 //! The host's end of keeping a box's folders the same as ours: sent before a command, fetched after it.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +17,11 @@ use super::{Bounds, Fault};
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// The folders of one box, here and there.
-#[derive(Debug)]
 pub struct Mirror {
     pairs: Vec<Pair>,
     bounds: Bounds,
+    /// The folders stay as long as a thread works in them.
+    hold: Option<Arc<dyn Any + Send + Sync>>,
     /// Set when it is dropped: a thread may still be writing.
     is_over: Arc<AtomicBool>,
 }
@@ -49,8 +51,12 @@ impl Mirror {
             Home::Frozen(_) => pairs.extend(room.home().map(|home| pair(home, HOME, false, false))),
         }
         pairs.extend(room.repository().map(|folder| pair(folder, &format!("{WORKSPACE}/.git"), false, true)));
-        let bounds = Bounds { entries: limits.disk_files, bytes: limits.disk_bytes };
-        Self { pairs, bounds, is_over: Arc::new(AtomicBool::new(false)) }
+        let copied = room.copied();
+        let bounds = Bounds {
+            entries: limits.disk_files.saturating_add(copied.files),
+            bytes: limits.disk_bytes.saturating_add(copied.bytes),
+        };
+        Self { pairs, bounds, hold: surroundings.hold.clone(), is_over: Arc::new(AtomicBool::new(false)) }
     }
 
     /// Sends what has changed here since the last time; the first time everything.
@@ -114,8 +120,10 @@ impl Mirror {
     ) -> Result<Result<(), (Fault, super::line::Complaint)>, SandboxError> {
         let line = site.start(user, &[exchange::ARGUMENT]).await?;
         let (mut from, mut to, complaint, progress) = line.for_blocking();
+        let hold = self.hold.clone();
         let mut done = tokio::task::spawn_blocking(move || {
             let done = work(&mut pairs, &mut from, &mut to);
+            drop(hold);
             (pairs, done)
         });
         let mut last = 0;

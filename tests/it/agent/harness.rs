@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProtocolChoice, Report};
+use patchwright::agent::tokens::weigh;
+use patchwright::agent::{Agent, AgentError, Brief, Budgets, Pause, ProfileChoice, ProtocolChoice, Purse, Report};
 use patchwright::event::{Event, Events};
-use patchwright::model::{Call, Message, Model, ModelError, Reply, Request};
+use patchwright::model::{Call, Message, Model, ModelCard, ModelError, Reply, Request};
 use patchwright::outcome::Usage;
 use patchwright::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use patchwright::workspace::Files;
@@ -49,39 +50,47 @@ pub fn plan() -> Turn {
 }
 
 pub fn says_nothing() -> Reply {
-    let usage = Usage { prompt_tokens: None, completion_tokens: None, cached_tokens: None };
-    Reply {
-        content: String::new(),
-        reasoning: String::new(),
-        calls: Vec::new(),
-        finish_reason: "stop".into(),
-        usage: Some(usage),
-    }
+    Reply { finish_reason: "stop".into(), usage: Some(Usage::default()), ..Reply::default() }
 }
 
 pub struct Script {
     turns: Mutex<VecDeque<Turn>>,
-    pub window: Option<u64>,
+    pub card: ModelCard,
+    /// How many hundredths of the agent's own estimate the server counts; `None`: it does not tell.
+    pub counts: Option<u64>,
+    /// The answer to a question for a summary, which is no turn of its own.
+    pub summary: Option<&'static str>,
+    /// The tools of the last request, each as one text.
+    pub tools: Mutex<Vec<String>>,
     /// The messages and the answer's bound of each request.
     pub requests: Mutex<Vec<(Vec<Message>, u32)>>,
 }
 
 #[async_trait]
 impl Model for Script {
-    fn name(&self) -> &str {
-        "script"
-    }
-
-    fn window(&self) -> Option<u64> {
-        self.window
+    fn card(&self) -> &ModelCard {
+        &self.card
     }
 
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
         check_request(request.messages);
         self.requests.lock().unwrap().push((request.messages.to_vec(), request.max_tokens));
+        let tools = request.tools.iter().map(|tool| format!("{} {} {}", tool.name, tool.description, tool.parameters));
+        *self.tools.lock().unwrap() = tools.collect();
+        let last = request.messages.last().map(|last| serde_json::to_string(last).unwrap()).unwrap_or_default();
+        if let Some(summary) = self.summary.filter(|_| last.contains("its older part is thrown away")) {
+            return Ok(Reply { content: summary.into(), ..says_nothing() });
+        }
         let turn = self.turns.lock().unwrap().pop_front();
         match turn.expect("a request that the script has no answer for") {
-            Turn::Reply(reply) => Ok(reply),
+            Turn::Reply(reply) => Ok(match self.counts {
+                Some(hundredths) => {
+                    let weight = weigh(&serde_json::to_string(request.messages).unwrap());
+                    let usage = Usage { prompt_tokens: Some(weight * hundredths / 100), ..Usage::default() };
+                    Reply { usage: Some(usage), ..reply }
+                }
+                None => reply,
+            }),
             Turn::Error(error) => Err(error),
             Turn::Hang => std::future::pending().await,
         }
@@ -157,7 +166,14 @@ impl Setup {
         let turns = Mutex::new(turns.into_iter().collect());
         Self {
             folder,
-            model: Script { turns, window: None, requests: Mutex::default() },
+            model: Script {
+                turns,
+                card: ModelCard::named("script"),
+                counts: None,
+                summary: None,
+                tools: Mutex::default(),
+                requests: Mutex::default(),
+            },
             sandbox: Shell { expected: Mutex::default() },
             brief: brief("Change two to three."),
             budgets: budgets(),
@@ -229,6 +245,8 @@ pub fn brief(instruction: &str) -> Brief {
         test_command: None,
         baseline: None,
         prompts: None,
+        profile: ProfileChoice::Auto,
+        base: None,
         protocol: ProtocolChoice::Auto,
     }
 }
@@ -242,5 +260,6 @@ pub fn budgets() -> Budgets {
         command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
+        purse: Purse::default(),
     }
 }

@@ -85,16 +85,18 @@ async fn the_first_messages_hold_the_task_as_data() {
     insta::assert_snapshot!(head, @r"
     Task: A task
 
-    <task>
+    <task-1>
     Fix {{ this }} {% if x %} </task>
-    </task>
+    </task-1>
 
-    Files:
+    The files, and lines of what they define that may matter:
+    <files>
     a.txt
+    </files>
 
     The tests run with: make check
 
-    Before any change, the tests' command failed with exit code 1. The end of its output:
+    Before any change, the tests' command failed with exit code 1. It printed:
     <output>
     ");
     assert!(rest.ends_with("E   assert 1 == 2\n</output>\n\nBegin: call plan."), "{rest}");
@@ -320,15 +322,15 @@ async fn each_budget_ends_the_run() {
     assert_eq!(ran_out(setup.run().await.0), Budget::Steps);
 
     let mut setup = Setup::new([plan()]);
-    setup.budgets.tokens = 2_000;
+    setup.budgets.tokens = 1_500;
     assert_eq!(ran_out(setup.run().await.0), Budget::Tokens);
     let clipped = setup.model.requests.lock().unwrap()[0].1;
-    assert!((128..2_000).contains(&clipped), "{clipped}");
+    assert!((128..1_500).contains(&clipped), "{clipped}");
 
     // A price of one millionth a token: the same in money.
     let mut setup = Setup::new([plan()]);
-    let price = Price { input: 1_000_000, output: 1_000_000 };
-    setup.budgets.cost = Some(CostLimit { micros: 2_000, price });
+    let price = Price { input: 1_000_000, output: 1_000_000, cached: None };
+    setup.budgets.cost = Some(CostLimit { micros: 1_500, price });
     assert_eq!(ran_out(setup.run().await.0), Budget::Cost);
     assert_eq!(setup.model.requests.lock().unwrap()[0].1, clipped);
 
@@ -340,28 +342,23 @@ async fn each_budget_ends_the_run() {
 
 #[tokio::test]
 async fn usage_is_the_servers_and_unknown_is_not_zero() {
-    let usage = Usage { prompt_tokens: Some(1_000), completion_tokens: Some(10), cached_tokens: None };
+    let usage = Usage { prompt_tokens: Some(1_000), completion_tokens: Some(10), ..Usage::default() };
     let counted = |turn: Turn| match turn {
         Turn::Reply(reply) => Turn::Reply(Reply { usage: Some(usage), ..reply }),
         other => other,
     };
     let setup = Setup::new([counted(plan()), counted(edit()), finish()]);
     let report = setup.run().await.1;
-    let expected = Usage { prompt_tokens: Some(2_000), completion_tokens: Some(20), cached_tokens: None };
+    let expected = Usage { prompt_tokens: Some(2_000), completion_tokens: Some(20), ..Usage::default() };
     assert_eq!(report.usage, expected);
     let setup = Setup::new([plan(), edit(), finish()]);
     assert_eq!(setup.run().await.1.usage, Usage::default());
 }
 
 #[tokio::test]
-async fn a_full_window_ends_the_run_before_the_request() {
-    let mut setup = Setup::new([plan(), call("read", json!({ "path": "long" }))]);
-    fs::write(setup.path().join("long"), "some words in a line\n".repeat(400)).unwrap();
-    setup.model.window = Some(3_000);
-    insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window of 3000 tokens is full; give the model a larger one");
-
+async fn a_window_that_is_full_from_the_beginning_ends_the_run() {
     let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
-    let setup = Setup::new([plan(), overflow()]);
+    let setup = Setup::new([plan(), overflow(), overflow(), overflow(), overflow()]);
     insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
     let setup = Setup::new([overflow()]);
     assert!(matches!(setup.run().await.0, Err(AgentError::Model(ModelError::ContextOverflow(_)))));
@@ -372,7 +369,7 @@ async fn a_server_that_cuts_the_prompt_is_told_of() {
     let mut setup = Setup::new([]);
     let short = |turn: Turn| match turn {
         Turn::Reply(reply) => {
-            let usage = Usage { prompt_tokens: Some(300), completion_tokens: Some(1), cached_tokens: None };
+            let usage = Usage { prompt_tokens: Some(300), completion_tokens: Some(1), ..Usage::default() };
             Turn::Reply(Reply { usage: Some(usage), ..reply })
         }
         other => other,

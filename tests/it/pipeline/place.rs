@@ -15,8 +15,8 @@ use patchwright::outcome::{Stage, TestCommand};
 use patchwright::pipeline::setup::recipe::RepositoryCommands;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
-    Delivery, Ending, Guard, Limits, Order, PatchMode, ProtocolChoice, Publish, Services, Settings, UnverifiedPolicy,
-    run_task,
+    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings,
+    UnverifiedPolicy, run_task,
 };
 use patchwright::policy::Rules;
 use patchwright::sandbox::egress::Access;
@@ -314,6 +314,7 @@ fn settings() -> Settings {
             tokens: 100_000,
             cost: None,
             verify_rounds: 1,
+            attempts: 1,
         },
         patch_mode: PatchMode::Only,
         publish: Publish {
@@ -330,6 +331,7 @@ fn settings() -> Settings {
         prompts: None,
         max_output_tokens: 1_000,
         temperature: None,
+        profile: ProfileChoice::Auto,
         protocol: ProtocolChoice::Auto,
     }
 }

@@ -119,3 +119,21 @@ async fn tasks_at_the_same_time_share_one_setup() {
     let made = outcomes.iter().filter(|outcome| !is_reused(outcome)).count();
     assert_eq!(made, 1);
 }
+
+/// The tests do not see it: they run on what the base's setup has made.
+#[tokio::test]
+async fn a_change_to_what_the_setup_depends_on_is_told() {
+    let Some(place) = place(&SETUP.replace("[setup]\n", "[setup]\ninputs = [\"lock\"]\n")).await else { return };
+    let told = |outcome: &Outcome| {
+        let notes = outcome.notes.iter();
+        notes
+            .filter_map(|note| Some(note.split_once("touches what that depends on: ")?.1.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&run(&place, &order(&place, None)).await), Vec::<String>::new());
+    let mut changing = order(&place, None);
+    changing.task.patches.push("--- a/lock\n+++ b/lock\n@@ -1 +1 @@\n-one\n+two\n".into());
+    let outcome = run(&place, &changing).await;
+    assert_eq!(told(&outcome), ["lock"], "{outcome:?}");
+    assert_eq!(outcome.conclusion, Conclusion::Unverified, "what the setup has made fits the base alone");
+}

@@ -35,7 +35,7 @@ fn how_often_ordinary_work_is_stopped() {
     } else {
         let mut files = Vec::new();
         read_below(&place, &place, &mut files);
-        tally.count("all", &Change { files, unread: Vec::new() }, &policy, &scanner);
+        tally.count("all", &Change { files, ..Change::default() }, &policy, &scanner);
     }
     println!(
         "{} changes with {} files: {} blocked, {} more to be reviewed, {} stopped for secrets",
@@ -109,7 +109,7 @@ fn commits(place: &Path) -> impl Iterator<Item = (String, Change)> {
                 new: (delta.status() != Delta::Deleted).then(|| entry(to)),
             }
         });
-        Some((id.to_string()[..8].to_owned(), Change { files: files.collect(), unread: Vec::new() }))
+        Some((id.to_string()[..8].to_owned(), Change { files: files.collect(), ..Change::default() }))
     })
 }
 

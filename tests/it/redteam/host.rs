@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::door::{self, Door};
 use super::{Backend, binary};
 
 pub struct Host {
@@ -23,6 +24,7 @@ pub struct Host {
     sockets: Vec<UnixListener>,
     abstract_name: String,
     victim: Child,
+    door: Door,
     outside: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -60,6 +62,7 @@ impl Host {
             ],
             abstract_name,
             victim: Command::new("sleep").arg("100000").stdin(Stdio::null()).spawn().unwrap(),
+            door: Door::open(),
             outside: BTreeMap::new(),
             root,
         };
@@ -121,14 +124,21 @@ impl Host {
              libc.syscall({keyctl}, 1, None)\nlibc.syscall({add_key}, b'user', b'patchwright-test', secret, \
              len(secret), ctypes.c_int(-3))\nresource.setrlimit(resource.RLIMIT_CORE, \
              (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)\nfile = os.open('{outside}/canary.txt', os.O_RDONLY)\n\
-             os.dup2(file, 9)\nos.set_inheritable(9, True)\nos.execv('{binary}', ['{binary}'] + sys.argv[1:])\n",
+             os.dup2(file, 9)\nos.set_inheritable(9, True)\nif os.path.exists('{names}.so'):\n    \
+             os.environ.update(LD_PRELOAD='{names}.so', REDTEAM_NAMES='{names}')\nos.execv('{binary}', ['{binary}'] + sys.argv[1:])\n",
             python = python.display(),
             secret = self.canary("keyring"),
             keyctl = numbers.0,
             add_key = numbers.1,
             outside = self.folder("outside").display(),
+            names = self.folder("names").display(),
             binary = binary().display(),
         )
+    }
+
+    /// Has the machine's resolver answer for names: in turn, with spaces between the answers.
+    pub fn teach(&self, names: &BTreeMap<String, String>) {
+        door::teach(&self.folder(""), names);
     }
 
     /// The program to start: the real one, through [`Self::runner`].
@@ -171,6 +181,7 @@ impl Host {
             ("@OUTSIDE@", self.folder("outside").display().to_string()),
             ("@HOME@", self.folder("home").display().to_string()),
             ("@PORT@", self.tcp.local_addr().unwrap().port().to_string()),
+            ("@DOOR@", self.door.port().to_string()),
             ("@UDP@", self.udp.local_addr().unwrap().port().to_string()),
             ("@ABSTRACT@", self.abstract_name.clone()),
             ("@VICTIM@", self.victim.id().to_string()),
@@ -200,11 +211,11 @@ impl Host {
             ("NPM_TOKEN", self.canary("npm-token")),
             ("SSH_AUTH_SOCK", self.folder("outside/engine.sock").display().to_string()),
             ("HTTPS_PROXY", format!("http://operator:{}@127.0.0.1:{port}", self.canary("proxy"))),
-            ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
+            ("NO_PROXY", "127.0.0.1,localhost,.test".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        if backend == Backend::Container {
+        if backend != Backend::Namespace {
             environment.insert("DOCKER_HOST".into(), std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").unwrap_or_default());
         }
         environment
@@ -220,14 +231,16 @@ impl Host {
         let image = std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into());
         match backend {
             Backend::Namespace => drop(sandbox.insert("backend".into(), "namespace".into())),
-            Backend::Container => {
+            Backend::Container | Backend::Remote => {
+                if backend == Backend::Remote {
+                    sandbox.insert("engine_files".into(), "sent".into());
+                }
                 sandbox.insert("backend".into(), "container".into());
                 sandbox.insert("image".into(), image.into());
             }
         }
-        // What JSON writes of plain values, TOML reads.
         let lines = |table: &toml::Table| -> String {
-            table.iter().map(|(key, value)| format!("{key} = {}\n", serde_json::to_string(value).unwrap())).collect()
+            table.iter().map(|(key, value)| format!("{key} = {}\n", in_one_line(value))).collect()
         };
         let mut text =
             format!("[sandbox]\n{}[model]\nprotocol = \"tools\"\n[github]\nwrite_spacing_ms = 0\n", lines(&sandbox));
@@ -248,6 +261,9 @@ impl Host {
             if listener.accept().is_ok() {
                 caught.push(format!("something connected to the host's {name}"));
             }
+        }
+        if self.door.heard().windows(8).any(|window| window.eq_ignore_ascii_case(b"smuggled")) {
+            caught.push("the allowed host was sent a request that the proxy has not seen".into());
         }
         self.udp.set_nonblocking(true).unwrap();
         if self.udp.recv(&mut [0; 64]).is_ok() {
@@ -288,6 +304,18 @@ impl Host {
             }
         }
         found
+    }
+}
+
+/// A value as TOML. What JSON writes of plain ones, TOML reads.
+fn in_one_line(value: &toml::Value) -> String {
+    match value {
+        toml::Value::Array(values) => format!("[{}]", values.iter().map(in_one_line).collect::<Vec<_>>().join(", ")),
+        toml::Value::Table(table) => {
+            let pairs = table.iter().map(|(key, value)| format!("{key} = {}", in_one_line(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        plain => serde_json::to_string(plain).unwrap(),
     }
 }
 

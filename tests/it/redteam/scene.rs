@@ -39,6 +39,9 @@ pub struct Scene {
     /// The operator's, in TOML.
     #[serde(default)]
     pub config: String,
+    /// Names that the machine's resolver knows, and what it answers: in turn, with spaces between the answers.
+    #[serde(default)]
+    pub names: BTreeMap<String, String>,
     /// What the model does after the attacks: calls of tools.
     #[serde(default = "a_note")]
     pub edits: Vec<Value>,
@@ -180,6 +183,9 @@ impl Scene {
         }
         if !self.setup.is_empty() {
             std::fs::write(folder.join("setup.sh"), &self.setup).unwrap();
+        }
+        if !self.names.is_empty() {
+            host.teach(&self.names);
         }
         let mut settings: Settings = {
             let mut table = self.scenario.clone();

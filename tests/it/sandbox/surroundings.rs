@@ -132,6 +132,97 @@ async fn a_kept_home_stays_and_a_frozen_one_does_not_change() {
     }
 }
 
+/// The operator may clean his caches up, and what is kept must not miss what was in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_of_the_operator_are_no_part_of_a_home_that_is_kept() {
+    let operator = tempfile::tempdir().unwrap();
+    fs::create_dir_all(operator.path().join(".cargo/registry/cache")).unwrap();
+    fs::write(operator.path().join(".cargo/registry/cache/crate"), "of the operator\n").unwrap();
+    fs::set_permissions(operator.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (choice, backend) in all_backends_with(|settings| settings.home = Some(operator.path().to_owned())).await {
+        assert_eq!(backend.shows_caches(), choice == Choice::Namespace);
+        let ground = Ground::new();
+        fs::create_dir(ground.path("home")).unwrap();
+        let socket = ground.path("proxy");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let look = "mkdir -p ~/.cargo/registry/cache; cat ~/.cargo/registry/cache/* 2>/dev/null; true";
+        let without = Surroundings { home: Home::Kept(ground.path("home")), ..ground.around() };
+        let with = Surroundings { network: Network::Proxy(socket), ..without.clone() };
+        let shown = if choice == Choice::Namespace { "of the operator" } else { "" };
+        assert_eq!(run(&backend, &without, &[look]).await, [shown], "{choice:?}: there is no other way to them");
+        if choice == Choice::Namespace {
+            let own = "; echo own > ~/.cargo/registry/cache/own";
+            assert_eq!(run(&backend, &with, &[&format!("{look}{own}"), look]).await, ["", "own"]);
+            let frozen = Surroundings { home: Home::Frozen(ground.path("home")), ..ground.around() };
+            assert_eq!(run(&backend, &frozen, &[look]).await, ["of the operator\nown"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_and_homes_may_be_on_other_file_systems() {
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return skipped("/dev/shm cannot be written to") };
+    for (choice, backend, ground) in everywhere().await {
+        for (name, text) in [("layer/made.txt", "made\n"), ("home/kept.txt", "kept\n")] {
+            let path = other.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let (layers, home) = (vec![other.path().join("layer")], Home::Frozen(other.path().join("home")));
+        let around = Surroundings { layers, home, ..ground.around() };
+        let lines = ["cat tracked.txt made.txt ~/kept.txt; echo more >> made.txt; echo x > ~/kept.txt", "cat made.txt"];
+        let said = run(&backend, &around, &lines).await;
+        assert_eq!(said, ["tracked\nmade\nkept", "made\nmore"], "{choice:?}");
+        let untouched = |name: &str| fs::read_to_string(other.path().join(name)).unwrap();
+        assert_eq!((untouched("layer/made.txt"), untouched("home/kept.txt")), ("made\n".into(), "kept\n".into()));
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 2, "{choice:?}: a trial is left");
+    }
+}
+
+/// Where layers cannot be mounted, they are copied: that must not cost more than they hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_layers_are_no_larger_than_the_layers() {
+    for (choice, backend) in all_backends_with(|settings| settings.limits.disk_bytes = 64 << 20).await {
+        // The namespace sandbox copies here.
+        let ground = Ground::with(PREFIXES[if choice == Choice::Container { 0 } else { 1 }]);
+        ground.write("layer/closed/secret.txt", "closed\n");
+        ground.write("layer/closed/inner/deep.txt", "deep\n");
+        fs::write(ground.path("layer/large"), vec![7; 10 << 20]).unwrap();
+        for number in 0..20 {
+            fs::hard_link(ground.path("layer/large"), ground.path(&format!("layer/name-{number}"))).unwrap();
+            // Nothing but holes, and a word at the end.
+            let holes = fs::File::create(ground.path(&format!("layer/holes-{number}"))).unwrap();
+            std::os::unix::fs::FileExt::write_at(&holes, b"end", 7 << 20).unwrap();
+        }
+        for (path, mode) in [("layer/closed/secret.txt", 0), ("layer/closed/inner", 0o100), ("layer/closed", 0o311)] {
+            fs::set_permissions(ground.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let around = Surroundings { layers: vec![ground.path("layer")], ..ground.around() };
+        let lines = [
+            "stat -c %h name-3; stat -c %b holes-4 large; tail -c 3 holes-5; head -c 2 holes-6 | od -An -tx1",
+            "test -f closed/secret.txt && cat closed/inner/deep.txt",
+            // It may hold as much of its own.
+            "head -c 7000000 /dev/zero > own; rm own",
+        ];
+        let said = run(&backend, &around, &lines).await;
+        let mut words = said[0].split_whitespace();
+        let mut next = || words.next().unwrap_or_default();
+        assert_eq!(next(), "21", "{choice:?}: {said:?}");
+        let (holes, large): (u64, u64) = (next().parse().unwrap(), next().parse().unwrap());
+        assert!(holes < 100 && large >= 20_480, "{choice:?}: {said:?}");
+        assert_eq!([next(), next(), next()], ["end", "00", "00"], "{choice:?}: {said:?}");
+        assert_eq!(said[1..], ["deep", ""], "{choice:?}");
+        // More than a box may hold is not copied at all.
+        for number in 0..8 {
+            fs::write(ground.path(&format!("layer/more-{number}")), vec![7; 8 << 20]).unwrap();
+        }
+        fs::create_dir(ground.path("fresh")).unwrap();
+        let around = Surroundings { tree: ground.path("fresh"), ..around };
+        let error = backend.open(&around).await.err().expect("it must not fit").to_string();
+        assert!(error.contains("more than a box may hold"), "{choice:?}: {error}");
+    }
+}
+
 /// Mounts are made where links could lead out of the box.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_in_a_home_lead_no_mount_elsewhere() {

@@ -162,7 +162,7 @@ fn budgets_are_in_millionths() {
     let config = resolve(&[], &[("DISPATCH_REPO", "acme/dispatch")], file).unwrap();
     assert_eq!(config.budget.tokens, Some(7));
     assert_eq!(config.budget.micros, Some(2_500_000));
-    let price = Price { input: 150_000, output: 600_000 };
+    let price = Price { input: 150_000, output: 600_000, cached: None };
     assert_eq!(config.budget.price, Some(price));
     assert_eq!(config.pipeline.limits.cost, Some(CostLimit { micros: 500_000, price }));
 }

@@ -90,9 +90,8 @@ fn budgets_close_what_they_are_for() {
 
 #[test]
 fn a_cost_is_known_or_unknown_but_never_guessed() {
-    let price = Price { input: 3_000_000, output: 15_000_000 };
-    let usage =
-        |prompt, completion| Usage { prompt_tokens: prompt, completion_tokens: completion, cached_tokens: None };
+    let price = Price { input: 3_000_000, output: 15_000_000, cached: None };
+    let usage = |prompt, completion| Usage { prompt_tokens: prompt, completion_tokens: completion, ..Usage::default() };
     for (price, usage, wanted) in [
         (Some(price), usage(Some(1_000_000), Some(0)), Some(3_000_000)),
         (Some(price), usage(Some(1000), Some(100)), Some(4_500)),

@@ -724,6 +724,7 @@ async fn spending_is_by_day_and_target(store: &Store, clock: &Clock) {
         prompt_tokens: Some(prompt),
         completion_tokens: Some(completion),
         cached_tokens: Some(prompt),
+        ..Usage::default()
     };
     let spend = |claim: &Claim, usage, micros| {
         let claim = claim.clone();

@@ -1,10 +1,13 @@
 //! What setups have made, kept from task to task.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use patchwright::workspace::{Checkout, Found, Preparation, Prepared, WorkspaceError};
+use patchwright::workspace::{Checkout, Found, Preparation, Prepared};
 
 use super::support::{Ground, Repository};
 
@@ -21,14 +24,14 @@ fn source(ground: &Ground) -> Repository {
 async fn begin(checkout: &Checkout, key: &str) -> Preparation {
     match checkout.prepared(key, LONG).await.unwrap() {
         Found::Nothing(preparation) => preparation,
-        Found::Prepared(_) => panic!("{key} is there already"),
+        found => panic!("{key}: {found:?}"),
     }
 }
 
 async fn find(checkout: &Checkout, key: &str) -> Prepared {
     match checkout.prepared(key, LONG).await.unwrap() {
         Found::Prepared(prepared) => prepared,
-        Found::Nothing(_) => panic!("{key} is not there"),
+        found => panic!("{key}: {found:?}"),
     }
 }
 
@@ -68,7 +71,7 @@ async fn a_setup_is_made_once_and_found_by_its_key() {
     let names: Vec<_> = fs::read_dir(ground.path("cache/.prepared")).unwrap().map(|entry| entry.unwrap()).collect();
     let mut names: Vec<_> = names.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["one", "one.lock", "two.lock"], "what was given up is gone");
+    assert_eq!(names, ["lock", "one", "one.lock", "two.lock"], "what was given up is gone");
 }
 
 #[tokio::test]
@@ -92,8 +95,13 @@ async fn tasks_wait_for_the_one_that_makes_it() {
     let source = source(&ground);
     let checkout = ground.checkout(&source.url(), None).await.unwrap();
     let first = begin(&checkout, "one").await;
-    let busy = checkout.prepared("one", Duration::from_millis(50)).await.unwrap_err();
-    assert!(matches!(busy, WorkspaceError::Busy { .. }), "{busy}");
+    // Who has no time to wait makes one of its own, which is not kept.
+    let Found::Nothing(own) = checkout.prepared("one", Duration::from_millis(50)).await.unwrap() else {
+        panic!("nobody has finished it");
+    };
+    fs::write(own.tree_path().join("own"), "").unwrap();
+    let own = own.finish("its own".into(), false).await.unwrap();
+    assert!(own.layer_path().join("own").exists() && !ground.path("cache/.prepared/one").exists());
     let (second, made) =
         tokio::join!(find(&checkout, "one"), async { first.finish("by the first".into(), false).await.unwrap() });
     assert_eq!((second.note(), made.note()), ("by the first", "by the first"));
@@ -111,7 +119,7 @@ async fn the_longest_unused_that_nobody_holds_goes_first() {
     }
     let there = |key: &str| ground.path(&format!("cache/.prepared/{key}")).exists();
     let held = find(&checkout, "three").await;
-    until_gone("one", &there, || ground.workspace.limit_prepared(60_000)).await;
+    until_gone("one", &there, || ground.workspace.limit_prepared(100_000)).await;
     assert!(there("two") && there("three"), "the oldest goes, and no more than has to");
     until_gone("two", &there, || ground.workspace.limit_prepared(0)).await;
     assert!(there("three"), "what is held stays");
@@ -145,4 +153,92 @@ async fn what_is_as_on_the_base_is_as_old_as_in_the_working_tree() {
     assert_eq!((same, old), (same_again, same));
     assert!(new > same, "what differs is younger than what was built before");
     assert!(time(&checkout.tree_path().join("package.json")) <= same);
+}
+
+#[tokio::test]
+async fn a_setup_that_failed_is_not_tried_again_for_a_while() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    begin(&checkout, "one").await.give_up("there is no network".into(), LONG);
+    match checkout.prepared("one", LONG).await.unwrap() {
+        Found::Failed { reason, left } => assert!(reason == "there is no network" && left <= LONG, "{reason} {left:?}"),
+        found => panic!("{found:?}"),
+    }
+    drop(begin(&checkout, "two").await);
+    begin(&checkout, "two").await.give_up("for a moment".into(), Duration::ZERO);
+    drop(begin(&checkout, "two").await);
+}
+
+#[tokio::test]
+async fn locks_of_what_is_not_there_are_swept() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    drop(make(&checkout, "kept", "1").await);
+    drop(begin(&checkout, "given-up").await);
+    let begun = begin(&checkout, "begun").await;
+    let there = |key: &str| ground.path(&format!("cache/.prepared/{key}.lock")).exists();
+    assert!(there("kept") && there("given-up") && there("begun"));
+    until_gone("given-up", &there, || _ = ground.workspace.sweep()).await;
+    assert!(there("kept") && there("begun"), "a lock is gone that somebody needs");
+    // Whoever waits for a lock that is swept meanwhile takes the one that is there then.
+    let (waiting, ()) = tokio::join!(find(&checkout, "begun"), async {
+        fs::remove_file(ground.path("cache/.prepared/begun.lock")).unwrap();
+        let again = begin(&checkout, "begun").await;
+        fs::write(again.tree_path().join("again"), "").unwrap();
+        drop(again.finish("again".into(), false).await.unwrap());
+        drop(begun);
+    });
+    assert!(waiting.layer_path().join("again").exists() && waiting.note() == "again");
+}
+
+/// Who has just made a setup, or found it, holds it already when somebody makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_between_its_making_and_its_use() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    let (workspace, end) = (ground.workspace.clone(), Arc::new(AtomicBool::new(false)));
+    let seen = end.clone();
+    let evicting = std::thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            workspace.limit_prepared(0);
+        }
+    });
+    for round in 0..40 {
+        let prepared = match checkout.prepared("one", LONG).await.unwrap() {
+            Found::Prepared(prepared) => prepared,
+            Found::Nothing(preparation) => {
+                fs::write(preparation.tree_path().join("made"), "").unwrap();
+                preparation.finish("made".into(), false).await.unwrap()
+            }
+            Found::Failed { reason, .. } => panic!("{reason}"),
+        };
+        assert!(prepared.layer_path().join("made").exists(), "round {round}");
+    }
+    end.store(true, Ordering::Relaxed);
+    evicting.join().unwrap();
+}
+
+/// For root nothing is closed, so there this holds anyway.
+#[tokio::test]
+async fn what_is_left_in_closed_folders_is_kept_too() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    let preparation = begin(&checkout, "one").await;
+    let tree = preparation.tree_path();
+    fs::write(tree.join("src/left.js"), "").unwrap();
+    fs::create_dir_all(tree.join("made/inner")).unwrap();
+    fs::write(tree.join("made/inner/file"), "").unwrap();
+    for (name, mode) in [("src", 0o555), ("made/inner", 0o111), ("made", 0o000)] {
+        fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let prepared = preparation.finish("closed".into(), false).await.unwrap();
+    assert_eq!(prepared.artefacts().paths().collect::<Vec<_>>(), ["made/", "src/left.js"]);
+    let layer = prepared.layer_path();
+    assert!(layer.join("src/left.js").exists() && layer.join("made/inner/file").exists());
+    let mode = |name: &str| fs::metadata(layer.join(name)).unwrap().permissions().mode() & 0o700;
+    assert_eq!((mode("made"), mode("made/inner")), (0o700, 0o700), "whoever copies it must be able to list it");
 }

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 pub use apps::{App, Grant};
 pub use fault::{Chaos, Fault, FaultRule, Mischief};
+pub(crate) use repository::copy;
 pub use repository::{RepositoryBuilder, local};
 pub use state::{Comment, Hook, Issue, IssueEvent, Permission, Pull, Repository, Status, Token};
 pub use webhook::Delivery;

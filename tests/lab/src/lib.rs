@@ -3,10 +3,12 @@
 //! - [`github`]: a stateful GitHub on loopback: the REST interface, webhooks, and git over smart HTTP.
 //! - [`model`]: a scripted model server that speaks the OpenAI-compatible protocol as real servers do.
 //! - [`scenario`]: folders of data that are run through the real binary, and the checks on what came out.
+//! - [`bugs`]: small bugs with hidden tests, as repositories and a file of tasks.
 //! - [`demo`]: one such run for people to watch.
 //!
 //! Everything here is strict: [`Lab::finish`] returns what went wrong on the wire though nobody asked.
 
+pub mod bugs;
 mod clock;
 pub mod demo;
 pub mod git;

@@ -2,6 +2,9 @@
 //!
 //! It plays a [`Script`]: one [`Reply`] for each request. It is strict about what it is sent: a history that was
 //! changed, a tool call without its answer, a tool whose schema is none. [`Model::finish`] tells what did not fit.
+//!
+//! With a context window it counts tokens more strictly than any tokeniser does, and refuses a request whose prompt and
+//! answer are more than that together.
 
 mod protocol;
 mod script;
@@ -15,6 +18,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use protocol::tokens;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
 
 use crate::http::{Hangup, Response, Server, full, whole};
@@ -36,6 +40,8 @@ struct Shared {
 struct Book {
     requests: Vec<Value>,
     violations: Vec<String>,
+    /// How often a request was too long for the window.
+    refused: usize,
     /// How often each reply of the script was given.
     given: Vec<u32>,
     /// The messages of the last request, for each conversation.
@@ -70,6 +76,11 @@ impl Model {
     /// The bodies of the chat requests so far.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.book().requests.clone()
+    }
+
+    /// How many chat requests were too long for the window.
+    pub fn refused(&self) -> usize {
+        self.shared.book().refused
     }
 
     /// Waits until `count` chat requests came; an error after `limit`.
@@ -145,6 +156,14 @@ impl Shared {
             let message = format!("The model `{}` does not exist.", request["model"].as_str().unwrap_or_default());
             return Ok(error(404, 404.into(), &message));
         }
+        if let Some(window) = self.script.context_window.filter(|window| protocol::tokens(&request) > *window) {
+            self.book().refused += 1;
+            let message = format!(
+                "This model's maximum context length is {window} tokens. However, you requested {} tokens.",
+                protocol::tokens(&request)
+            );
+            return Ok(error(400, "context_length_exceeded".into(), &message));
+        }
         let reply = match self.choose(&request) {
             Ok(reply) => reply,
             Err(message) => {
@@ -164,6 +183,10 @@ impl Shared {
         }
         if reply.has(Quirk::Hangup) {
             return Err(Hangup);
+        }
+        let mut reply = reply;
+        if self.script.context_window.is_some() && reply.usage.is_none() {
+            reply.usage = Some(stream::strict_usage(&reply, &request));
         }
         if request["stream"] == true {
             return Ok(stream::answer(&self.script.model, &reply, &request));

@@ -100,10 +100,10 @@ pub(super) fn inputs(listing: &Listing<'_>, steps: &[Step]) -> BTreeSet<String> 
 
 fn is_input(path: &str) -> bool {
     let name = file_name(path);
-    let of_tools = [".cargo/config.toml", ".cargo/config", ".devcontainer.json", "yarn.lock"].contains(&name)
-        || [".cargo/", ".mvn/", ".yarn/releases/", ".yarn/plugins/", ".yarn/patches/", "patches/", "gradle/"]
+    let of_tools = [".devcontainer.json", "yarn.lock"].contains(&name)
+        || ["/.cargo/", "/.mvn/", "/.yarn/releases/", "/.yarn/plugins/", "/.yarn/patches/", "/patches/", "/gradle/"]
             .iter()
-            .any(|folder| path.starts_with(folder));
+            .any(|folder| format!("/{path}").contains(folder));
     let known = NAMES.contains(&name)
         || of_tools
         || (name.ends_with(".txt") && (name.contains("requirements") || path.contains("requirements/")))

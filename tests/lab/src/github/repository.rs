@@ -197,7 +197,7 @@ async fn run_script(folder: &Path, script: &Path) -> anyhow::Result<()> {
 }
 
 /// Copies a tree, with modes and symbolic links as they are.
-fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
+pub(crate) fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(target)?;
     for entry in std::fs::read_dir(source)? {
         let entry = entry?;

@@ -35,6 +35,28 @@ pub(super) fn check(request: &Value) -> Vec<String> {
     wrong
 }
 
+/// The tokens of a request, prompt and longest answer together.
+pub fn tokens(request: &Value) -> u64 {
+    let answer = ["max_tokens", "max_completion_tokens"].iter().find_map(|field| request[*field].as_u64());
+    prompt_tokens(request) + answer.unwrap_or_default()
+}
+
+/// The tokens of a prompt: one for three bytes, and a few for each message.
+pub(super) fn prompt_tokens(request: &Value) -> u64 {
+    let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = messages.iter().map(|message| {
+        let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let of_calls = calls.iter().map(|call| {
+            let text = |field: &str| call["function"][field].as_str().map_or(0, str::len);
+            text("name") + text("arguments") + 30
+        });
+        text_of(message).len() + of_calls.sum::<usize>() + 18
+    });
+    let tools = request["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_tools = tools.iter().map(|tool| tool["function"].to_string().len());
+    ((texts.sum::<usize>() + of_tools.sum::<usize>()) as u64).div_ceil(3)
+}
+
 /// Where `now` is not `before` with something appended, in words.
 pub(super) fn changed_history(before: &[Value], now: &[Value]) -> Option<String> {
     if now.len() < before.len() {

@@ -191,6 +191,14 @@ fn usage(reply: &Reply, request: &Value) -> Value {
     json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion })
 }
 
+/// As a server counts that keeps its window.
+pub(super) fn strict_usage(reply: &Reply, request: &Value) -> Value {
+    let calls: usize = reply.calls.iter().map(|call| call.arguments().len() + call.name.len()).sum();
+    let completion = ((reply.content.len() + reply.reasoning.len() + calls) / 3 + 1) as u64;
+    let prompt = super::protocol::prompt_tokens(request);
+    json!({ "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion })
+}
+
 fn parts(text: &str, size: usize) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(size).map(|part| part.iter().collect()).collect()

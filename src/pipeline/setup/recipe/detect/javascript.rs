@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::{Found, Project};
 use crate::pipeline::setup::recipe::RepositoryCommands;
 
+/// Packages of a workspace that are looked at.
+const MOST_MEMBERS: usize = 500;
 /// Scripts of the project itself that an installation runs.
 const OWN_SCRIPTS: [&str; 6] = ["preinstall", "install", "postinstall", "preprepare", "prepare", "postprepare"];
 
@@ -36,7 +38,7 @@ pub(super) fn package(project: &Project<'_>, trust: RepositoryCommands) -> Optio
     let (manager, locked) = manager(project, &package);
     let version = version(&package);
     let scripts = trust == RepositoryCommands::Run;
-    let runs_own = OWN_SCRIPTS.iter().any(|script| package.pointer(&format!("/scripts/{script}")).is_some());
+    let runs_own = has_own_script(&package) || (workspaces && members_run_their_own(project));
     let mut found = command(&manager, locked, scripts, version.as_deref());
     found.locked = locked;
     found.covers_below = workspaces;
@@ -46,6 +48,19 @@ pub(super) fn package(project: &Project<'_>, trust: RepositoryCommands) -> Optio
         found.notes.push("there is no lock file: the newest versions of the npm packages are taken".into());
     }
     Some(found)
+}
+
+fn has_own_script(package: &Value) -> bool {
+    OWN_SCRIPTS.iter().any(|script| package.pointer(&format!("/scripts/{script}")).is_some())
+}
+
+/// Whether an installation at the root runs a script of a package below it.
+fn members_run_their_own(project: &Project<'_>) -> bool {
+    let manifests = project.listing.paths.iter().filter(|path| path.ends_with("/package.json"));
+    manifests.take(MOST_MEMBERS).any(|path| {
+        let text = (project.listing.read)(path);
+        text.and_then(|text| serde_json::from_str(&text).ok()).is_some_and(|package: Value| has_own_script(&package))
+    })
 }
 
 fn manager(project: &Project<'_>, package: &Value) -> (Manager, bool) {

@@ -1,0 +1,132 @@
+//! A set of tasks with hidden tests, worked through the pipeline as any task is, and counted.
+//!
+//! ```text
+//! tasks -> work (pipeline, then judge) -> results -> summary -> report
+//! ```
+//!
+//! Results are lines of a file that only grows: a set that was interrupted goes on where it was. Nothing is published.
+
+pub mod compare;
+pub mod report;
+pub mod results;
+pub mod statistics;
+pub mod summary;
+pub mod tasks;
+mod work;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, stream};
+
+use crate::config::eval::EvalConfig;
+use crate::outcome::printable;
+use crate::pipeline::Services;
+use crate::progress::{self, Progress};
+use crate::service::assemble;
+use results::{Key, Results, Row, Status};
+use tasks::Instance;
+
+/// A set that is ready to be worked.
+pub struct Bench {
+    instances: Vec<Instance>,
+    results: Results,
+}
+
+impl Bench {
+    /// Reads the tasks and opens the results, before anything costs time.
+    pub fn open(config: &EvalConfig) -> anyhow::Result<Self> {
+        let mut instances = tasks::read(&config.tasks)?;
+        if let Some(unknown) =
+            config.instances.iter().find(|id| !instances.iter().any(|instance| instance.instance_id == **id))
+        {
+            bail!("--instance {unknown}: no task of {} is called so", config.tasks.display());
+        }
+        if !config.instances.is_empty() {
+            instances.retain(|instance| config.instances.contains(&instance.instance_id));
+        }
+        Ok(Self { instances, results: Results::open(&config.out)? })
+    }
+}
+
+/// The sandbox, the workspace and the model.
+pub async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Result<Services> {
+    let connected = assemble::connect_model(&config.common.model).await;
+    let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
+    let events = progress::events(Arc::clone(progress), None)?;
+    for note in notes {
+        events.note(note);
+    }
+    assemble::services(&config.common, Arc::new(model), events).await
+}
+
+/// Works what has no result yet; answers how many could not be run. The reports are written anew with each result.
+pub async fn run(
+    config: &EvalConfig,
+    mut bench: Bench,
+    services: &Services,
+    progress: &Progress,
+) -> anyhow::Result<usize> {
+    let model = services.model.as_ref().context("an eval needs a model")?.card().name.clone();
+    let profile = config.label.clone().unwrap_or_else(|| profile_of(services).to_owned());
+    let all: Vec<(&Instance, Key)> = bench
+        .instances
+        .iter()
+        .flat_map(|instance| (1..=config.runs).map(move |run| (instance, run)))
+        .map(|(instance, run)| {
+            let (model, profile) = (model.clone(), profile.clone());
+            (instance, Key { instance_id: instance.instance_id.clone(), model, profile, run })
+        })
+        .collect();
+    let count = all.len();
+    let keys: Vec<Key> = all.iter().map(|(_, key)| key.clone()).collect();
+    let open: Vec<(&Instance, Key)> = all.into_iter().filter(|(_, key)| !bench.results.holds(key)).collect();
+    let mut done = count - open.len();
+    if done > 0 {
+        progress.print(&format!("{done} of {count} results are there already"));
+    }
+    let mut working = stream::iter(open)
+        .map(|(instance, key)| async move { work::work(config, services, instance, &key).await })
+        .buffer_unordered(config.concurrency.max(1));
+    report::write(bench.results.folder(), &bench.results.rows())?;
+    while let Some(row) = working.next().await {
+        done += 1;
+        progress.print(&line_of(done, count, &row));
+        bench.results.append(row)?;
+        report::write(bench.results.folder(), &bench.results.rows())?;
+    }
+    Ok(keys.iter().filter(|key| !bench.results.holds(key)).count())
+}
+
+/// Prints the report of a folder, and writes it anew.
+pub fn print(folder: &std::path::Path, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
+    let rows = results::read(folder)?;
+    report::write(folder, &rows)?;
+    match json {
+        true => {
+            serde_json::to_writer_pretty(&mut *output, &report::value(&rows))?;
+            writeln!(output)?;
+        }
+        false => {
+            output.write_all(report::table(&rows).as_bytes())?;
+            writeln!(output, "\n{}", folder.join(report::PAGE).display())?;
+        }
+    }
+    Ok(output.flush()?)
+}
+
+/// What the rows call how the model is treated.
+fn profile_of(services: &Services) -> &'static str {
+    services.settings.protocol.name()
+}
+
+fn line_of(done: usize, count: usize, row: &Row) -> String {
+    let status = match row.status {
+        Status::Resolved => "resolved".to_owned(),
+        Status::Unresolved => format!("not resolved: {}", row.reason),
+        Status::Error => format!("could not be run: {}", row.reason),
+    };
+    let run = if row.run > 1 { format!(" run {}", row.run) } else { String::new() };
+    printable(&format!("[{done}/{count}] {}{run} ({:.1} s): {status}", row.instance_id, row.seconds))
+}

@@ -1,0 +1,5 @@
+"""A calculator."""
+
+from .evaluate import calculate
+
+__all__ = ["calculate"]

@@ -1,0 +1,5 @@
+"""Nested settings with overrides."""
+
+from .merge import load, merged
+
+__all__ = ["load", "merged"]

@@ -1,0 +1,1 @@
+"""Quantities of articles and what is to be ordered."""

@@ -1,0 +1,5 @@
+//! Sets of tasks with hidden tests: the set of bugs itself, the runner, the figures.
+
+mod bugs;
+mod figures;
+mod runs;

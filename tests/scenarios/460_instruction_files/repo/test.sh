@@ -1,0 +1,1 @@
+test "$(sh pkg/calc.sh 2 3)" = 5
