@@ -40,7 +40,7 @@ impl Judge {
         };
         let command = command.context("no test command is known. Give the task a `test_command`")?;
         let deadline = Instant::now() + services.settings.limits.tests;
-        let place = environment.around(&export.tree_path());
+        let place = environment.around(&export.tree_path(), export.hold());
         evidence::run_tests_on(services, &place, &command, deadline, outcome).await
     }
 }
