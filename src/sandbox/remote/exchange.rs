@@ -113,7 +113,14 @@ pub fn send(
     for (pair, (now, difference)) in all {
         let mut place = Place::open(&pair.here, pair.without_git)?;
         offer(&mut place, &difference, to)?;
-        let there = answer(pair, bounds, from)?;
+        let there = match (answer(pair, bounds, from), &mut pair.known) {
+            // It was taken; what stands there besides cannot even be listed. The next command can clean it up.
+            (Err(Fault::TooMuch(_)), Some(known)) => {
+                known.here = now;
+                return Ok(());
+            }
+            (answer, _) => answer?,
+        };
         if there.is_some() {
             write_part(to, &[])?;
             to.flush().map_err(broken)?;

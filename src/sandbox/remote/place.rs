@@ -55,7 +55,7 @@ impl Place {
         let mut folders: Vec<Vec<u8>> = vec![Vec::new()];
         while let Some(folder) = folders.pop() {
             if folder.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
-                return Err(Fault::Refused(format!("folders are nested more than {DEEPEST} deep")));
+                return Err(Fault::TooMuch(format!("folders are nested more than {DEEPEST} deep")));
             }
             let open = self.folder(&folder).map_err(|errno| Fault::io(&folder, errno))?;
             for name in names(&open).map_err(|errno| Fault::io(&folder, errno))? {
@@ -63,7 +63,9 @@ impl Place {
                     continue;
                 }
                 let path = join(&folder, &name);
-                check(&path, self.without_git)?;
+                if check(&path, self.without_git).is_err() {
+                    return Err(Fault::TooMuch("paths are too long".into()));
+                }
                 let entry = entry_at(&open, &name).map_err(|errno| Fault::io(&path, errno))?;
                 let Some(entry) = entry else { continue };
                 bytes = bytes.saturating_add(entry.length());
