@@ -443,7 +443,7 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 19] = [
+const CLOSED_ENUMS: [&str; 20] = [
     "Stage",
     "TestEnding",
     "Verdict",
@@ -455,6 +455,7 @@ const CLOSED_ENUMS: [&str; 19] = [
     "Message",
     "Ending",
     "Choice",
+    "EngineFiles",
     "Backend",
     "Home",
     "Network",

@@ -62,7 +62,7 @@ async fn folders_stay_the_same_whoever_writes() {
         "cp -p src/a.txt /tmp/old; echo threE > src/a.txt; touch -r /tmp/old src/a.txt",
         "rm src/link; mkdir src/link; echo x > src/link/x; rm -r empty; echo file > empty",
         "rm -r src/link; ln -s /etc/passwd src/link; rm empty; ln -s / empty; ln src/a.txt hard; ln -s \"$(printf 'a\\nb')\" odd",
-        "printf x > \"$(printf 'not \\377 text')\"; mkdir -p 'a b/c'; printf '\\0' > 'a b/c/-rf'; mkfifo pipe",
+        "printf x > \"$(printf 'not \\377 text')\"; mkdir -p 'a b/c'; printf '\\0' > 'a b/c/-rf'; python3 -c \"import os; os.mkfifo('pipe')\"",
         "mkdir closed; echo in > closed/in; chmod 0 closed/in; chmod 555 closed; mkdir none; echo n > none/n; chmod 0 none",
         "echo more >> closed/in 2>/dev/null; chmod 755 closed none; rm -r none closed; mkdir .git; echo mine > .git/mine",
         "i=0; while [ $i -lt 300 ]; do echo $i > many$i; i=$((i+1)); done",
