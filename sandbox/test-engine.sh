@@ -19,7 +19,7 @@ fail() {
 
 # The programs of the image: a shell, the usual tools, and Python for the tests that need to misbehave.
 programs() {
-    for name in sh cat chmod cp cut date dd env false grep head hostname id ln ls mkdir mknod mktemp mv nohup od rm \
+    for name in sh cat chmod cp cut date dd env false git grep head hostname id ln ls mkdir mknod mktemp mv nohup od rm \
         sed setsid sleep sort stat tail test touch tr true uname wc which yes; do
         path=$(PATH=/usr/bin:/bin:/usr/sbin:/sbin command -v "/usr/bin/$name" || true)
         if [ -n "$path" ]; then echo "$path"; fi

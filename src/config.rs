@@ -10,6 +10,7 @@ pub mod file;
 pub mod flags;
 pub mod health;
 pub mod logging;
+pub mod model;
 pub mod network;
 pub mod serve;
 pub mod state;
@@ -31,6 +32,7 @@ use crate::{forge, sandbox, workspace};
 use environment::Environment;
 use file::{ConfigFile, RepositorySection};
 use flags::{Flags, RunFlags, SandboxFlag, WorkFlags};
+use model::ModelConfig;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -100,18 +102,6 @@ pub enum Destination {
     PullRequest,
 }
 
-/// The model, as far as the operator named it.
-#[derive(Debug, Clone)]
-pub struct ModelConfig {
-    pub endpoint: Option<Url>,
-    pub name: Option<String>,
-    pub key: Option<SecretString>,
-    pub context_window: Option<u64>,
-    pub max_output_tokens: u32,
-    pub temperature: Option<f32>,
-    pub silence: Duration,
-}
-
 /// Resolves `patchwright run`.
 pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> anyhow::Result<RunConfig> {
     let file = read_config_file(flags.config.as_deref(), environment)?;
@@ -125,7 +115,7 @@ pub fn resolve_run(flags: &Flags, run: &RunFlags, environment: &Environment) -> 
         bail!("--record {}: the file exists already. Name a new one", record.display());
     }
     let target_repository = resolve_target(environment)?;
-    let model = resolve_model(&file, &run.work, environment)?;
+    let model = model::resolve(&file, &run.work, environment)?;
     let sandbox = resolve_sandbox(&file, &run.work, environment)?;
     let workspace = resolve_workspace(&file, environment)?;
     Ok(RunConfig {
@@ -192,7 +182,7 @@ fn resolve_pipeline(
         publish: resolve_publish(file, environment)?,
         guard: Arc::new(resolve_guard(file)?),
         prompts: file.prompts.clone(),
-        profile: file.agent.profile.unwrap_or_default(),
+        profile: work.profile.or(file.agent.profile).unwrap_or_default(),
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
@@ -416,7 +406,7 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
         command: Duration::from_secs(section.command_seconds.unwrap_or(120)),
         steps: work.max_steps.or(section.steps).unwrap_or(50),
         tokens: work.max_tokens.or(section.tokens).unwrap_or(1_000_000),
-        cost: serve::resolve_cost_limit(&file.budget)?,
+        cost: serve::resolve_cost_limit(file)?,
         verify_rounds: section.verify_rounds.unwrap_or(3),
         attempts: work.attempts.or(section.attempts).unwrap_or(1),
     };
@@ -449,33 +439,9 @@ fn resolve_setup(file: &ConfigFile, environment: &Environment) -> anyhow::Result
     Ok(pipeline::setup::Settings {
         enabled: environment.boolean("PATCHWRIGHT_SETUP")?.or(section.enabled).unwrap_or(true),
         repository_commands: section.repository_commands.unwrap_or_default(),
+        repository: section.repository.unwrap_or_default(),
         limit,
         keep_bytes: section.keep_mib.unwrap_or(20 * 1024).saturating_mul(MIB),
-    })
-}
-
-fn resolve_model(file: &ConfigFile, work: &WorkFlags, environment: &Environment) -> anyhow::Result<ModelConfig> {
-    let section = &file.model;
-    let endpoint = work.endpoint.as_deref().or(environment.get("LLM_API_ENDPOINT")).or(section.endpoint.as_deref());
-    let endpoint = match endpoint {
-        Some(endpoint) => Some(endpoint),
-        None => serve::endpoint_of_provider(environment.get("LLM_PROVIDER"))?,
-    };
-    let endpoint =
-        endpoint.map(|text| parse_http_url(text).context("the model endpoint cannot be used")).transpose()?;
-    let key = match environment.secret("LLM_API_KEY") {
-        Some(key) => Some(key),
-        None => read_secret("model.key_file", section.key_file.as_deref())?,
-    };
-    let name = work.model.clone().or(environment.get("LLM_MODEL").map(str::to_owned)).or(section.name.clone());
-    Ok(ModelConfig {
-        endpoint,
-        name,
-        key,
-        context_window: section.context_window,
-        max_output_tokens: section.max_output_tokens.unwrap_or(4096),
-        temperature: section.temperature,
-        silence: Duration::from_secs(section.silence_seconds.unwrap_or(300)),
     })
 }
 

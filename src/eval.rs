@@ -20,9 +20,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream};
 
+use crate::agent::protocol::parameters_in;
 use crate::config::eval::EvalConfig;
+use crate::model::ModelCard;
 use crate::outcome::printable;
-use crate::pipeline::Services;
+use crate::pipeline::{self, ProtocolChoice, Services};
 use crate::progress::{self, Progress};
 use crate::service::assemble;
 use results::{Key, Results, Row, Status};
@@ -52,7 +54,7 @@ impl Bench {
 
 /// The sandbox, the workspace and the model.
 pub async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Result<Services> {
-    let connected = assemble::connect_model(&config.common.model).await;
+    let connected = assemble::connect_model(&config.common.model, config.common.model.probe).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     let events = progress::events(Arc::clone(progress), None)?;
     for note in notes {
@@ -68,8 +70,9 @@ pub async fn run(
     services: &Services,
     progress: &Progress,
 ) -> anyhow::Result<usize> {
-    let model = services.model.as_ref().context("an eval needs a model")?.card().name.clone();
-    let profile = config.label.clone().unwrap_or_else(|| profile_of(services).to_owned());
+    let card = services.model.as_ref().context("an eval needs a model")?.card();
+    let model = card.name.clone();
+    let profile = config.label.clone().unwrap_or_else(|| profile_of(&services.settings, card));
     let all: Vec<(&Instance, Key)> = bench
         .instances
         .iter()
@@ -116,9 +119,14 @@ pub fn print(folder: &std::path::Path, json: bool, output: &mut impl Write) -> a
     Ok(output.flush()?)
 }
 
-/// What the rows call how the model is treated.
-fn profile_of(services: &Services) -> &'static str {
-    services.settings.protocol.name()
+/// What the rows call how the model is treated: its profile, and the protocol where the operator chose one.
+fn profile_of(settings: &pipeline::Settings, card: &ModelCard) -> String {
+    let parameters = card.parameters.or_else(|| parameters_in(&card.name));
+    let profile = settings.profile.pick(parameters, card.window).name();
+    match settings.protocol == ProtocolChoice::default() {
+        true => profile.to_owned(),
+        false => format!("{profile}, {:?}", settings.protocol).to_lowercase(),
+    }
 }
 
 fn line_of(done: usize, count: usize, row: &Row) -> String {

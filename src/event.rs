@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::outcome::{SetupStep, Stage, TestRun, Usage};
+use crate::outcome::{Conclusion, SetupStep, Stage, StopReason, TestCommand, TestRun, Usage, Verdict};
+use crate::task::Task;
+
+/// Of the lines [`Event::Begun`], [`Event::Exchange`] and [`Event::Ended`]: grows when a reader must know.
+pub const RECORD_FORMAT: u32 = 1;
 
 /// One thing that happened. Serialised, it is one line of a `--record` file.
 #[derive(Debug, Clone, Serialize)]
@@ -17,17 +22,99 @@ pub enum Event {
     /// Something the user should know, in one line.
     Note { text: String },
     /// A message that went into the history, as it was sent to the model.
-    Message { message: serde_json::Value },
+    Message { message: Value },
     /// The model answered a request.
-    Reply { step: u32, reply: serde_json::Value, usage: Option<Usage>, milliseconds: u64 },
+    Reply { step: u32, reply: Value, usage: Option<Usage>, milliseconds: u64 },
     /// The agent acts on a call of the model.
-    Call { step: u32, tool: String, arguments: serde_json::Value },
+    Call { step: u32, tool: String, arguments: Value },
     /// What the call answered, as the model will read it.
     CallResult { step: u32, tool: String, ok: bool, result: String, milliseconds: u64 },
     /// One command of the setup ran.
     SetupStep { step: SetupStep },
     /// The tests ran: on the base (`baseline`) or on a candidate.
     Tests { baseline: bool, run: TestRun },
+    /// The task's base is checked out: what is needed to run it again.
+    Begun(Box<Begun>),
+    /// A request to the model and what came of it; only where it is recorded.
+    Exchange(Box<Exchange>),
+    /// What became of the task.
+    Ended(Box<Ended>),
+}
+
+impl Event {
+    /// Only a record has a use for it.
+    pub fn is_for_records(&self) -> bool {
+        match self {
+            Event::Begun(_) | Event::Exchange(_) | Event::Ended(_) => true,
+            Event::StageStarted { .. }
+            | Event::StageDone { .. }
+            | Event::Note { .. }
+            | Event::Message { .. }
+            | Event::Reply { .. }
+            | Event::Call { .. }
+            | Event::CallResult { .. }
+            | Event::SetupStep { .. }
+            | Event::Tests { .. } => false,
+        }
+    }
+}
+
+/// What a run began with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// [`RECORD_FORMAT`].
+    pub format: u32,
+    /// Our version.
+    pub patchwright: String,
+    pub task: Task,
+    /// A folder, or an address without credentials.
+    pub repository: String,
+    /// `None`: the repository is empty.
+    pub base_commit: Option<String>,
+    /// The operator's, or as detected.
+    pub test_command: Option<TestCommand>,
+    /// The model's card; `None`: no model is needed.
+    pub model: Option<Value>,
+    /// What shapes the loop: protocol, budgets, temperature.
+    pub settings: Value,
+}
+
+/// One request to the model, without what an earlier one has said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// From 1, in the order of the requests.
+    pub number: u32,
+    /// Of messages, tools and settings together, in hexadecimal digits.
+    pub hash: String,
+    /// The request whose first `kept` messages stand before `messages`.
+    pub after: Option<u32>,
+    pub kept: usize,
+    pub messages: Vec<Value>,
+    /// The names of the tools.
+    pub tools: Vec<String>,
+    pub max_tokens: u32,
+    pub temperature: Option<f32>,
+    pub seed: Option<u64>,
+    pub schema: Option<Value>,
+    /// The answer, or `error`.
+    pub reply: Option<Value>,
+    pub error: Option<Value>,
+    pub milliseconds: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    #[serde(flatten)]
+    pub conclusion: Conclusion,
+    pub stop: Option<StopReason>,
+    #[serde(rename = "tests")]
+    pub verdict: Option<Verdict>,
+    /// What was tested.
+    pub tree: Option<String>,
+    pub steps: u32,
+    pub usage: Usage,
+    pub milliseconds: u64,
 }
 
 /// Where events go. Cheap to clone; a sink must not block.

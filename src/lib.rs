@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod pipeline;
 pub mod policy;
 pub mod progress;
+pub mod replay;
 pub mod sandbox;
 pub mod secrets;
 pub mod service;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use futures_util::future::maybe_done;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use patchwright::config::environment::Environment;
-use patchwright::config::eval::EvalOrder;
+use patchwright::config::eval::{EvalOrder, ReplayConfig};
 use patchwright::config::flags::{Command, Flags, RunFlags, TasksCommand, TasksFlags};
 use patchwright::config::{self, Destination, RepositoryArgument, RunConfig, Source};
 use patchwright::eval;
@@ -19,10 +20,12 @@ use patchwright::forge::{Forge, ForgeError};
 use patchwright::health;
 use patchwright::logging;
 use patchwright::model::Model;
+use patchwright::model::record::Recorded;
 use patchwright::operator;
 use patchwright::outcome::{Conclusion, Outcome, Stage, TestCommand};
 use patchwright::pipeline::{self, Delivery, Ending, Order, Services, intake};
 use patchwright::progress::{self, Progress};
+use patchwright::replay;
 use patchwright::sandbox::{self, Backend, namespace};
 use patchwright::service::{self, assemble};
 use patchwright::store;
@@ -36,6 +39,8 @@ const LONGEST_INSTRUCTION: u64 = 10_000_000;
 const STACK: usize = 16 * 1024 * 1024;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+/// A record that was played again and is not the same.
+const DIFFERS: u8 = 7;
 const INTERRUPTED: u8 = 130;
 /// Removing a task's folders at its normal end takes at most this long.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(60);
@@ -94,6 +99,10 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
         Command::Eval(eval) => {
             let order = config::eval::resolve_eval(flags, eval, environment)?;
             runtime.block_on(eval_command(order))
+        }
+        Command::Replay(replay) => {
+            let config = config::eval::resolve_replay(flags, replay, environment)?;
+            runtime.block_on(replay_command(&config))
         }
         Command::Serve(serve) => {
             let config = config::serve::resolve_serve(flags, serve, environment)?;
@@ -157,6 +166,38 @@ async fn eval_command(order: EvalOrder) -> anyhow::Result<u8> {
     eval::print(&config.out, config.json, output)?;
     workspace::await_removals(LONGEST_REMOVAL);
     Ok(if failed == 0 { 0 } else { FAILED })
+}
+
+async fn replay_command(config: &ReplayConfig) -> anyhow::Result<u8> {
+    let mut signals = Signals::new()?;
+    let mut interrupted = std::pin::pin!(signals.heard());
+    let progress = Arc::new(Progress::new());
+    let play = tokio::select! {
+        play = replay::prepare(config, &progress) => play?,
+        () = &mut interrupted => {
+            sandbox::await_removals(GOODBYE).await;
+            return Ok(interruption(&progress));
+        }
+    };
+    let played = tokio::select! {
+        played = replay::run(config, &play) => played,
+        () = &mut interrupted => {
+            play.services.backend.close_all(GOODBYE).await;
+            return Ok(interruption(&progress));
+        }
+    };
+    progress.finish();
+    workspace::await_removals(LONGEST_REMOVAL);
+    match played {
+        Ok(report) => {
+            replay::print(&report, config.json, &mut std::io::stdout())?;
+            Ok(if report.same { 0 } else { DIFFERS })
+        }
+        Err(error) => {
+            progress.print(&format!("error: {error:#}"));
+            Ok(FAILED)
+        }
+    }
 }
 
 /// What ends a run early.
@@ -299,11 +340,33 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
             "GITHUB_TOKEN is not set, and neither is a GitHub App, so no pull request can be opened. Set it, or add --dry-run for the diff"
         );
     }
-    let order = match take_order(config, &forge, &events).await? {
+    // A trial takes processors and waits for nobody, a forge the other way round: it has begun when the task is known.
+    let mut trial = Box::pin(maybe_done(Backend::probe(&config.sandbox)));
+    let order = {
+        let mut taking = Box::pin(take_order(config, &forge, &events));
+        std::future::poll_fn(|context| {
+            let taken = taking.as_mut().poll(context);
+            if taken.is_pending() {
+                let _ = trial.as_mut().poll(context);
+            }
+            taken
+        })
+        .await?
+    };
+    let order = match order {
         Ok(order) => order,
         Err(failed) => return Ok(Ready::Failed(failed)),
     };
-    match assemble(config, forge.clone(), events, &order).await {
+    let backend = async {
+        match own_image(config, &order) {
+            Some(image) => Backend::probe(&sandbox::Settings { image: Some(image), ..config.sandbox.clone() }).await,
+            None => {
+                trial.as_mut().await;
+                trial.as_mut().take_output().unwrap_or(Err(sandbox::SandboxError::Broken("it was not tried".into())))
+            }
+        }
+    };
+    match assemble(config, forge.clone(), events, &order, backend).await {
         Ok(services) => Ok(Ready::Work(Box::new((services, order)))),
         Err(error) => {
             if matches!(order.delivery, Delivery::PullRequest(_)) {
@@ -314,16 +377,21 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
     }
 }
 
+/// The image that the config names for the task's repository.
+fn own_image(config: &RunConfig, order: &Order) -> Option<String> {
+    let section = assemble::section_of(&config.repositories, order.repository.as_ref());
+    section.and_then(|section| section.image.clone()).filter(|_| !config.image_from_flag)
+}
+
 /// The sandbox, the workspace and the model of a task.
-async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Order) -> anyhow::Result<Services> {
+async fn assemble(
+    config: &RunConfig,
+    forge: Forge,
+    events: Events,
+    order: &Order,
+    backend: impl Future<Output = Result<Backend, sandbox::SandboxError>>,
+) -> anyhow::Result<Services> {
     let workspace = Workspace::new(config.workspace.clone())?;
-    let mut sandbox = config.sandbox.clone();
-    if let Some(image) =
-        assemble::section_of(&config.repositories, order.repository.as_ref()).and_then(|section| section.image.clone())
-        && !config.image_from_flag
-    {
-        sandbox.image = Some(image);
-    }
     let needs_model = assemble::needs_model(&order.task, config.pipeline.patch_mode);
     let connect = async {
         match needs_model {
@@ -332,7 +400,7 @@ async fn assemble(config: &RunConfig, forge: Forge, events: Events, order: &Orde
         }
     };
     // Each waits for something else: a command in the sandbox, the model's server, git.
-    let (backend, model, ()) = tokio::join!(Backend::probe(&sandbox), connect, workspace.warm_up());
+    let (backend, model, ()) = tokio::join!(backend, connect, workspace.warm_up());
     let backend = backend?;
     let containers = backend.sweep().await.unwrap_or_else(|error| {
         events.note(format!("leftovers of earlier runs could not be removed: {error}"));
@@ -465,12 +533,15 @@ fn test_command_of(config: &RunConfig, repository: Option<&RepositoryName>) -> O
 }
 
 async fn connect_model(config: &RunConfig, events: &Events) -> anyhow::Result<Arc<dyn Model>> {
-    let connected = assemble::connect_model(&config.model).await;
+    let connected = assemble::connect_model(&config.model, config.model.probe).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     for note in notes {
         events.note(note);
     }
-    Ok(Arc::new(model))
+    Ok(match config.record {
+        Some(_) => Arc::new(Recorded::new(Arc::new(model), events.clone())),
+        None => Arc::new(model),
+    })
 }
 
 /// Reads the instruction from standard input, up to the largest one that is taken.

@@ -3,16 +3,20 @@
 mod card;
 mod discover;
 mod exchange;
+mod fallback;
 mod habits;
 mod link;
 pub mod openai;
 pub mod probe;
 mod provider;
+pub mod record;
 mod refusal;
+pub mod replay;
 mod wire;
 
 pub use card::{Abilities, Ability, ModelCard};
 pub use discover::{Candidate, ModelInfo, first_local, local_candidates};
+pub use fallback::Endpoints;
 pub use probe::ProbeMode;
 pub use provider::Provider;
 
@@ -128,7 +132,8 @@ pub struct Reply {
 }
 
 /// Why there is no answer. The texts hold no key, whatever the server printed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelError {
     #[error("no model answers at {endpoint}: {reason}")]
     Unreachable { endpoint: String, reason: String },
@@ -144,9 +149,25 @@ pub enum ModelError {
     Cut(String),
     #[error("the model was silent for {seconds} s")]
     Silent { seconds: u64 },
+    /// Of a run that is run again.
+    #[error("the record holds no answer to request {request}")]
+    NotRecorded { request: u32 },
 }
 
 impl ModelError {
+    /// Whether the model may answer later, or another one may answer instead.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Cut(_) | Self::Silent { .. } => true,
+            // Without a status the error came in the middle of an answer: the server was overloaded, or fell.
+            Self::Server { status, .. } => status.is_none_or(|status| matches!(status, 408 | 429 | 500..=599)),
+            Self::Unauthorized { .. }
+            | Self::UnknownModel { .. }
+            | Self::ContextOverflow(_)
+            | Self::NotRecorded { .. } => false,
+        }
+    }
+
     /// What the user can do about it, as one sentence.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -157,6 +178,7 @@ impl ModelError {
             Self::Server { .. } => "Look into the model server's log, then run the task again",
             Self::Cut(_) => "Check the model server and the proxies before it, then run the task again",
             Self::Silent { .. } => "Check the model server's load, or raise model.silence_seconds in the config",
+            Self::NotRecorded { .. } => "The run went another way than the recorded one; see where it differs",
         }
     }
 }

@@ -301,12 +301,91 @@ pub enum StopReason {
     Patched,
     /// A budget ran out.
     BudgetRanOut { budget: Budget },
-    /// The model repeated itself, or answered nothing that could be acted on.
-    Stuck { reason: String },
+    /// The model ran away, or the run could not go on with it.
+    Stuck {
+        /// `None`: in an outcome that an earlier version wrote.
+        #[serde(default)]
+        habit: Option<Habit>,
+        reason: String,
+    },
     /// The model's server failed in the middle of the work.
     ModelFailed { reason: String },
     /// The model said that it was done, changed nothing, and did not say that nothing was needed.
     GaveUp,
+}
+
+/// What a model does that leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Habit {
+    /// The same call with the same answer, again and again.
+    SameCall,
+    /// The same few calls in turns.
+    CallsInTurns,
+    /// The same useless answer, letter for letter.
+    SameAnswer,
+    /// Text without any action.
+    NoAction,
+    /// Actions that cannot be read.
+    Unreadable,
+    /// Reading without an edit.
+    OnlyLooking,
+    /// Work that leaves the files as they were, or puts them back.
+    NoChange,
+    /// Commands that do not end.
+    EndlessCommands,
+    /// "Done", though nothing has changed.
+    DoneWithoutChange,
+    /// It has said more than its context window holds.
+    FullWindow,
+}
+
+impl Habit {
+    /// As it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Habit::SameCall => "same_call",
+            Habit::CallsInTurns => "calls_in_turns",
+            Habit::SameAnswer => "same_answer",
+            Habit::NoAction => "no_action",
+            Habit::Unreadable => "unreadable",
+            Habit::OnlyLooking => "only_looking",
+            Habit::NoChange => "no_change",
+            Habit::EndlessCommands => "endless_commands",
+            Habit::DoneWithoutChange => "done_without_change",
+            Habit::FullWindow => "full_window",
+        }
+    }
+
+    /// What the model did, as part of a sentence that begins with "the model".
+    pub fn describe(self) -> &'static str {
+        match self {
+            Habit::SameCall => "made the same call 3 times in a row with the same result",
+            Habit::CallsInTurns => "made the same calls in turns with the same results",
+            Habit::SameAnswer => "gave the same answer letter for letter, and it held nothing to act on",
+            Habit::NoAction => "gave 3 replies in a row without any action",
+            Habit::Unreadable => "gave 3 replies in a row that held no tool call that could be acted on",
+            Habit::OnlyLooking => "only looked around and changed nothing",
+            Habit::NoChange => "worked on without bringing the files into any new state",
+            Habit::EndlessCommands => "ran commands that do not end",
+            Habit::DoneWithoutChange => "said that it was done without having changed anything",
+            Habit::FullWindow => "filled its context window",
+        }
+    }
+
+    /// Whether the way of speaking is what fails, so that another protocol may help.
+    pub fn is_of_form(self) -> bool {
+        match self {
+            Habit::SameAnswer | Habit::NoAction | Habit::Unreadable => true,
+            Habit::SameCall
+            | Habit::CallsInTurns
+            | Habit::OnlyLooking
+            | Habit::NoChange
+            | Habit::EndlessCommands
+            | Habit::DoneWithoutChange
+            | Habit::FullWindow => false,
+        }
+    }
 }
 
 /// How a file differs from the base.
@@ -403,6 +482,9 @@ pub struct Outcome {
     /// How what the tests need was made ready; `None`: there was nothing to do.
     #[serde(default)]
     pub setup: Option<Setup>,
+    /// The repository that boxes showed at `/workspace/.git`, in words; `None`: there was none.
+    #[serde(default)]
+    pub shown_repository: Option<String>,
     pub milliseconds: u64,
     pub notes: Vec<String>,
 }
@@ -434,6 +516,7 @@ impl Outcome {
             usage: Usage::default(),
             sandbox: None,
             setup: None,
+            shown_repository: None,
             milliseconds: 0,
             notes: Vec::new(),
         }

@@ -8,6 +8,7 @@ mod guard;
 pub mod intake;
 mod judge;
 mod publish;
+mod recorded;
 mod report;
 mod resume;
 pub mod setup;
@@ -29,7 +30,7 @@ pub use guard::{Guard, GuardError};
 pub use intake::refused;
 pub use judge::Judge;
 pub use report::{cancelled, failed_early, waiting};
-pub use transient::{StageTookTooLong, is_transient_model, is_unauthorized, limit_of, transience};
+pub use transient::{StageTookTooLong, is_unauthorized, limit_of, transience};
 
 use resume::Memory;
 use solve::Solution;
@@ -263,6 +264,7 @@ fn attempt<'a>(services: &'a Services, order: &'a Order) -> Boxed<'a, Result<End
         };
         outcome.conclusion = conclusion;
         outcome.milliseconds = elapsed_milliseconds(order.started);
+        services.events.emit(recorded::ended(&outcome));
         if let (Some(wait), Some(after)) = (transience, order.again_after) {
             return report::again(services, &status, outcome, after.max(wait)).await;
         }
@@ -344,6 +346,7 @@ fn make<'a>(
 ) -> Boxed<'a, Result<(Checkout, Solution), Halt>> {
     Box::pin(async move {
         let checkout = services.stage(order, Stage::Checkout, checkout::prepare(services, order, outcome)).await?;
+        services.events.emit(recorded::begun(services, order, outcome));
         let environment =
             services.stage(order, Stage::Setup, setup::prepare(services, order, &checkout, outcome)).await?;
         let baseline = baseline::run(services, order, &checkout, environment, outcome);

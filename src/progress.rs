@@ -1,5 +1,6 @@
 //! Views of the event stream: progress on standard error, and the `--record` file.
 
+use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -74,14 +75,10 @@ impl Default for Progress {
 
 /// Events that go to `progress`, and to `record` if it is given: a new file, readable by its owner alone.
 pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyhow::Result<Events> {
-    let record = record.map(open_record).transpose()?;
-    let started = Instant::now();
+    let record = record.map(recorder).transpose()?;
     Ok(Events::new(move |event| {
         if let Some(record) = &record {
-            let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = write_record(&mut *file, started, event) {
-                tracing::error!("cannot write the record: {error}");
-            }
+            record(event);
         }
         progress.show(event);
     }))
@@ -89,14 +86,23 @@ pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyh
 
 /// Events that go to `record` alone.
 pub fn recorded(record: &Path) -> anyhow::Result<Events> {
-    let file = open_record(record)?;
+    Ok(Events::new(recorder(record)?))
+}
+
+/// Writes what a record holds of an event to a new file.
+fn recorder(path: &Path) -> anyhow::Result<impl Fn(&Event) + Send + Sync + 'static> {
+    let file = open_record(path)?;
     let started = Instant::now();
-    Ok(Events::new(move |event| {
+    Ok(move |event: &Event| {
+        // An exchange holds what these say one by one.
+        if matches!(event, Event::Message { .. } | Event::Reply { .. }) {
+            return;
+        }
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = write_record(&mut *file, started, event) {
             tracing::error!("cannot write the record: {error}");
         }
-    }))
+    })
 }
 
 fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {
@@ -114,7 +120,16 @@ fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::
     }
     let at_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut line = serde_json::to_value(Line { at_milliseconds, event })?;
-    logging::change_texts(&mut line, &|text| *text = logging::screened(text));
+    let is_changed = Cell::new(false);
+    logging::change_texts(&mut line, &|text| {
+        let screened = logging::screened(text);
+        is_changed.set(is_changed.get() || screened != *text);
+        *text = screened;
+    });
+    if is_changed.get() {
+        // A run again from here may differ.
+        line["secrets_left_out"] = true.into();
+    }
     serde_json::to_writer(&mut *file, &line)?;
     file.write_all(b"\n")?;
     file.flush()
@@ -124,7 +139,12 @@ fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::
 fn line_of(event: &Event) -> Option<String> {
     let seconds = |milliseconds: &u64| format!("{}.{:02} s", milliseconds / 1000, milliseconds % 1000 / 10);
     match event {
-        Event::StageStarted { .. } | Event::Message { .. } | Event::Reply { .. } => None,
+        Event::StageStarted { .. }
+        | Event::Message { .. }
+        | Event::Reply { .. }
+        | Event::Begun(_)
+        | Event::Exchange(_)
+        | Event::Ended(_) => None,
         Event::StageDone { stage, milliseconds } => Some(format!("✓ {} ({})", stage.name(), seconds(milliseconds))),
         Event::Note { text } => Some(format!("  note: {text}")),
         Event::Call { step, tool, arguments } => {

@@ -90,7 +90,7 @@ pub struct Surroundings {
     /// Folders whose files are seen in `/workspace` where `tree` has none, the first before the next. Never written.
     pub layers: Vec<PathBuf>,
     pub home: Home,
-    /// Read-write at `/workspace/.git`; `None`: there is none.
+    /// A folder that is seen at `/workspace/.git` and never written: each box has a copy. `None`: there is none.
     pub repository: Option<PathBuf>,
     pub network: Network,
     /// Added to the sandbox's own minimal environment, for each command.

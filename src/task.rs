@@ -101,7 +101,7 @@ impl Serialize for TaskId {
 }
 
 /// An issue: `owner/name#42`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IssueReference {
     pub repository: RepositoryName,
     pub number: u64,
@@ -123,7 +123,7 @@ impl std::fmt::Display for IssueReference {
 }
 
 /// One piece of work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub id: TaskId,
     /// On one line.

@@ -39,6 +39,10 @@ pub enum Defence {
     Policy,
     /// A change is searched for secrets.
     SecretScan,
+    /// The proxy checks the addresses that names lead to.
+    Addresses,
+    /// TLS in a tunnel names the host that the tunnel is for.
+    ServerNames,
     /// System calls are filtered.
     Seccomp,
     FileSizeLimit,

@@ -1,17 +1,28 @@
-//! Acting on one call of a reply.
-
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Instant;
+//! Acting on a reply: its calls are carried out in order, and each is answered.
+//!
+//! Behind a call that failed nothing more is changed or run, for what was meant may rest on it; looking goes on. `finish`
+//! ends the reply. A reply with good calls and then a broken one is acted on up to there, and told of the rest.
 
 use serde_json::{Map, Value};
 
-use super::stuck::Sign;
+use super::perform::{Acted, Done};
+use super::protocol::json_call::arguments_of;
+use super::protocol::{Protocol, Said, read_text, without_repeated, without_thinking};
+use super::state::hash_of;
+use super::stuck::{Advice, Deed, Nothing, Step};
 use super::text::clip;
-use super::tools::{self, Action, Answer, FinishArguments, PlanArguments};
-use super::{Agent, AgentError, MOST_COMPARED_FILES, MOST_PLAN_BYTES, SinceFinish};
-use crate::event::Event;
-use crate::outcome::StopReason;
-use crate::workspace::Walk;
+use super::tools::{self, FinishArguments, Tool};
+use super::{Agent, AgentError, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, Pause, Pending, SinceFinish};
+use crate::model::{Call, Message, Reply};
+use crate::outcome::{Habit, StopReason};
+
+/// How often a first call other than `plan` is sent back.
+const MOST_PLAN_REFUSALS: u32 = 2;
+/// Prose beside a first call that is at least this long counts as the plan.
+const SHORTEST_PLAN_BYTES: usize = 40;
+/// The longest arguments of one call, in bytes.
+const MOST_ARGUMENT_BYTES: usize = 1 << 20;
+const AFTER_A_FAILURE: &str = "Not executed: a call before it failed.";
 
 /// A call of a reply, before its arguments are known to fit.
 pub(super) struct Wanted {
@@ -21,171 +32,231 @@ pub(super) struct Wanted {
     pub(super) repaired: bool,
 }
 
-/// What one call came to.
-pub(super) enum Acted {
-    Answered(Answer),
-    Finished(FinishArguments),
+/// What the calls of one reply came to.
+#[derive(Default)]
+struct Round {
+    /// One for each call up to `finish`.
+    answers: Vec<String>,
+    deeds: Vec<Deed>,
+    any_fits: bool,
+    finished: Option<FinishArguments>,
+    /// A `finish` that was not taken, since no file differs.
+    done_for_nothing: Option<FinishArguments>,
 }
 
 impl Agent<'_> {
-    /// Acts on one call: what it came to, whether it was a proper call, and whether the run goes round in circles.
-    pub(super) async fn one_call(
+    /// Acts on a reply and appends it with the answers.
+    pub(super) async fn act(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if self.whole_file.is_some() {
+            return self.act_on_whole_files(reply).await;
+        }
+        if self.protocol == Protocol::Native && !reply.calls.is_empty() {
+            return self.act_on_native(reply).await;
+        }
+        self.act_on_text(reply).await
+    }
+
+    async fn act_on_native(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        let prose = without_thinking(without_repeated(&reply.content, &reply.reasoning)).to_owned();
+        self.history.push_reply(prose.clone(), &reply.calls);
+        let round = self.carry_out(&prose, reply.calls.iter().map(wanted).collect()).await?;
+        let mut calls = reply.calls;
+        let rest = calls.split_off(round.answers.len());
+        let answers = calls.into_iter().zip(&round.answers);
+        let answers = answers.map(|(call, content)| Message::Tool { call_id: call.id, content: content.clone() });
+        let answers: Vec<Message> = answers.collect();
+        let mut rest = rest.into_iter();
+        if let (Some(arguments), Some(call)) = (round.finished.clone(), rest.next()) {
+            answers.into_iter().for_each(|answer| self.history.push(answer));
+            self.pending = Pending::Native { id: call.id, rest: rest.collect() };
+            self.watch.reach(self.state.sum());
+            return Ok(Some(self.finish(arguments)));
+        }
+        self.close_round(round, answers)
+    }
+
+    async fn act_on_text(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        let was_cut = reply.finish_reason == "length";
+        let (said, wanted) = self.read(&reply, was_cut);
+        // Servers refuse a message without any text.
+        let own = if said.own.is_empty() { "(no answer)".to_owned() } else { said.own };
+        self.history.push_reply(own, &[]);
+        let rest = match (&said.broken, was_cut) {
+            (_, true) => Some(format!(
+                "The reply was cut off at the limit of {} tokens. Say less: one short tool call.",
+                self.budgets.answer_tokens
+            )),
+            (Some(reason), false) => Some(format!("Nothing was done: {reason}.")),
+            (None, false) => None,
+        };
+        if wanted.is_empty() {
+            let means_a_call = said.broken.is_some() || was_cut;
+            let nudge = rest.map_or_else(|| self.prompts.no_call(&tools::names()), Ok)?;
+            let nothing = Nothing { reply: hash_of((&reply.content, &reply.reasoning)), means_a_call };
+            let step = Step { deeds: Vec::new(), nothing: Some(nothing), files: self.state.sum() };
+            return self.follow(step, vec![Message::User { content: nudge }], None);
+        }
+        let names: Vec<String> = wanted.iter().map(|wanted| clip(&wanted.name, 60)).collect();
+        let round = self.carry_out(&said.prose, wanted).await?;
+        let answered = names.iter().zip(&round.answers).map(|(name, text)| format!("Result of {name}:\n{text}"));
+        let mut content = answered.collect::<Vec<_>>().join("\n\n");
+        if let Some(arguments) = round.finished.clone() {
+            let before = if content.is_empty() { content } else { format!("{content}\n\n") };
+            self.pending = Pending::Text { before };
+            self.watch.reach(self.state.sum());
+            return Ok(Some(self.finish(arguments)));
+        }
+        if let Some(rest) = rest {
+            let rest = rest.replacen("Nothing was done", "What follows was not done", 1);
+            content = format!("{content}\n\n{rest}");
+        }
+        self.close_round(round, vec![Message::User { content }])
+    }
+
+    /// What a reply says, and the calls in it.
+    fn read(&self, reply: &Reply, was_cut: bool) -> (Said, Vec<Wanted>) {
+        let content = without_repeated(&reply.content, &reply.reasoning);
+        if !reply.calls.is_empty() {
+            let names: Vec<&str> = reply.calls.iter().map(|call| call.name.as_str()).collect();
+            let prose = without_thinking(content).to_owned();
+            let own = if prose.is_empty() { format!("(calls {})", names.join(", ")) } else { prose.clone() };
+            return (Said { prose, own, ..Said::default() }, reply.calls.iter().map(wanted).collect());
+        }
+        let mut said = self.protocol.read(content, was_cut);
+        // A server that takes thoughts apart may take a call with them, where the model forgot to close them.
+        if content.trim().is_empty() && !was_cut {
+            said = read_text(&format!("<think>{}", reply.reasoning));
+        }
+        let calls = std::mem::take(&mut said.calls);
+        let wanted = calls.into_iter().map(|call| Wanted {
+            name: call.name,
+            arguments: Ok(call.arguments),
+            repaired: call.repaired,
+        });
+        let wanted = wanted.collect();
+        (said, wanted)
+    }
+
+    async fn carry_out(&mut self, prose: &str, wanted: Vec<Wanted>) -> Result<Round, AgentError> {
+        let refusal = self.refuse_without_plan(prose, wanted.first().map(|wanted| wanted.name.as_str()))?;
+        let mut round = Round::default();
+        let mut has_failed = false;
+        for wanted in wanted {
+            if has_failed && wanted.arguments.as_ref().is_ok_and(|arguments| tools::acts(&wanted.name, arguments)) {
+                round.answers.push(AFTER_A_FAILURE.into());
+                continue;
+            }
+            let Done { acted, call, fits, kind } = self.one_call(&wanted, refusal.as_deref()).await?;
+            round.any_fits |= fits;
+            match acted {
+                Acted::Answered(answer) => {
+                    if fits && refusal.is_none() {
+                        let answer: String = answer.text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+                        round.deeds.push(Deed { call, answer: hash_of(answer), kind });
+                    }
+                    has_failed |= !answer.ok;
+                    round.answers.push(answer.text);
+                }
+                Acted::DoneForNothing(arguments, answer) => {
+                    round.deeds.push(Deed { call, answer: hash_of(&answer.text), kind });
+                    round.done_for_nothing = Some(arguments);
+                    round.answers.push(answer.text);
+                    has_failed = true;
+                }
+                Acted::Finished(arguments) => {
+                    round.finished = Some(arguments);
+                    break;
+                }
+            }
+        }
+        self.look_at_files(&round.deeds).await?;
+        Ok(round)
+    }
+
+    fn close_round(&mut self, round: Round, answers: Vec<Message>) -> Result<Option<Pause>, AgentError> {
+        let reply = hash_of(&round.answers);
+        let nothing = (!round.any_fits).then_some(Nothing { reply, means_a_call: true });
+        let step = Step { deeds: round.deeds, nothing, files: self.state.sum() };
+        self.follow(step, answers, round.done_for_nothing)
+    }
+
+    /// Appends the answers, with what the watch has to say of the step.
+    fn follow(
         &mut self,
-        wanted: &Wanted,
-        refusal: Option<&str>,
-    ) -> Result<(Acted, bool, Option<StopReason>), AgentError> {
-        let step = self.spent.steps;
-        let tool = clip(&wanted.name, 60);
-        let arguments = match &wanted.arguments {
-            Ok(arguments) => Value::Object(arguments.clone()),
-            Err(_) => Value::Null,
-        };
-        let fingerprint = format!("{tool} {arguments}");
-        self.events.emit(Event::Call { step, tool: tool.clone(), arguments });
-        let begun = Instant::now();
-        let action = parse(wanted);
-        let fits = action.is_ok();
-        let acted = match (action, refusal) {
-            (Err(reason), _) => Acted::Answered(Answer::error(reason)),
-            (Ok(_), Some(refusal)) => Acted::Answered(Answer::error(refusal)),
-            (Ok(action), None) => self.perform(action).await?,
-        };
-        let mut stop = None;
-        let acted = match acted {
-            Acted::Answered(mut answer) if refusal.is_none() => {
-                match self.circles.observe(fingerprint, &answer.text) {
-                    Sign::Progress => {}
-                    Sign::Nudge(what) => {
-                        let nudge = self.prompts.repeated(what, &self.task)?;
-                        answer.text = format!("{}\n\n{nudge}", answer.text);
+        step: Step,
+        mut answers: Vec<Message>,
+        done_for_nothing: Option<FinishArguments>,
+    ) -> Result<Option<Pause>, AgentError> {
+        match self.watch.observe(&step) {
+            Advice::GoOn => {}
+            Advice::Nudge(habit) => {
+                let nudge = self.prompts.nudge(habit, &self.last_call, &self.task)?;
+                match answers.last_mut() {
+                    Some(Message::Tool { content, .. } | Message::User { content }) => {
+                        *content = format!("{content}\n\n{nudge}");
                     }
-                    Sign::Stuck(what) => {
-                        let reason =
-                            format!("the model made the same call of {tool} {what} and did not stop when told");
-                        stop = Some(StopReason::Stuck { reason });
-                    }
-                }
-                Acted::Answered(answer)
-            }
-            acted => acted,
-        };
-        let (ok, result) = match &acted {
-            Acted::Answered(answer) => (answer.ok, answer.text.clone()),
-            Acted::Finished(_) => (true, String::new()),
-        };
-        let milliseconds = milliseconds_since(begun);
-        self.events.emit(Event::CallResult { step, tool, ok, result, milliseconds });
-        Ok((acted, fits, stop))
-    }
-
-    async fn perform(&mut self, action: Action) -> Result<Acted, AgentError> {
-        let answer = match action {
-            Action::Plan(plan) => self.take_plan(&plan)?,
-            Action::Run(arguments) => {
-                let answer = tools::run(self.sandbox, &arguments, &self.budgets).await?;
-                if answer.ok {
-                    self.since_finish = SinceFinish::Work;
-                }
-                answer
-            }
-            Action::Finish(arguments) => {
-                if self.since_finish == SinceFinish::Nothing {
-                    self.since_finish = SinceFinish::NothingAndTold;
-                    return Ok(Acted::Answered(Answer::error(self.prompts.unchanged()?)));
-                }
-                let changed = self.has_changed().await?;
-                let claims_no_change = arguments.no_change_needed.unwrap_or(false);
-                if changed || claims_no_change || self.told_of_no_change {
-                    // A claim that the tree contradicts is none.
-                    let no_change_needed = Some(claims_no_change && !changed);
-                    return Ok(Acted::Finished(FinishArguments { no_change_needed, ..arguments }));
-                }
-                self.told_of_no_change = true;
-                Answer::error(self.prompts.no_change()?)
-            }
-            Action::Read(ref read) => {
-                let path = read.path.clone();
-                let answer = self.on_files(action).await?;
-                if answer.ok {
-                    self.seen.insert(tools::normal(&path));
-                }
-                answer
-            }
-            Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
-                match tools::protect_unseen(&self.files, edit)? {
-                    Some(protected) => protected,
-                    None => self.edit(tools::normal(&edit.path), action.clone()).await?,
+                    Some(Message::System { .. } | Message::Assistant { .. }) | None => {}
                 }
             }
-            Action::Write(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
-            Action::Replace(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
-            Action::Delete(ref edit) => self.edit(tools::normal(&edit.path), action.clone()).await?,
-            Action::List(_) | Action::Search(_) => self.on_files(action).await?,
-        };
-        Ok(Acted::Answered(answer))
-    }
-
-    fn take_plan(&mut self, plan: &PlanArguments) -> Result<Answer, AgentError> {
-        let steps = plan.steps.iter().map(|step| step.trim()).filter(|step| !step.is_empty());
-        let numbered: Vec<String> = steps.enumerate().map(|(at, step)| format!("{}. {step}", at + 1)).collect();
-        if numbered.is_empty() {
-            return Ok(Answer::error("the plan has no steps; name at least one"));
+            Advice::BeginAgain(habit) => {
+                self.begin_again(habit)?;
+                return Ok(None);
+            }
+            Advice::End(habit) => {
+                answers.into_iter().for_each(|answer| self.history.push(answer));
+                // It is taken at its word: nothing was done.
+                let done = done_for_nothing.filter(|_| habit == Habit::DoneWithoutChange);
+                let pause = match done {
+                    Some(arguments) => self.finish(arguments),
+                    None => Pause::Stopped(self.ended_by(habit)),
+                };
+                return Ok(Some(pause));
+            }
         }
-        let is_first = self.plan.replace(clip(&numbered.join("\n"), MOST_PLAN_BYTES)).is_none();
-        let answer = if is_first { self.prompts.planned(&self.task)? } else { self.prompts.replanned(&self.task)? };
-        Ok(Answer { ok: is_first, text: answer, changed: false })
+        answers.into_iter().for_each(|answer| self.history.push(answer));
+        Ok(None)
     }
 
-    pub(super) async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
-        let answer = self.on_files(action).await?;
-        if answer.changed {
-            self.seen.insert(path.clone());
-            self.written.insert(path);
-            self.since_finish = SinceFinish::Work;
+    fn ended_by(&self, habit: Habit) -> StopReason {
+        let last = if habit.is_of_form() { String::new() } else { format!(" (the last one: {})", self.last_call) };
+        let reason = format!("the model {}{last} and did not stop when told", habit.describe());
+        StopReason::Stuck { habit: Some(habit), reason }
+    }
+
+    fn finish(&mut self, arguments: FinishArguments) -> Pause {
+        self.since_finish = SinceFinish::Nothing;
+        let summary = clip(arguments.summary.trim(), MOST_SUMMARY_BYTES);
+        self.summary = Some(summary.clone());
+        Pause::Finish { summary, no_change_needed: arguments.no_change_needed.unwrap_or(false) }
+    }
+
+    /// The answer to calls that come before any plan. After two of them, or with prose that can stand for one, the run
+    /// goes on without: small models must not be stuck on it. Where calls are no tools, prose is all the plan there is.
+    fn refuse_without_plan(&mut self, prose: &str, first_call: Option<&str>) -> Result<Option<String>, AgentError> {
+        if self.plan.is_some() || first_call == Some(Tool::Plan.name()) {
+            return Ok(None);
         }
-        Ok(answer)
-    }
-
-    async fn on_files(&self, action: Action) -> Result<Answer, AgentError> {
-        let files = self.files.clone();
-        let acted = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action)).await;
-        Ok(acted.map_err(|error| AgentError::Broken(error.to_string()))??)
-    }
-
-    /// Whether the tree differs from the one at the beginning, as far as paths and lengths show it.
-    async fn has_changed(&self) -> Result<bool, AgentError> {
-        if !self.written.is_empty() {
-            return Ok(true);
+        if prose.len() >= SHORTEST_PLAN_BYTES {
+            self.plan = Some(clip(prose, MOST_PLAN_BYTES));
+            return Ok(None);
         }
-        let files = self.files.clone();
-        let walked = tokio::task::spawn_blocking(move || files.walk(None, MOST_COMPARED_FILES)).await;
-        let walk = walked.map_err(|error| AgentError::Broken(error.to_string()))??;
-        Ok(fingerprint(&walk) != self.fingerprint)
+        if self.plan_refusals >= MOST_PLAN_REFUSALS || self.protocol == Protocol::Fenced {
+            return Ok(None);
+        }
+        self.plan_refusals += 1;
+        self.prompts.plan_first().map(Some)
     }
 }
 
-/// The action of a call; the error is the answer to the model.
-fn parse(wanted: &Wanted) -> Result<Action, String> {
-    let arguments = wanted.arguments.as_ref().map_err(Clone::clone)?;
-    let action = Action::parse(&wanted.name, arguments)?;
-    if wanted.repaired && action.tool().is_risky() {
-        return Err(format!(
-            "the call of {} is no strict JSON, so nothing was done. Make it again; inside of texts write line ends as \
-             \\n and quotes as \\\", and no comma before a closing bracket.",
-            wanted.name
-        ));
-    }
-    Ok(action)
-}
-
-pub(super) fn fingerprint(walk: &Walk) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for file in &walk.files {
-        (file.path.as_str(), file.length).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-pub(super) fn milliseconds_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+/// A call in the server's own form.
+fn wanted(call: &Call) -> Wanted {
+    let arguments = if call.arguments.len() > MOST_ARGUMENT_BYTES {
+        Err(format!(
+            "the arguments have {} bytes, more than {MOST_ARGUMENT_BYTES}; do less in one call",
+            call.arguments.len()
+        ))
+    } else {
+        arguments_of(&call.name, &call.arguments)
+    };
+    Wanted { name: call.name.clone(), arguments, repaired: false }
 }

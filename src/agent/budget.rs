@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Purse;
 use super::tokens::Estimator;
-use crate::outcome::{Budget, CostLimit, StopReason, Usage};
+use crate::outcome::{Budget, CostLimit, Habit, StopReason, Usage};
 
 /// The limits of one run.
 #[derive(Debug, Clone)]
@@ -145,5 +145,6 @@ impl Spent {
 /// Why a run ends whose conversation has no more room.
 pub(super) fn context_full(window: Option<u64>) -> StopReason {
     let size = window.map(|window| format!(" of {window} tokens")).unwrap_or_default();
-    StopReason::Stuck { reason: format!("the model's context window{size} is full; give the model a larger one") }
+    let reason = format!("the model's context window{size} is full; give the model a larger one");
+    StopReason::Stuck { habit: Some(Habit::FullWindow), reason }
 }

@@ -32,8 +32,10 @@ struct Summary {
 }
 
 impl History {
-    pub(super) fn new(events: Events, most_observed: Option<u64>) -> Self {
-        Self { messages: Vec::new(), weights: Vec::new(), most_observed, summary: None, events }
+    pub(super) fn begin(events: Events, most_observed: Option<u64>, messages: Vec<Message>) -> Self {
+        let mut history = Self { messages: Vec::new(), weights: Vec::new(), most_observed, summary: None, events };
+        messages.into_iter().for_each(|message| history.push(message));
+        history
     }
 
     /// Appends a message and records it. An observation that is too long for the window is cut to size before, so that

@@ -8,7 +8,7 @@ use super::interest::{Interest, Paths};
 use super::map::{self, Index, Map};
 use super::profile::{Allowance, Profile};
 use super::prompt::{Prompts, top_folders};
-use super::protocol::{Protocol, parameters_in};
+use super::protocol::{Protocol, parameters_in, schema};
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{AgentError, Brief, tools};
@@ -25,10 +25,12 @@ pub(super) struct Opening {
     pub(super) prompts: Prompts,
     pub(super) messages: Vec<Message>,
     pub(super) tools: Vec<ToolSpec>,
+    /// What the server is to hold each reply to.
+    pub(super) schema: Option<serde_json::Value>,
     pub(super) tool_weight: u64,
     /// The most that an observation may weigh; `None`: it is never cut.
     pub(super) most_observed: Option<u64>,
-    /// `None`: the model calls tools.
+    /// `None`: the model acts by calls.
     pub(super) whole_file: Option<WholeFile>,
 }
 
@@ -43,24 +45,33 @@ pub(super) struct View {
 }
 
 /// Looks at the repository, and writes the first two messages.
-pub(super) fn begin(files: &Files, walk: &Walk, brief: &Brief, model: &dyn Model) -> Result<Opening, AgentError> {
+pub(super) fn begin(
+    files: &Files,
+    walk: &Walk,
+    brief: &Brief,
+    model: &dyn Model,
+    protocol: Protocol,
+) -> Result<Opening, AgentError> {
     let card = model.card();
     let window = card.window;
     let profile = brief.profile.pick(card.parameters.or_else(|| parameters_in(&card.name)), window);
-    let prompts = Prompts::load(brief.prompts.as_deref(), profile)?;
+    let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol)?;
     let view = look(files, walk, brief, profile.allowance(window));
-    let (messages, tools, whole_file) = match brief.protocol.resolve(card) {
-        Protocol::Tools => {
-            let tools: Vec<ToolSpec> = tools::specifications();
-            let messages = [
-                Message::System { content: prompts.system()? },
-                Message::User { content: prompts.task(brief, &view)? },
-            ];
-            (messages, offered(tools, profile), None)
+    let conversation = |system: String| -> Result<[Message; 2], AgentError> {
+        Ok([Message::System { content: system }, Message::User { content: prompts.task(brief, &view)? }])
+    };
+    let offered = || offered(tools::specifications(), profile);
+    let (messages, tools, schema, whole_file) = match protocol {
+        Protocol::Native => (conversation(prompts.system()?)?, offered(), None, None),
+        Protocol::Schema => {
+            let tools = offered();
+            let system = prompts.schema_system(&schema::in_words(&tools))?;
+            (conversation(system)?, Vec::new(), Some(schema::of_one_action(&tools)), None)
         }
+        Protocol::Fenced => (conversation(prompts.fenced_system()?)?, Vec::new(), None, None),
         Protocol::WholeFile => {
             let (whole_file, messages) = WholeFile::begin(&prompts, files, walk, brief, &view)?;
-            (messages, Vec::new(), Some(whole_file))
+            (messages, Vec::new(), None, Some(whole_file))
         }
     };
     Ok(Opening {
@@ -69,6 +80,7 @@ pub(super) fn begin(files: &Files, walk: &Walk, brief: &Brief, model: &dyn Model
         messages: messages.into(),
         tool_weight: weight_of(&tools),
         tools,
+        schema,
         most_observed: whole_file.is_none().then(|| profile.observation(window)),
         whole_file,
     })

@@ -6,7 +6,7 @@
 //! | `medium` | what lies between, and models of which nothing is known | |
 //! | `large` | 50 billion parameters or more and a window of 60,000 tokens, or of unknown size with 100,000 | much |
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::tools::Tool;
 
@@ -29,7 +29,7 @@ pub enum Profile {
 }
 
 /// What the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfileChoice {
     /// By parameters and window.
@@ -129,8 +129,9 @@ impl Profile {
     /// Whether the model gets this tool.
     pub fn offers(self, tool: Tool) -> bool {
         match self {
-            // Each tool costs a small model tokens and is one more to take by mistake; a command lists folders too.
-            Profile::Small => tool != Tool::List,
+            // Each tool costs a small model tokens and is one more to take by mistake. A command lists folders too, and
+            // a patch inside of JSON is what such a model gets wrong.
+            Profile::Small => !matches!(tool, Tool::List | Tool::Patch),
             Profile::Medium | Profile::Large => true,
         }
     }

@@ -11,16 +11,20 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::opening::View;
 use super::profile::Profile;
+use super::protocol::Protocol;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
-use super::{AgentError, Brief};
+use super::{AgentError, Brief, tools};
+use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
 /// The most paths of the repository that the first message shows.
 const MOST_PATHS: usize = 150;
 /// The most bytes of those paths.
 const MOST_LISTING_BYTES: usize = 6_000;
+/// What a token has at least in the output of tests.
+const BYTES_OF_A_TOKEN: usize = 3;
 /// The most bytes of the baseline's output.
 const MOST_BASELINE_BYTES: usize = 2_000;
 /// The most bytes of an instruction; its middle is left out beyond that.
@@ -29,7 +33,7 @@ const MOST_INSTRUCTION_BYTES: usize = 48_000;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 19] = [
+const BUILT_IN: [(&str, &str); 22] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -38,7 +42,10 @@ const BUILT_IN: [(&str, &str); 19] = [
     ("plan_first.md", include_str!("../../prompts/plan_first.md")),
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
-    ("repeated.md", include_str!("../../prompts/repeated.md")),
+    ("nudge.md", include_str!("../../prompts/nudge.md")),
+    ("again.md", include_str!("../../prompts/again.md")),
+    ("schema_system.md", include_str!("../../prompts/schema_system.md")),
+    ("fenced_system.md", include_str!("../../prompts/fenced_system.md")),
     ("rejected.md", include_str!("../../prompts/rejected.md")),
     ("summarise.md", include_str!("../../prompts/summarise.md")),
     ("summarised.md", include_str!("../../prompts/summarised.md")),
@@ -77,10 +84,11 @@ pub(super) struct Asked<'a> {
 pub(super) struct Prompts(Environment<'static>);
 
 impl Prompts {
-    /// Loads the templates of a profile: of each, the first that is there of the operator's for the profile, the
+    /// Loads the templates of a profile, in which `protocol` is the protocol's name: of each, the first that is there of the operator's for the profile, the
     /// operator's, the built-in one for the profile, the built-in one.
-    pub(super) fn load(folder: Option<&Path>, profile: Profile) -> Result<Self, AgentError> {
+    pub(super) fn load(folder: Option<&Path>, profile: Profile, protocol: Protocol) -> Result<Self, AgentError> {
         let mut environment = Environment::new();
+        environment.add_global("protocol", protocol.name());
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Prompts are no HTML, whatever their names end with.
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -100,6 +108,15 @@ impl Prompts {
         Ok(Self(environment))
     }
 
+    /// `tools`: the actions, a line each.
+    pub(super) fn schema_system(&self, tools: &str) -> Result<String, AgentError> {
+        self.render("schema_system.md", context! { tools => tools })
+    }
+
+    pub(super) fn fenced_system(&self) -> Result<String, AgentError> {
+        self.render("fenced_system.md", context! {})
+    }
+
     pub(super) fn system(&self) -> Result<String, AgentError> {
         self.render("system.md", context! {})
     }
@@ -108,7 +125,8 @@ impl Prompts {
     pub(super) fn task(&self, brief: &Brief, view: &View) -> Result<String, AgentError> {
         let code = Some(view.failing.text.as_str()).filter(|text| !text.is_empty()).map(|text| quoted("code", text));
         let map = quoted("files", &view.map.text);
-        self.render("task.md", context! { map => map, code => code, notes => notes_of(view), ..values_of(brief) })
+        let baseline = baseline_of(brief, view);
+        self.render("task.md", context! { map, code, baseline, notes => notes_of(view), ..values_of(brief) })
     }
 
     /// What the model is asked for when the conversation has to become shorter.
@@ -149,7 +167,13 @@ impl Prompts {
             .collect();
         self.render(
             "whole_task.md",
-            context! { files, hidden => &shown.hidden, notes => notes_of(view), ..values_of(brief) },
+            context! {
+                files,
+                hidden => &shown.hidden,
+                notes => notes_of(view),
+                baseline => baseline_of(brief, view),
+                ..values_of(brief)
+            },
         )
     }
 
@@ -208,9 +232,14 @@ impl Prompts {
         self.render("replanned.md", context! { task => task })
     }
 
-    /// `what`: `3 times in a row`, for one.
-    pub(super) fn repeated(&self, what: &str, task: &str) -> Result<String, AgentError> {
-        self.render("repeated.md", context! { what => what, task => task })
+    /// What to say of a habit. `call`: what the model did last.
+    pub(super) fn nudge(&self, habit: Habit, call: &str, task: &str) -> Result<String, AgentError> {
+        self.render("nudge.md", context! { habit => habit.name(), call => call, task => task })
+    }
+
+    /// The first message of a conversation that begins again, with what was done before.
+    pub(super) fn again(&self, first: &str, values: minijinja::Value) -> Result<String, AgentError> {
+        self.render("again.md", context! { first => first, ..values })
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {
@@ -232,23 +261,27 @@ fn notes_of(view: &View) -> Vec<minijinja::Value> {
 
 /// The task and its tests, as every kind of first message needs them.
 fn values_of(brief: &Brief) -> minijinja::Value {
-    let baseline = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed);
-    let baseline = baseline.map(|run| {
-        let output = quoted("output", &keep_tail(run.excerpt.trim(), MOST_BASELINE_BYTES));
-        context! { ending => run.ending.describe(), output => output }
-    });
     let title = brief.title.trim();
     context! {
         // A title that only repeats the instruction costs tokens for nothing.
         title => if brief.instruction.trim().starts_with(title) { "" } else { title },
         instruction => quoted("task", &elide(brief.instruction.trim(), MOST_INSTRUCTION_BYTES)),
         test_command => brief.test_command.as_ref().map(|command| command.command.as_str()),
-        baseline => baseline,
     }
 }
 
+/// How the tests fared before any change, unless they passed: the first failure and the counts, as far as their runner is
+/// known, else the end of what they printed.
+fn baseline_of(brief: &Brief, view: &View) -> Option<minijinja::Value> {
+    let run = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed)?;
+    let most = usize::try_from(view.allowance.output).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_A_TOKEN);
+    let digest = tools::digest(&run.excerpt).filter(|digest| digest.len() <= most.min(run.excerpt.len()));
+    let output = digest.unwrap_or_else(|| keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)));
+    Some(context! { ending => run.ending.describe(), output => quoted("output", &output) })
+}
+
 /// A text of others in a tag that it cannot close: one that it does not hold.
-fn quoted(name: &str, text: &str) -> minijinja::Value {
+pub(super) fn quoted(name: &str, text: &str) -> minijinja::Value {
     let lower = text.to_lowercase();
     let mut tag = name.to_owned();
     let mut number = 1;

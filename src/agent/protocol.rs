@@ -1,13 +1,24 @@
-//! How the model says what is to be done: a closed set of protocols, and which one a run takes.
+//! How the model says what is to be done: a closed set of protocols, which one a run takes, and what a reply says in it.
+//!
+//! Whatever the protocol, a reply is read into calls of tools ([`Said`]); what comes in the server's own form is taken in
+//! each. A server's `tool_choice` is not used: those that have it do not keep it.
 
+pub mod fenced;
+pub mod json_call;
+mod python_call;
+pub mod schema;
+mod tagged_call;
 pub mod text_call;
+mod thinking;
 pub mod whole_file;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::model::ModelCard;
+use crate::model::{Ability, ModelCard};
 
-pub use text_call::{Said, TextCall, read_text, without_thinking};
+pub use text_call::read_text;
+pub use thinking::{without_repeated, without_thinking};
 
 /// A model with fewer parameters than this writes whole files better than it calls tools. (`docs/local-models.md`)
 const FEWEST_FOR_TOOLS: u64 = 5_000_000_000;
@@ -15,21 +26,119 @@ const FEWEST_FOR_TOOLS: u64 = 5_000_000_000;
 /// How the model says what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Calls in the server's own form, or one call written as text ([`text_call`]).
-    Tools,
-    /// Whole files in fenced blocks ([`whole_file`]); what they hold is never inside of JSON.
+    /// Calls in the server's own form, or written as text ([`text_call`]).
+    Native,
+    /// One JSON object a reply, which the server holds to a schema ([`schema`]).
+    Schema,
+    /// Commands and edits in fenced blocks ([`fenced`]); what they hold is never inside of JSON.
+    Fenced,
+    /// Whole files in fenced blocks ([`whole_file`]).
     WholeFile,
 }
 
 /// What the operator wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProtocolChoice {
-    /// Whole files for a model that is known to be small, else tools.
+    /// By what is known of the model: see [`ProtocolChoice::resolve`].
     #[default]
     Auto,
-    Tools,
+    /// `tools` is its old name.
+    #[serde(alias = "tools")]
+    Native,
+    Schema,
+    Fenced,
     WholeFile,
+}
+
+/// What a reply without calls in the server's form says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Said {
+    /// In the order of the reply.
+    pub calls: Vec<TextCall>,
+    /// Behind the calls stands something that means to be one and is none; the reason is for the model.
+    pub broken: Option<String>,
+    /// What stands around the calls, without thoughts.
+    pub prose: String,
+    /// The reply without thoughts, up to where it goes on in another's name.
+    pub own: String,
+}
+
+/// One call written as text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextCall {
+    pub name: String,
+    pub arguments: Map<String, Value>,
+    /// It was not what the grammar wants before it was bent.
+    pub repaired: bool,
+    /// It stands in a form that is for calls and nothing else.
+    pub in_tags: bool,
+}
+
+impl Protocol {
+    pub const ALL: [Protocol; 4] = [Protocol::Native, Protocol::Schema, Protocol::Fenced, Protocol::WholeFile];
+
+    /// As the config writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Native => "native",
+            Protocol::Schema => "schema",
+            Protocol::Fenced => "fenced",
+            Protocol::WholeFile => "whole-file",
+        }
+    }
+
+    /// What is tried where the model does not manage this one; `None`: there is nothing else.
+    pub fn instead(self, card: &ModelCard) -> Option<Self> {
+        let schema = card.abilities.unwrap_or_default().schema;
+        match self {
+            Protocol::Native | Protocol::Schema => Some(Protocol::Fenced),
+            Protocol::Fenced if schema == Ability::No => Some(Protocol::Native),
+            Protocol::Fenced => Some(Protocol::Schema),
+            Protocol::WholeFile => None,
+        }
+    }
+
+    /// Reads a reply. `was_cut`: the server ended it at a limit.
+    pub fn read(self, content: &str, was_cut: bool) -> Said {
+        match self {
+            Protocol::Native | Protocol::Schema | Protocol::WholeFile => read_text(content),
+            Protocol::Fenced => {
+                let said = fenced::read(content, was_cut);
+                if !said.calls.is_empty() || said.broken.is_some() {
+                    return said;
+                }
+                // Trained on calls, some write them whatever they are told.
+                let calls = read_text(content);
+                if calls.calls.is_empty() { said } else { calls }
+            }
+        }
+    }
+
+    /// Whether a reply that is still coming needs no more: what would follow is said in another's name, or without having
+    /// seen a command's output.
+    pub fn is_enough(self, content: &str) -> bool {
+        // The whole is read only where the last line may end something.
+        let line = content.trim_end().rsplit('\n').next().unwrap_or_default().trim();
+        match self {
+            Protocol::Native => text_call::may_be_foreign(line) && read_text(content).is_shorter_than(content),
+            Protocol::Schema => line.ends_with('}') && serde_json::from_str::<Value>(content).is_ok(),
+            Protocol::Fenced => {
+                let said = || fenced::read(content, true);
+                let has_run = |said: Said| said.calls.last().is_some_and(|call| call.name == "run");
+                fenced::is_close(line) && content.ends_with('\n') && has_run(said())
+                    || text_call::may_be_foreign(line) && said().is_shorter_than(content)
+            }
+            Protocol::WholeFile => false,
+        }
+    }
+}
+
+impl Said {
+    /// Whether reading ended before the content did.
+    fn is_shorter_than(&self, content: &str) -> bool {
+        !self.calls.is_empty() && !content.trim_end().ends_with(self.own.as_str())
+    }
 }
 
 impl ProtocolChoice {
@@ -37,20 +146,34 @@ impl ProtocolChoice {
     pub fn name(self) -> &'static str {
         match self {
             ProtocolChoice::Auto => "auto",
-            ProtocolChoice::Tools => "tools",
+            ProtocolChoice::Native => "native",
+            ProtocolChoice::Schema => "schema",
+            ProtocolChoice::Fenced => "fenced",
             ProtocolChoice::WholeFile => "whole-file",
         }
     }
 
-    /// The protocol for this model, by the number of parameters that the server tells or the name holds.
+    /// The protocol for this model, where the operator does not say:
+    ///
+    /// 1. whole files for one with few parameters, as the server tells or the name holds;
+    /// 2. the server's own calls, unless it was tried and they do not come;
+    /// 3. fenced text.
     pub fn resolve(self, card: &ModelCard) -> Protocol {
         match self {
-            ProtocolChoice::Tools => Protocol::Tools,
+            ProtocolChoice::Native => Protocol::Native,
+            ProtocolChoice::Schema => Protocol::Schema,
+            ProtocolChoice::Fenced => Protocol::Fenced,
             ProtocolChoice::WholeFile => Protocol::WholeFile,
-            ProtocolChoice::Auto => match card.parameters.or_else(|| parameters_in(&card.name)) {
-                Some(parameters) if parameters < FEWEST_FOR_TOOLS => Protocol::WholeFile,
-                Some(_) | None => Protocol::Tools,
-            },
+            ProtocolChoice::Auto => {
+                let parameters = card.parameters.or_else(|| parameters_in(&card.name));
+                if parameters.is_some_and(|parameters| parameters < FEWEST_FOR_TOOLS) {
+                    return Protocol::WholeFile;
+                }
+                match card.abilities.unwrap_or_default().native_calls {
+                    Ability::Yes | Ability::Unknown => Protocol::Native,
+                    Ability::No => Protocol::Fenced,
+                }
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::act::milliseconds_since;
 use super::budget::context_full;
 use super::context;
+use super::perform::milliseconds_since;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
@@ -35,18 +35,23 @@ impl Agent<'_> {
                 Err(stop) => return Ok(Err(stop)),
             };
             let whole_file = self.whole_file.as_ref();
-            let is_enough = |content: &str| whole_file.is_some_and(|whole_file| whole_file.is_enough(content));
+            let protocol = self.protocol;
+            let is_enough = |content: &str| match whole_file {
+                Some(whole_file) => whole_file.is_enough(content),
+                None => protocol.is_enough(content),
+            };
             let request = Request {
                 tools: &self.tools,
                 temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
-                enough: whole_file.is_some().then_some(&is_enough),
+                schema: self.schema.as_ref(),
+                enough: Some(&is_enough),
                 ..Request::new(self.history.messages(), max_tokens)
             };
             match self.complete(&request).await {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
                 Ok(Err(ModelError::ContextOverflow(reason))) if self.spent.steps > 0 => {
                     if refusals >= MOST_REFUSALS {
-                        return Ok(Err(context_full(window)));
+                        return Ok(Err(context_full(self.model.card().window)));
                     }
                     self.spent.refuse(weight, max_tokens, &reason);
                 }

@@ -2,28 +2,38 @@
 //!
 //! What a model may send instead of what the schema says (nothing else is bent):
 //!
-//! - a number or a truth value as a text (`"10"`, `"true"`);
-//! - `plan`'s steps as one text, a step a line;
+//! - a number or a truth value as a text (`"10"`, `"true"`), and the other way round for what is searched for;
+//! - `plan`'s steps as one text, a step a line, or as objects with a text;
+//! - a text as a list of its lines, if no line has a line end in it;
+//! - a command as a program with its arguments;
 //! - a path that begins with `/workspace/`, which is what commands see;
-//! - `null` for an argument that may be left out.
+//! - `null` for an argument that may be left out;
+//! - the names that other agents' tools and their arguments have ([`foreign`]).
 
+mod arguments;
+mod digest;
 mod edit;
+mod foreign;
 mod look;
+mod outputs;
 mod run;
+mod schema;
 
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::model::ToolSpec;
 use crate::workspace::{FileError, Files, RelativePath};
+use schema::{fit, schema};
 
-pub(super) use run::run;
-
-/// The longest arguments of one call, in bytes.
-const MOST_ARGUMENT_BYTES: usize = 1 << 20;
+pub use arguments::{
+    DeleteArguments, FinishArguments, ListArguments, PatchArguments, PlanArguments, ReadArguments, ReplaceArguments,
+    RunArguments, SearchArguments, WriteArguments,
+};
+pub use digest::digest;
+pub use edit::apply_text;
+pub(super) use edit::patched_paths;
+pub use outputs::Outputs;
+pub(super) use run::{never_ended, run};
 
 /// The tools by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +43,7 @@ pub enum Tool {
     List,
     Search,
     Replace,
+    Patch,
     Write,
     Delete,
     Run,
@@ -40,12 +51,13 @@ pub enum Tool {
 }
 
 impl Tool {
-    pub const ALL: [Tool; 9] = [
+    pub const ALL: [Tool; 10] = [
         Tool::Plan,
         Tool::Read,
         Tool::List,
         Tool::Search,
         Tool::Replace,
+        Tool::Patch,
         Tool::Write,
         Tool::Delete,
         Tool::Run,
@@ -59,6 +71,7 @@ impl Tool {
             Tool::List => "list",
             Tool::Search => "search",
             Tool::Replace => "replace",
+            Tool::Patch => "patch",
             Tool::Write => "write",
             Tool::Delete => "delete",
             Tool::Run => "run",
@@ -66,14 +79,10 @@ impl Tool {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Tool::ALL.into_iter().find(|tool| tool.name() == name)
-    }
-
     /// Whether a call must be strict JSON as written: a repaired one could do something else than was meant.
     pub fn is_risky(self) -> bool {
         match self {
-            Tool::Replace | Tool::Write | Tool::Delete | Tool::Run => true,
+            Tool::Replace | Tool::Patch | Tool::Write | Tool::Delete | Tool::Run => true,
             Tool::Plan | Tool::Read | Tool::List | Tool::Search | Tool::Finish => false,
         }
     }
@@ -85,6 +94,7 @@ impl Tool {
             Tool::List => ("List a folder.", schema::<ListArguments>()),
             Tool::Search => ("Find lines in the repository's files.", schema::<SearchArguments>()),
             Tool::Replace => ("Replace one exact piece of a file.", schema::<ReplaceArguments>()),
+            Tool::Patch => ("Change several places or files at once.", schema::<PatchArguments>()),
             Tool::Write => ("Create a file, or replace a whole file.", schema::<WriteArguments>()),
             Tool::Delete => ("Delete a file.", schema::<DeleteArguments>()),
             Tool::Run => ("Run a shell command at the repository's root.", schema::<RunArguments>()),
@@ -104,91 +114,6 @@ pub(super) fn names() -> String {
     Tool::ALL.map(Tool::name).join(", ")
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlanArguments {
-    #[serde(deserialize_with = "steps")]
-    pub steps: Vec<String>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReadArguments {
-    pub path: String,
-    /// First line, from 1
-    #[serde(default, deserialize_with = "number")]
-    #[schemars(with = "Option<u32>")]
-    pub start: Option<u32>,
-    /// How many lines; at least 60 come
-    #[serde(default, deserialize_with = "number")]
-    #[schemars(with = "Option<u32>")]
-    pub lines: Option<u32>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListArguments {
-    /// A folder; default: the root
-    #[serde(default)]
-    pub path: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SearchArguments {
-    pub text: String,
-    /// A folder or file to search in
-    #[serde(default)]
-    pub path: Option<String>,
-    /// Take text as a regular expression
-    #[serde(default, deserialize_with = "truth")]
-    #[schemars(with = "Option<bool>")]
-    pub regex: Option<bool>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReplaceArguments {
-    pub path: String,
-    /// Copied exactly from the file, without line numbers; must stand there once
-    pub old: String,
-    pub new: String,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WriteArguments {
-    pub path: String,
-    /// The whole file
-    pub content: String,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeleteArguments {
-    pub path: String,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RunArguments {
-    pub command: String,
-    /// In seconds
-    #[serde(default, deserialize_with = "number")]
-    #[schemars(with = "Option<u32>")]
-    pub timeout: Option<u32>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FinishArguments {
-    /// What was changed and why, in a few sentences
-    pub summary: String,
-    #[serde(default, deserialize_with = "truth")]
-    #[schemars(with = "Option<bool>")]
-    pub no_change_needed: Option<bool>,
-}
-
 /// A call whose arguments fit.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -197,6 +122,7 @@ pub enum Action {
     List(ListArguments),
     Search(SearchArguments),
     Replace(ReplaceArguments),
+    Patch(PatchArguments),
     Write(WriteArguments),
     Delete(DeleteArguments),
     Run(RunArguments),
@@ -206,14 +132,15 @@ pub enum Action {
 impl Action {
     /// Parses a call; the error is the answer to the model.
     pub fn parse(name: &str, arguments: &Map<String, Value>) -> Result<Self, String> {
-        let Some(tool) = Tool::named(name) else { return Err(unknown(name)) };
-        let arguments = Value::Object(arguments.clone());
+        let (tool, arguments) = foreign::understood(name, arguments)?.ok_or_else(|| unknown(name))?;
+        let arguments = Value::Object(arguments);
         match tool {
             Tool::Plan => fit(tool, arguments).map(Action::Plan),
             Tool::Read => fit(tool, arguments).map(Action::Read),
             Tool::List => fit(tool, arguments).map(Action::List),
             Tool::Search => fit(tool, arguments).map(Action::Search),
             Tool::Replace => fit(tool, arguments).map(Action::Replace),
+            Tool::Patch => fit(tool, arguments).map(Action::Patch),
             Tool::Write => fit(tool, arguments).map(Action::Write),
             Tool::Delete => fit(tool, arguments).map(Action::Delete),
             Tool::Run => fit(tool, arguments).map(Action::Run),
@@ -228,6 +155,7 @@ impl Action {
             Action::List(_) => Tool::List,
             Action::Search(_) => Tool::Search,
             Action::Replace(_) => Tool::Replace,
+            Action::Patch(_) => Tool::Patch,
             Action::Write(_) => Tool::Write,
             Action::Delete(_) => Tool::Delete,
             Action::Run(_) => Tool::Run,
@@ -246,11 +174,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn ok(text: impl Into<String>) -> Self {
+    pub(in crate::agent) fn ok(text: impl Into<String>) -> Self {
         Self { ok: true, text: text.into(), changed: false }
     }
 
-    pub(super) fn error(text: impl Into<String>) -> Self {
+    pub(in crate::agent) fn error(text: impl Into<String>) -> Self {
         Self { ok: false, text: format!("Error: {}", text.into()), changed: false }
     }
 
@@ -259,19 +187,10 @@ impl Answer {
     }
 }
 
-/// Reads the arguments of a native call: a JSON object in a text. The error is the answer to the model.
-pub(super) fn read_arguments(text: &str) -> Result<Map<String, Value>, String> {
-    if text.len() > MOST_ARGUMENT_BYTES {
-        return Err(format!(
-            "the arguments have {} bytes, more than {MOST_ARGUMENT_BYTES}; do less in one call",
-            text.len()
-        ));
-    }
-    serde_json::from_str(text).map_err(|error| {
-        let was_cut =
-            if error.is_eof() { " They end in the middle: the reply was too long; do less in one call." } else { "" };
-        format!("the arguments are no JSON object ({error}).{was_cut} Nothing was done; make the call again.")
-    })
+/// Whether a call changes or runs something, or ends the turn.
+pub(super) fn acts(name: &str, arguments: &Map<String, Value>) -> bool {
+    let understood = foreign::understood(name, arguments).ok().flatten();
+    understood.is_some_and(|(tool, _)| tool.is_risky() || tool == Tool::Finish)
 }
 
 /// Acts on files. Blocks; for `plan`, `run` and `finish`, which are no file actions, there is nothing to do here.
@@ -283,6 +202,7 @@ pub fn act_on_files(files: &Files, action: &Action) -> Result<Answer, FileError>
         Action::List(arguments) => look::list(files, arguments),
         Action::Search(arguments) => look::search(files, arguments),
         Action::Replace(arguments) => edit::replace(files, arguments),
+        Action::Patch(arguments) => edit::apply_text(files, &arguments.text, arguments.path.as_deref()),
         Action::Write(arguments) => edit::write(files, arguments),
         Action::Delete(arguments) => edit::delete(files, arguments),
         Action::Plan(_) | Action::Run(_) | Action::Finish(_) => Ok(Answer::ok("")),
@@ -323,22 +243,6 @@ fn folder(text: Option<&str>) -> Result<Option<RelativePath>, FileError> {
     }
 }
 
-fn fit<T: DeserializeOwned + JsonSchema>(tool: Tool, arguments: Value) -> Result<T, String> {
-    serde_json::from_value(arguments).map_err(|error| {
-        let schema = schema::<T>();
-        let listed = |field: &str| match schema.get(field) {
-            Some(Value::Object(map)) => map.keys().cloned().collect::<Vec<_>>().join(", "),
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-            Some(_) | None => String::new(),
-        };
-        let required = match listed("required") {
-            required if required.is_empty() => String::new(),
-            required => format!(" (needed: {required})"),
-        };
-        format!("{} takes {}{required}, but: {error}. Make the call again.", tool.name(), listed("properties"))
-    })
-}
-
 fn unknown(name: &str) -> String {
     let nearest = Tool::ALL
         .map(|tool| (name_likeness(name, tool.name()), tool.name()))
@@ -360,79 +264,4 @@ fn name_likeness(left: &str, right: &str) -> f32 {
         return 0.0;
     }
     similar::TextDiff::from_chars(left.as_str(), right).ratio()
-}
-
-/// The schema of `T` without references, without what no model needs.
-fn schema<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let mut value = settings.into_generator().into_root_schema_for::<T>().to_value();
-    if let Some(object) = value.as_object_mut() {
-        for noise in ["title", "additionalProperties"] {
-            object.remove(noise);
-        }
-        let properties = object.get_mut("properties").and_then(Value::as_object_mut);
-        for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
-            simplify(property);
-        }
-    }
-    value
-}
-
-/// `["integer", "null"]` with format and bounds says no more to a model than `integer`.
-fn simplify(property: &mut Value) {
-    let Some(object) = property.as_object_mut() else { return };
-    for noise in ["format", "minimum", "maximum", "default"] {
-        object.remove(noise);
-    }
-    if let Some(Value::Array(types)) = object.get("type")
-        && let Some(first) = types.first().cloned()
-    {
-        object.insert("type".into(), first);
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Loose<T> {
-    Value(T),
-    Text(String),
-    Nothing(()),
-}
-
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    match Loose::<u32>::deserialize(deserializer) {
-        Ok(Loose::Value(number)) => Ok(Some(number)),
-        Ok(Loose::Nothing(())) => Ok(None),
-        Ok(Loose::Text(text)) => match text.trim() {
-            "" => Ok(None),
-            digits => digits.parse().map(Some).map_err(|_| serde::de::Error::custom("a whole number is needed")),
-        },
-        Err(_) => Err(serde::de::Error::custom("a whole number is needed")),
-    }
-}
-
-fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    let wrong = || serde::de::Error::custom("true or false is needed");
-    match Loose::<bool>::deserialize(deserializer) {
-        Ok(Loose::Value(truth)) => Ok(Some(truth)),
-        Ok(Loose::Nothing(())) => Ok(None),
-        Ok(Loose::Text(text)) => match text.trim().to_ascii_lowercase().as_str() {
-            "true" => Ok(Some(true)),
-            "false" => Ok(Some(false)),
-            "" => Ok(None),
-            _ => Err(wrong()),
-        },
-        Err(_) => Err(wrong()),
-    }
-}
-
-fn steps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    match Loose::<Vec<String>>::deserialize(deserializer) {
-        Ok(Loose::Value(steps)) => Ok(steps),
-        Ok(Loose::Text(text)) => Ok(text.lines().map(str::to_owned).collect()),
-        Ok(Loose::Nothing(())) | Err(_) => Err(serde::de::Error::custom("steps must be a list of texts")),
-    }
 }

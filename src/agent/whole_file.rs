@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::act::milliseconds_since;
 use super::opening::{self, View};
+use super::perform::milliseconds_since;
 use super::prompt::Prompts;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::repair::Repairing;
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::event::Event;
 use crate::model::{Message, Reply};
-use crate::outcome::StopReason;
+use crate::outcome::{Habit, StopReason};
 use crate::workspace::{Files, RelativePath, Walk};
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
@@ -335,7 +335,7 @@ impl Agent<'_> {
         }
         let is_stuck = self.unusable >= MOST_UNUSABLE;
         let reason = format!("{MOST_UNUSABLE} replies in a row held no file that changes anything");
-        Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { reason })))
+        Ok(is_stuck.then_some(Pause::Stopped(StopReason::Stuck { habit: Some(Habit::Unreadable), reason })))
     }
 
     pub(super) fn finish_whole_files(&mut self, prose: &str) -> Pause {

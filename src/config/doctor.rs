@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::MIB;
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::flags::{DoctorFlags, Flags};
-use super::{MIB, ModelConfig};
+use super::model::ModelConfig;
 use crate::{forge, sandbox, store, workspace};
 
 /// The parts; an error is what `run` or `serve` would end with.
@@ -37,7 +38,7 @@ pub fn resolve_doctor(flags: &Flags, doctor: &DoctorFlags, environment: &Environ
     DoctorConfig {
         workspace: super::resolve_workspace(&file, environment),
         sandbox: super::resolve_sandbox(&file, &doctor.work, environment),
-        model: super::resolve_model(&file, &doctor.work, environment),
+        model: super::model::resolve(&file, &doctor.work, environment),
         forge: super::resolve_forge(&file, environment),
         store: super::state::resolve_store(&file, environment),
         free_limit,

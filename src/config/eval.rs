@@ -1,4 +1,4 @@
-//! What `patchwright eval` needs, resolved.
+//! What `patchwright eval` and `patchwright replay` need, resolved.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use url::Url;
 
 use super::environment::Environment;
 use super::file::RepositorySection;
-use super::flags::{EvalFlags, Flags, WorkFlags};
-use super::{ModelConfig, RepositoryArgument, network, serve};
-use crate::outcome::Price;
+use super::flags::{EvalFlags, Flags, ReplayFlags, WorkFlags};
+use super::model::ModelConfig;
+use super::{RepositoryArgument, network};
 use crate::{forge, pipeline, sandbox, workspace};
 
 /// What is to be done.
@@ -38,8 +38,6 @@ pub struct EvalConfig {
     /// What the results are called beside the model's name; `None`: as the model is treated.
     pub label: Option<String>,
     pub json: bool,
-    /// `None`: costs are unknown.
-    pub price: Option<Price>,
     pub common: Common,
 }
 
@@ -54,7 +52,16 @@ pub struct Common {
     pub network: network::NetworkConfig,
     /// By `owner/name` in lower case.
     pub repositories: BTreeMap<String, RepositorySection>,
-    price: Option<Price>,
+}
+
+/// A record, and what it is played on.
+#[derive(Debug)]
+pub struct ReplayConfig {
+    pub record: PathBuf,
+    /// Another place of the same repository; `None`: as recorded.
+    pub repository: Option<RepositoryArgument>,
+    pub json: bool,
+    pub common: Common,
 }
 
 /// Resolves `patchwright eval`.
@@ -74,14 +81,21 @@ pub fn resolve_eval(flags: &Flags, eval: &EvalFlags, environment: &Environment) 
         instances: eval.instance.clone(),
         label: eval.label.clone(),
         json: eval.json,
-        price: common.price,
         common,
     })))
 }
 
+/// Resolves `patchwright replay`.
+pub fn resolve_replay(flags: &Flags, replay: &ReplayFlags, environment: &Environment) -> anyhow::Result<ReplayConfig> {
+    let common = resolve_common(flags, &WorkFlags { sandbox: replay.sandbox, ..WorkFlags::default() }, environment)?;
+    let server = &common.forge.server_url;
+    let repository = replay.repo.as_deref().map(|text| super::parse_repository(text, server)).transpose()?;
+    Ok(ReplayConfig { record: replay.record.clone(), repository, json: replay.json, common })
+}
+
 fn resolve_common(flags: &Flags, work: &WorkFlags, environment: &Environment) -> anyhow::Result<Common> {
     let file = super::read_config_file(flags.config.as_deref(), environment)?;
-    let model = super::resolve_model(&file, work, environment)?;
+    let model = super::model::resolve(&file, work, environment)?;
     let sandbox = super::resolve_sandbox(&file, work, environment)?;
     let workspace = super::resolve_workspace(&file, environment)?;
     Ok(Common {
@@ -91,7 +105,6 @@ fn resolve_common(flags: &Flags, work: &WorkFlags, environment: &Environment) ->
         network: network::resolve(&file, environment, &sandbox.sources, workspace.temporary.clone())?,
         sandbox,
         workspace,
-        price: serve::resolve_price(&file.budget)?,
         repositories: super::resolve_repositories(file.repositories)?,
     })
 }

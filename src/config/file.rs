@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::flags::SandboxFlag;
+use crate::model::{ProbeMode, Provider};
 use crate::pipeline::setup::recipe::RepositoryCommands;
+use crate::pipeline::setup::repository::ShowRepository;
 use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::EngineFiles;
@@ -71,20 +73,80 @@ pub struct GithubSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
+    /// Default: the first local server that answers.
     pub endpoint: Option<String>,
+    /// Default: the server's only model, else its first.
     pub name: Option<String>,
+    /// `vllm`, `ollama`, `llamacpp`, `lmstudio`, `openai`, `azure`, `openrouter`, `anthropic` or `other`. Default: found by
+    /// the address, and by what the server tells.
+    pub provider: Option<Provider>,
     /// A file that holds the key. Default: none; the environment's `LLM_API_KEY` wins.
     pub key_file: Option<PathBuf>,
+    /// The environment's variable that holds the key. Default: `LLM_API_KEY`.
+    pub key_env: Option<String>,
     /// The context window in tokens. Default: what the server tells.
     pub context_window: Option<u64>,
     /// The longest answer in tokens. Default: 4096.
     pub max_output_tokens: Option<u32>,
-    /// `auto`, `tools` or `whole-file`: how the model says what is to be done. Default: `auto`, by the model's size.
+    /// `auto`, `native`, `schema`, `fenced` or `whole-file`: how the model says what is to be done. Default: `auto`, by what
+    /// is known of the model.
     pub protocol: Option<ProtocolChoice>,
     /// Default: the server's own.
     pub temperature: Option<f32>,
     /// How long the model may be silent, in seconds. Default: 300.
     pub silence_seconds: Option<u64>,
+    /// `auto`, `off` or `always`: whether the model's abilities are tried at the start. Default: `auto`, once a week.
+    pub probe: Option<ProbeMode>,
+    /// Sent with every request. Default: none.
+    pub headers: BTreeMap<String, HeaderSetting>,
+    /// Fields of every request's body. Default: none.
+    pub body: toml::Table,
+    /// Of a million tokens. Default: unknown.
+    pub price: Option<PriceSection>,
+    /// Asked where the ones before do not answer. Default: none.
+    pub fallback: Vec<FallbackSection>,
+}
+
+/// An endpoint that stands in for another.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FallbackSection {
+    pub endpoint: String,
+    /// As in `[model]`, and so are those below.
+    pub name: Option<String>,
+    pub provider: Option<Provider>,
+    pub key_file: Option<PathBuf>,
+    pub key_env: Option<String>,
+    pub context_window: Option<u64>,
+    pub headers: BTreeMap<String, HeaderSetting>,
+    pub body: toml::Table,
+    pub price: Option<PriceSection>,
+}
+
+/// A header's value, or the environment's variable that holds it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected a text, or { env = \"NAME\" } for a secret")]
+pub enum HeaderSetting {
+    Plain(String),
+    Secret(FromEnvironment),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FromEnvironment {
+    pub env: String,
+}
+
+/// In the operator's currency, of a million tokens.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceSection {
+    #[serde(rename = "in")]
+    pub input: f64,
+    #[serde(rename = "out")]
+    pub output: f64,
+    /// Of prompt tokens that the server has cached. Default: as `in`.
+    pub cached: Option<f64>,
 }
 
 /// How the agent treats the model.
@@ -191,6 +253,8 @@ pub struct RepositorySection {
     pub setup: Option<Vec<String>>,
     /// As `setup.repository_commands`, for this repository.
     pub repository_commands: Option<RepositoryCommands>,
+    /// As `setup.repository`, for this repository.
+    pub repository: Option<ShowRepository>,
     /// Keys of `[policy]` that are others for this repository.
     pub policy: toml::Table,
     /// Added to `network.allow`. Default: none.
@@ -208,6 +272,9 @@ pub struct SetupSection {
     /// `run`: commands that a repository gives make its tests able to run. `ignore`: only fixed commands for the lock
     /// files that are there, without packages' scripts where the tool can do so. Default: `run`.
     pub repository_commands: Option<RepositoryCommands>,
+    /// `auto`, `always` or `never`: boxes show a repository of the base at `/workspace/.git`, with the nearest tag. `auto`:
+    /// where a tool that takes versions from tags, or a test that calls git, is found in the base. Default: `auto`.
+    pub repository: Option<ShowRepository>,
     /// All commands of one setup. Default: 600.
     pub seconds: Option<u64>,
     /// What is kept for later tasks, on the disk of the workspace. Default: 20480.
@@ -274,8 +341,4 @@ pub struct BudgetSection {
     /// Answers without a count of tokens are left out. Default: no limit.
     pub cost_a_day: Option<f64>,
     pub repository_cost_a_day: Option<f64>,
-    /// The price of a million tokens of prompts. Default: unknown.
-    pub price_in: Option<f64>,
-    /// The price of a million tokens of answers. Default: unknown.
-    pub price_out: Option<f64>,
 }

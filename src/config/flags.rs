@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use crate::pipeline::ProfileChoice;
 use crate::store::State;
 
 /// A self-hosted coding agent: an instruction and a repository in, a tested diff or pull request out.
@@ -39,6 +43,8 @@ pub enum Command {
     Health(HealthFlags),
     /// Work a set of tasks with hidden tests, and tell how many a model resolves; or compare two such runs
     Eval(Box<EvalFlags>),
+    /// Play a recorded run again without a model, and tell where it differs
+    Replay(Box<ReplayFlags>),
     /// Try everything that tasks need (config, git, sandboxes, model, forge, disk); exit code 0 if all is well, else 1
     Doctor(Box<DoctorFlags>),
 }
@@ -90,6 +96,34 @@ const EVAL_HELP: &str = "--timeout and --max-tokens bound each instance.\n\nExit
   1    some could not be run or judged; the same command tries them again
   2    wrong usage or configuration; a bad line of the file is named by its number
   130  interrupted; the same command goes on";
+
+/// A recorded run.
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_HELP)]
+pub struct ReplayFlags {
+    /// The file that `run --record` has written
+    #[arg(value_name = "FILE")]
+    pub record: PathBuf,
+
+    /// Where the repository is now: a local folder, a clone address, or OWNER/NAME [default: as recorded]
+    #[arg(long, value_name = "PATH|URL|OWNER/NAME")]
+    pub repo: Option<String>,
+
+    /// Where the repository's code runs; never on the host [default: auto]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub sandbox: Option<SandboxFlag>,
+
+    /// Print JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+const REPLAY_HELP: &str = "Exit codes:
+  0    the run is the same again
+  1    it could not be played; the message says why
+  2    wrong usage or configuration
+  7    it differs; the first difference is told
+  130  interrupted";
 
 /// What is tried, and how it is shown.
 #[derive(Debug, Args)]
@@ -273,10 +307,18 @@ pub struct WorkFlags {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
+    /// How the model is treated: auto, small, medium or large [default: auto, by its size]
+    #[arg(long, value_name = "PROFILE", value_parser = profile_parser())]
+    pub profile: Option<ProfileChoice>,
+
     /// An OpenAI-compatible endpoint, with its /v1 [default: LLM_API_ENDPOINT, else the first local server that
     /// answers: Ollama 11434, vLLM 8000, llama.cpp 8080, LM Studio 1234]
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+
+    /// Try what the model and its server can do, with three short requests [default: auto, which does so once a week]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub probe: Option<ProbeFlag>,
 
     /// Where the repository's code runs; never on the host [default: auto]
     #[arg(long, value_enum, value_name = "BACKEND")]
@@ -301,6 +343,23 @@ pub struct WorkFlags {
     /// Agents that work at a task at once, each in a tree of its own; the first verified change wins [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub attempts: Option<u32>,
+}
+
+fn profile_parser() -> impl TypedValueParser<Value = ProfileChoice> {
+    let parse = |name: String| ProfileChoice::deserialize(name.as_str().into_deserializer());
+    PossibleValuesParser::new(["auto", "small", "medium", "large"])
+        .try_map(move |name| parse(name).map_err(|error: serde::de::value::Error| error))
+}
+
+/// `--probe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeFlag {
+    /// Unless it was tried lately, or is documented
+    Auto,
+    /// Never
+    Off,
+    /// Every time
+    Always,
 }
 
 /// `--sandbox`.

@@ -37,7 +37,12 @@ pub fn resolve(flags: &Flags, environment: &Environment) -> anyhow::Result<Setti
     let section = super::read_config_file(flags.config.as_deref(), environment)?.log;
     let usual_level = match flags.command {
         Command::Serve(_) => "info",
-        Command::Run(_) | Command::Eval(_) | Command::Tasks(_) | Command::Health(_) | Command::Doctor(_) => "warn",
+        Command::Run(_)
+        | Command::Eval(_)
+        | Command::Replay(_)
+        | Command::Tasks(_)
+        | Command::Health(_)
+        | Command::Doctor(_) => "warn",
     };
     of(&section, environment, flags.verbose, usual_level)
 }

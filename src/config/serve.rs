@@ -8,16 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
+use super::MIB;
 use super::environment::Environment;
-use super::file::{BudgetSection, RepositorySection, ServiceSection};
+use super::file::{ConfigFile, RepositorySection, ServiceSection};
 use super::flags::{Flags, ServeFlags};
-use super::{MIB, ModelConfig};
+use super::model::ModelConfig;
 use crate::outcome::{CostLimit, Price};
 use crate::task::RepositoryName;
 use crate::{forge, pipeline, sandbox, store, workspace};
 
 const LABEL: &str = "copilot-agent";
-const WITHOUT_PRICES: &str = "a budget of money needs the prices of tokens. Set budget.price_in and budget.price_out";
+const WITHOUT_PRICES: &str = "a budget of money needs the prices of tokens. Set model.price";
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Everything that the service needs, checked.
@@ -97,7 +98,7 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
     file.publish.status_comment.get_or_insert(true);
     file.publish.commit_status.get_or_insert(true);
     let forge = super::resolve_forge(&file, environment)?;
-    let model = super::resolve_model(&file, &serve.work, environment)?;
+    let model = super::model::resolve(&file, &serve.work, environment)?;
     let sandbox = super::resolve_sandbox(&file, &serve.work, environment)?;
     let workspace = super::resolve_workspace(&file, environment)?;
     let section = &file.service;
@@ -127,7 +128,7 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
         target_repository: super::resolve_target(environment)?,
         allowed_targets: file.allowed_targets.clone(),
         queue: resolve_queue(section, serve, environment)?,
-        budget: resolve_budget(&file.budget)?,
+        budget: resolve_budget(&file)?,
         http,
         workspace_limit: environment
             .number("MAX_WORKSPACE_SIZE_MB")?
@@ -144,25 +145,6 @@ pub fn resolve_serve(flags: &Flags, serve: &ServeFlags, environment: &Environmen
         workspace,
         repositories: super::resolve_repositories(file.repositories)?,
     })
-}
-
-/// The address that a provider's name stands for.
-pub(super) fn endpoint_of_provider(provider: Option<&str>) -> anyhow::Result<Option<&'static str>> {
-    let Some(provider) = provider else { return Ok(None) };
-    match provider.to_ascii_lowercase().as_str() {
-        "openai" => Ok(Some("https://api.openai.com/v1")),
-        "anthropic" => Ok(Some("https://api.anthropic.com/v1")),
-        "openrouter" => Ok(Some("https://openrouter.ai/api/v1")),
-        "ollama" => Ok(Some("http://127.0.0.1:11434/v1")),
-        "vllm" => Ok(Some("http://127.0.0.1:8000/v1")),
-        "llamacpp" | "llama.cpp" => Ok(Some("http://127.0.0.1:8080/v1")),
-        "lmstudio" => Ok(Some("http://127.0.0.1:1234/v1")),
-        "local" | "custom" | "openai-compatible" | "openai_compatible" => Ok(None),
-        _ => bail!(
-            "LLM_PROVIDER=`{provider}` is not known. Use openai, anthropic, openrouter, ollama, vllm, llamacpp, \
-             lmstudio or custom, and give any OpenAI-compatible address as LLM_API_ENDPOINT"
-        ),
-    }
 }
 
 fn resolve_dispatch(
@@ -260,13 +242,14 @@ fn resolve_http(section: &ServiceSection, serve: &ServeFlags, environment: &Envi
     })
 }
 
-fn resolve_budget(section: &BudgetSection) -> anyhow::Result<Budget> {
+fn resolve_budget(file: &ConfigFile) -> anyhow::Result<Budget> {
+    let section = &file.budget;
     let budget = Budget {
         tokens: section.tokens_a_day,
         repository_tokens: section.repository_tokens_a_day,
-        micros: micros("cost_a_day", section.cost_a_day)?,
-        repository_micros: micros("repository_cost_a_day", section.repository_cost_a_day)?,
-        price: resolve_price(section)?,
+        micros: of_budget("cost_a_day", section.cost_a_day)?,
+        repository_micros: of_budget("repository_cost_a_day", section.repository_cost_a_day)?,
+        price: super::model::resolve_price(file)?,
     };
     if budget.price.is_none() && (budget.micros.is_some() || budget.repository_micros.is_some()) {
         bail!("{WITHOUT_PRICES}");
@@ -275,8 +258,8 @@ fn resolve_budget(section: &BudgetSection) -> anyhow::Result<Budget> {
 }
 
 /// What one attempt at a task may cost.
-pub(super) fn resolve_cost_limit(section: &BudgetSection) -> anyhow::Result<Option<CostLimit>> {
-    match (micros("cost_a_task", section.cost_a_task)?, resolve_price(section)?) {
+pub(super) fn resolve_cost_limit(file: &ConfigFile) -> anyhow::Result<Option<CostLimit>> {
+    match (of_budget("cost_a_task", file.budget.cost_a_task)?, super::model::resolve_price(file)?) {
         (None, _) => Ok(None),
         (Some(0), _) => bail!("budget.cost_a_task is zero, so no model could be asked. Leave it out for no limit"),
         (Some(_), None) => bail!("{WITHOUT_PRICES}"),
@@ -284,21 +267,15 @@ pub(super) fn resolve_cost_limit(section: &BudgetSection) -> anyhow::Result<Opti
     }
 }
 
-/// What tokens cost; `None`: unknown.
-pub(super) fn resolve_price(section: &BudgetSection) -> anyhow::Result<Option<Price>> {
-    match (micros("price_in", section.price_in)?, micros("price_out", section.price_out)?) {
-        (Some(input), Some(output)) => Ok(Some(Price { input, output, cached: None })),
-        (None, None) => Ok(None),
-        (Some(_), None) | (None, Some(_)) => bail!("budget.price_in and budget.price_out go together. Set both"),
-    }
+fn of_budget(name: &str, amount: Option<f64>) -> anyhow::Result<Option<u64>> {
+    amount.map(|amount| micros(&format!("budget.{name}"), amount)).transpose()
 }
 
 /// An amount of money in millionths.
-fn micros(name: &str, amount: Option<f64>) -> anyhow::Result<Option<u64>> {
-    match amount {
-        // Far below where a float of millionths loses whole numbers.
-        Some(amount) if (0.0..=1e9).contains(&amount) => Ok(Some((amount * 1e6).round() as u64)),
-        Some(amount) => bail!("budget.{name} = {amount} is no amount of money"),
-        None => Ok(None),
+pub(super) fn micros(name: &str, amount: f64) -> anyhow::Result<u64> {
+    // Far below where a float of millionths loses whole numbers.
+    if !(0.0..=1e9).contains(&amount) {
+        bail!("{name} = {amount} is no amount of money");
     }
+    Ok((amount * 1e6).round() as u64)
 }

@@ -1,6 +1,7 @@
 //! One instance: worked as any task is, then judged.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -9,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::results::{Key, Row, Status};
 use super::tasks::Instance;
 use crate::config::eval::{EvalConfig, repository_of};
-use crate::config::{RepositoryArgument, eval::Common};
 use crate::logging;
+use crate::model::Model;
+use crate::model::record::Recorded;
 use crate::outcome::{Conclusion, Outcome, Stage, StopReason, TestCommand, TestEnding, TestRun};
-use crate::pipeline::{self, Delivery, Ending, Judge, Order, Services, intake};
+use crate::pipeline::{self, Ending, Judge, Order, Services, intake};
 use crate::progress;
 use crate::service::assemble;
-use crate::workspace::Remote;
 
 /// Folders of the results.
 const RECORDS: &str = "records";
@@ -67,7 +68,9 @@ fn blank(instance: &Instance, key: &Key) -> Row {
 /// 3. What it changed is judged in the checkout that was made before it began.
 async fn attempt(config: &EvalConfig, services: &Services, instance: &Instance, row: &mut Row) -> anyhow::Result<()> {
     let record = file_of(&config.out, RECORDS, &row.key(), "jsonl")?;
-    let services = &Services { events: progress::recorded(&record.path)?, ..services.clone() };
+    let events = progress::recorded(&record.path)?;
+    let model = services.model.clone().map(|model| Arc::new(Recorded::new(model, events.clone())) as Arc<dyn Model>);
+    let services = &Services { events, model, ..services.clone() };
     row.record = Some(record.name);
     let mut order = order(config, services, instance).await?;
     let judge = Judge::new(services, &order, &instance.test_patch).await?;
@@ -80,7 +83,7 @@ async fn attempt(config: &EvalConfig, services: &Services, instance: &Instance, 
         Ending::Limited { reason, .. } => anyhow::bail!(reason),
     };
     row.seconds = order.started.elapsed().as_secs_f64();
-    tell(config, &outcome, row);
+    tell(&outcome, row);
     if let Some(diff) = &outcome.diff {
         let file = file_of(&config.out, DIFFS, &row.key(), "diff")?;
         std::fs::write(&file.path, &diff.0).context("a diff cannot be written")?;
@@ -104,7 +107,11 @@ async fn order(config: &EvalConfig, services: &Services, instance: &Instance) ->
     let common = &config.common;
     let folder = config.tasks.parent().unwrap_or(Path::new("/"));
     let target = repository_of(&instance.repo, folder, &common.forge.server_url)?;
-    let mut order = order_of(common, services, &target, &instance.problem_statement, &instance.base_commit).await?;
+    let base = &instance.base_commit;
+    let mut task = intake::from_command_line(&instance.problem_statement, None, &target.to_string(), Some(base))?;
+    // What the text holds of patches is text.
+    task.patches.clear();
+    let mut order = assemble::order_for_diff(common, services, &target, task, Some(base.clone())).await?;
     if let Some(command) = &instance.test_command {
         let reason = "given with the task".into();
         order.test_command = Some(TestCommand { command: command.clone(), reason });
@@ -115,55 +122,17 @@ async fn order(config: &EvalConfig, services: &Services, instance: &Instance) ->
     Ok(order)
 }
 
-/// An order for a diff of `target` at `base`; what the text holds of patches is text.
-async fn order_of(
-    common: &Common,
-    services: &Services,
-    target: &RepositoryArgument,
-    text: &str,
-    base: &str,
-) -> anyhow::Result<Order> {
-    let mut task = intake::from_command_line(text, None, &target.to_string(), Some(base))?;
-    task.patches.clear();
-    let (remote, repository) = match target {
-        RepositoryArgument::Local(folder) => (Remote::Local(folder.clone()), None),
-        RepositoryArgument::Url(url) => (Remote::Url { url: url.clone(), token: None }, None),
-        RepositoryArgument::Forge(name) => {
-            let forge = services.forge.for_reading(name).await?;
-            let token = forge.git_token().await?;
-            (Remote::Url { url: forge.clone_url(name), token }, Some(name.clone()))
-        }
-    };
-    let section = assemble::section_of(&common.repositories, repository.as_ref());
-    let started = Instant::now();
-    Ok(Order {
-        task,
-        remote,
-        test_command: assemble::test_command_of(section),
-        setup: assemble::setup_of(section),
-        access: common.network.access(section)?,
-        repository,
-        base: Some(base.to_owned()),
-        delivery: Delivery::Diff,
-        started,
-        deadline: started + services.settings.limits.task,
-        claim: None,
-        again_after: None,
-    })
-}
-
 /// Puts what the pipeline says into the row.
-fn tell(config: &EvalConfig, outcome: &Outcome, row: &mut Row) {
+fn tell(outcome: &Outcome, row: &mut Row) {
     row.usage = outcome.usage;
     row.steps = outcome.steps;
-    let by_price = || config.price.and_then(|price| price.of_usage(&outcome.usage));
-    row.cost_micros = outcome.usage.micros.or_else(by_price);
+    row.cost_micros = outcome.usage.micros;
     row.changed_files = outcome.changed_files.iter().map(|file| file.path.clone()).collect();
     row.stop = outcome.stop.as_ref().map(stop_in_words).unwrap_or_default();
     let (conclusion, reason) = conclusion_in_words(&outcome.conclusion);
     row.conclusion = conclusion.to_owned();
     row.reason = match &outcome.stop {
-        Some(StopReason::Stuck { reason } | StopReason::ModelFailed { reason }) => reason.clone(),
+        Some(StopReason::Stuck { reason, .. } | StopReason::ModelFailed { reason }) => reason.clone(),
         Some(_) | None => reason,
     };
 }

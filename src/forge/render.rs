@@ -94,7 +94,7 @@ pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     parts.push(changed_files(&outcome.changed_files));
     parts.extend(outcome.policy.as_ref().map(policy::section));
     parts.push(evidence(outcome));
-    parts.extend(outcome.setup.as_ref().map(environment));
+    parts.extend(environment(outcome.setup.as_ref(), outcome.shown_repository.as_deref()));
     parts.push(how_it_was_made(outcome));
     parts.extend(notes(&outcome.notes));
     parts.push(origin(task));
@@ -319,10 +319,17 @@ fn ended(ending: &TestEnding) -> String {
     }
 }
 
-/// Where the commands came from that made the tests able to run, and how they went.
-fn environment(setup: &Setup) -> String {
+/// Where the commands came from that made the tests able to run, and how they went; and the repository that boxes showed.
+fn environment(setup: Option<&Setup>, repository: Option<&str>) -> Option<String> {
+    let repository =
+        repository.map(|repository| format!("`.git` in the sandbox: {}", line(repository, LONGEST_REMARK)));
+    let parts: Vec<String> = setup.map(commands).into_iter().chain(repository).collect();
+    (!parts.is_empty()).then(|| format!("## Environment\n\n{}", parts.join("\n\n")))
+}
+
+fn commands(setup: &Setup) -> String {
     let reused = if setup.reused { "; an earlier task has run them" } else { "" };
-    let mut text = format!("## Environment\n\nCommands from: {}{reused}", line(&setup.origin, LONGEST_LINE));
+    let mut text = format!("Commands from: {}{reused}", line(&setup.origin, LONGEST_LINE));
     if !setup.steps.is_empty() {
         text.push_str("\n\n| step | ended | time |\n|---|---|---|");
     }
@@ -331,8 +338,9 @@ fn environment(setup: &Setup) -> String {
         text.push_str(&format!("\n| {name} | {} | {time} |", step.ending.describe()));
     }
     let refused = setup.refused.iter().map(|host| format!("not reached: {host}"));
+    let notes: Vec<String> = refused.chain(setup.notes.iter().cloned()).take(MOST_STEPS).collect();
     text.push('\n');
-    for note in refused.chain(setup.notes.iter().cloned()).take(MOST_STEPS) {
+    for note in notes {
         text.push_str(&format!("\n- {}", line(&note, LONGEST_REMARK)));
     }
     text
@@ -360,7 +368,7 @@ fn stop_in_words(stop: &StopReason) -> String {
         StopReason::Finished => "the model said that it had finished".into(),
         StopReason::Patched => "the patches of the instruction were applied as they are".into(),
         StopReason::BudgetRanOut { budget } => format!("the {} ran out", budget_name(*budget)),
-        StopReason::Stuck { reason } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
+        StopReason::Stuck { reason, .. } => format!("the model was stuck: {}", line(reason, LONGEST_LINE)),
         StopReason::ModelFailed { reason } => format!("the model failed: {}", line(reason, LONGEST_LINE)),
         StopReason::GaveUp => "the model said that it had finished, without a change".into(),
     }
@@ -378,7 +386,10 @@ fn budget_name(budget: Budget) -> &'static str {
 fn tokens(usage: Usage) -> String {
     let count = |count: Option<u64>| count.map_or_else(|| "an unknown number".to_owned(), |count| count.to_string());
     let cached = usage.cached_tokens.map(|cached| format!(" ({cached} of them cached)")).unwrap_or_default();
-    format!("{} in{cached}, {} out", count(usage.prompt_tokens), count(usage.completion_tokens))
+    let about = if usage.estimated { "about " } else { "" };
+    let cost = usage.micros.map(|micros| format!(", for {about}{}.{:06}", micros / 1_000_000, micros % 1_000_000));
+    let cost = cost.unwrap_or_default();
+    format!("{about}{} in{cached}, {} out{cost}", count(usage.prompt_tokens), count(usage.completion_tokens))
 }
 
 fn seconds(milliseconds: u64) -> String {

@@ -39,6 +39,14 @@ impl Ability {
         if yes { Self::Yes } else { Self::No }
     }
 
+    fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// It was seen to work.
     pub fn is_yes(self) -> bool {
         self == Self::Yes
@@ -69,4 +77,28 @@ pub struct Abilities {
     pub usage: Ability,
     /// Thinking comes apart from the answer.
     pub reasoning: Ability,
+}
+
+impl Abilities {
+    /// Each with its name, in words.
+    pub fn named(&self) -> [(&'static str, Ability); 8] {
+        [
+            ("native calls", self.native_calls),
+            ("calls as text", self.text_calls),
+            ("several calls at once", self.parallel_calls),
+            ("schema", self.schema),
+            ("system role", self.system_role),
+            ("stop reasons", self.stop_reasons),
+            ("usage", self.usage),
+            ("reasoning apart", self.reasoning),
+        ]
+    }
+}
+
+impl std::fmt::Display for Abilities {
+    /// On one line.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<String> = self.named().map(|(name, ability)| format!("{name}: {}", ability.word())).into();
+        formatter.write_str(&words.join(", "))
+    }
 }

@@ -51,6 +51,32 @@ pub enum Found {
     TriedInPart,
 }
 
+impl Found {
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Nothing => "not tried",
+            Self::Documented => "as documented",
+            Self::Kept => "tried by an earlier run",
+            Self::Tried => "tried now",
+            Self::TriedInPart => "tried in part: the server failed, or took too long",
+        }
+    }
+}
+
+/// What the operator can do where something is missing; one sentence.
+pub fn advice(provider: Provider, abilities: &Abilities) -> Option<&'static str> {
+    if !abilities.native_calls.is_no() {
+        return None;
+    }
+    match provider {
+        Provider::Vllm => Some("Start vLLM with --enable-auto-tool-choice and the --tool-call-parser of the model"),
+        Provider::LlamaCpp => Some("Start llama-server with --jinja, and a model whose chat template knows tools"),
+        Provider::Ollama | Provider::LmStudio => Some("Take a model that is listed with tools, if it is to call them"),
+        Provider::Other | Provider::OpenAi | Provider::Azure | Provider::OpenRouter | Provider::Anthropic => None,
+    }
+}
+
 /// Fills the abilities of a model's card in, and the window if it shows only now.
 pub async fn probe(model: &mut OpenAi, mode: ProbeMode) -> Found {
     match mode {
@@ -80,14 +106,18 @@ pub async fn probe(model: &mut OpenAi, mode: ProbeMode) -> Found {
     model.card.abilities = Some(abilities);
     match tried {
         Ok(Ok(())) => {
-            cache::write(model, &abilities);
+            cache::write(model, &abilities, true);
             Found::Tried
         }
         Ok(Err(failure)) => {
             tracing::debug!(error = %failure.error, "the probe broke off");
             Found::TriedInPart
         }
-        Err(_) => Found::TriedInPart,
+        Err(_) => {
+            // Whoever is as slow as that today is so tomorrow, and should not wait for it at each run.
+            cache::write(model, &abilities, false);
+            Found::TriedInPart
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub enum Provider {
 
 impl Provider {
     /// The provider that an address alone tells.
-    pub(super) fn of_address(endpoint: &Url) -> Option<Self> {
+    pub fn of_address(endpoint: &Url) -> Option<Self> {
         let host = endpoint.host_str()?.to_ascii_lowercase();
         let below = |domain: &str| host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
         let azure = ["openai.azure.com", "cognitiveservices.azure.com", "services.ai.azure.com"];

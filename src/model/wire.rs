@@ -8,7 +8,7 @@
 //! - a call's `arguments` as a text (in pieces) or as an object (whole): text;
 //! - a call without `index`: a new `id` or a name begins a new call, anything else continues the last one;
 //! - one `index` for several calls with different ids: as many calls;
-//! - a call without `id`: an id made of the request's length and the call's place, so that it is unique in a history;
+//! - a call without an `id` of its own: one made of the request's length and the call's place, so that it is unique in a history;
 //! - one JSON object instead of a stream: `message` is read where `delta` would be;
 //! - usage in a chunk without choices, in each, in the last one, or nowhere ([`usage`]).
 
@@ -315,17 +315,16 @@ impl Assembly {
     /// The whole answer, or `None` if the server never said that it ended.
     pub(super) fn finish(self) -> Option<Reply> {
         let finish_reason = self.finish_reason?;
-        let calls = self
-            .calls
-            .into_iter()
-            .enumerate()
-            .filter(|(_, call)| !call.name.is_empty())
-            .map(|(place, call)| Call {
-                id: if call.id.is_empty() { format!("{}_{place}", self.id_prefix) } else { call.id },
+        let mut calls: Vec<Call> = Vec::new();
+        for (place, call) in self.calls.into_iter().enumerate().filter(|(_, call)| !call.name.is_empty()) {
+            let is_taken = calls.iter().any(|earlier| earlier.id == call.id);
+            let own = || format!("{}_{place}", self.id_prefix);
+            calls.push(Call {
+                id: if call.id.is_empty() || is_taken { own() } else { call.id },
                 name: call.name,
                 arguments: if call.arguments.trim().is_empty() { "{}".into() } else { call.arguments },
-            })
-            .collect();
+            });
+        }
         let usage = self.told.usage();
         Some(Reply { content: self.content, reasoning: self.reasoning, calls, finish_reason, usage, model: None })
     }

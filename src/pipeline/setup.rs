@@ -5,6 +5,7 @@
 //! recipe and the same lock files, and shown to every later box of the task.
 
 pub mod recipe;
+pub mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,8 +20,9 @@ use crate::event::Event;
 use crate::outcome::{ChangedFile, Outcome, Setup, SetupStep, StepEnding};
 use crate::sandbox::egress::{Passage, Phase};
 use crate::sandbox::{Command, Ending, Home, Output, Sandbox, Surroundings, WORKSPACE};
-use crate::workspace::{Artefacts, Checkout, Files, Found, Hold, Layer, Preparation, Prepared};
-use recipe::{Origin, Recipe, RepositoryCommands, Step};
+use crate::workspace::{Artefacts, Checkout, Files, Found, Hold, Inside, Layer, Preparation, Prepared, StandIn};
+use recipe::{Origin, Recipe, RecipeError, RepositoryCommands, Step};
+use repository::ShowRepository;
 
 /// Part of each key: another version of it makes everything anew.
 const KEY_VERSION: u32 = 1;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub limit: Duration,
     /// What is kept for later tasks.
     pub keep_bytes: u64,
+    /// As `repository_commands`.
+    pub repository: ShowRepository,
 }
 
 /// What the operator says of one repository.
@@ -46,6 +50,8 @@ pub struct Wishes {
     pub operator: recipe::Operator,
     /// `None`: as for all.
     pub repository_commands: Option<RepositoryCommands>,
+    /// As above.
+    pub repository: Option<ShowRepository>,
 }
 
 /// What boxes show besides a tree: what the setup has made, and what the tests made on the base. Nobody writes to it.
@@ -56,6 +62,7 @@ pub(super) struct Environment {
     layers: Vec<Layer>,
     variables: BTreeMap<String, String>,
     prelude: String,
+    repository: Option<StandIn>,
     /// Open for the agent and the tests, where the operator lets them out.
     passage: Option<Passage>,
     /// Files of the base that what was set up depends on.
@@ -69,12 +76,17 @@ impl Environment {
         Surroundings {
             layers: layers.chain(self.prepared.iter().map(Prepared::layer_path)).collect(),
             home: self.prepared.as_ref().map_or(Home::Empty, |prepared| Home::Frozen(prepared.home_path())),
+            repository: self.repository_path(),
             environment: self.variables.clone(),
             prelude: self.prelude.clone(),
             network: Passage::network_of(self.passage.as_ref()),
             hold: Some(hold),
             ..Surroundings::of(tree)
         }
+    }
+
+    fn repository_path(&self) -> Option<PathBuf> {
+        self.repository.as_ref().map(|repository| repository.path().to_owned())
     }
 
     /// What is in it and never part of a change, unless the agent wrote it through the host.
@@ -124,14 +136,14 @@ pub(super) async fn prepare(
     checkout: &Checkout,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Environment> {
-    let settings = &services.settings.setup;
     let passage = order.access.open(Phase::Agent, &services.backend, &services.events)?;
     let mut environment = Environment { passage, ..Environment::default() };
-    if !settings.enabled {
-        return Ok(environment);
-    }
     let started = Instant::now();
-    let Some(recipe) = find_recipe(services, order, checkout.files().clone()).await? else { return Ok(environment) };
+    let found = look(services, order, checkout.files().clone()).await?;
+    if let Some(reason) = found.repository {
+        environment.repository = stand_in(services, checkout, &reason, outcome).await;
+    }
+    let Some(recipe) = found.recipe else { return Ok(environment) };
     let mut setup = Setup {
         origin: recipe.origin.describe().to_owned(),
         steps: Vec::new(),
@@ -143,17 +155,19 @@ pub(super) async fn prepare(
     environment.variables = recipe.environment.clone();
     environment.prelude = prelude(&recipe);
     if !recipe.steps.is_empty() {
-        let key = key(services, order, checkout, &recipe).await?;
+        let key = key(services, order, checkout, &recipe, environment.repository.as_ref()).await?;
         // Who waits for another one's setup leaves as much time for the rest.
         let wait = order.deadline.saturating_duration_since(Instant::now()) / 2;
-        let prepared = match checkout.prepared(&key, settings.limit.min(wait)).await? {
+        let prepared = match checkout.prepared(&key, services.settings.setup.limit.min(wait)).await? {
             Found::Prepared(prepared) => {
                 // In another version's words it says nothing.
                 setup = serde_json::from_str(prepared.note()).unwrap_or(setup);
                 setup.reused = true;
                 Ok(prepared)
             }
-            Found::Nothing(preparation) => make(services, order, &recipe, preparation, &mut setup).await,
+            Found::Nothing(preparation) => {
+                make(services, order, &recipe, preparation, environment.repository_path(), &mut setup).await
+            }
             Found::Failed { reason, left } => {
                 let seconds = left.as_secs() + 1;
                 Err(anyhow!("a moment ago (it is not tried again before {seconds} s are over), {reason}"))
@@ -170,13 +184,51 @@ pub(super) async fn prepare(
     Ok(environment)
 }
 
-async fn find_recipe(services: &Services, order: &Order, files: Files) -> anyhow::Result<Option<Recipe>> {
-    let wishes = order.setup.clone();
-    let commands = wishes.repository_commands.unwrap_or(services.settings.setup.repository_commands);
+/// What a look at the base tells.
+struct Looked {
+    recipe: Option<Recipe>,
+    /// Why boxes show a repository; `None`: they show none.
+    repository: Option<String>,
+}
+
+async fn look(services: &Services, order: &Order, files: Files) -> anyhow::Result<Looked> {
+    let (wishes, settings) = (order.setup.clone(), &services.settings.setup);
+    let commands = wishes.repository_commands.unwrap_or(settings.repository_commands);
+    let show = wishes.repository.unwrap_or(settings.repository);
+    let always = (show == ShowRepository::Always).then(|| "the operator wants one".to_owned());
+    if !settings.enabled && show != ShowRepository::Auto {
+        return Ok(Looked { recipe: None, repository: always });
+    }
+    let enabled = settings.enabled;
     let found = evidence::look_at(files, move |listing: &verify::Listing<'_>| {
-        recipe::find(listing, &wishes.operator, commands)
+        let recipe = if enabled { recipe::find(listing, &wishes.operator, commands)? } else { None };
+        let repository = if show == ShowRepository::Auto { repository::wanted(listing) } else { always };
+        Ok::<Looked, RecipeError>(Looked { recipe, repository })
     });
     Ok(found.await??)
+}
+
+/// Makes the repository that boxes show. What stands in its way is told, and the task goes on without.
+async fn stand_in(services: &Services, checkout: &Checkout, reason: &str, outcome: &mut Outcome) -> Option<StandIn> {
+    let missing = match checkout.stand_in().await {
+        Ok(Inside::Made(made)) => {
+            let tags = match made.tags() {
+                [] => "without a tag".to_owned(),
+                tags => format!("with the tags {}", tags.join(", ")),
+            };
+            let shown = format!("a repository of the base as one commit, {tags}; {reason}");
+            services.events.note(format!("the sandbox shows {shown}"));
+            outcome.shown_repository = Some(shown);
+            return Some(made);
+        }
+        Ok(Inside::NoCommit) => return None,
+        Ok(Inside::TooLarge) => "the tree is too large for one".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let note = format!("the sandbox shows no repository, though {reason}: {missing}");
+    services.events.note(note.clone());
+    outcome.notes.push(note);
+    None
 }
 
 /// Runs the recipe in a box of its own and freezes what it has made. What was made in part is of use for this task alone.
@@ -185,6 +237,7 @@ async fn make(
     order: &Order,
     recipe: &Recipe,
     preparation: Preparation,
+    repository: Option<PathBuf>,
     setup: &mut Setup,
 ) -> anyhow::Result<Prepared> {
     let passage = order.access.open(Phase::Setup, &services.backend, &services.events)?;
@@ -193,6 +246,7 @@ async fn make(
         environment: recipe.environment.clone(),
         prelude: prelude(recipe),
         network: Passage::network_of(passage.as_ref()),
+        repository,
         hold: Some(preparation.hold()),
         ..Surroundings::of(&preparation.tree_path())
     };
@@ -284,9 +338,15 @@ fn report(step: &Step, output: &Output) -> SetupStep {
     SetupStep { name: step.name.clone(), ending, milliseconds, excerpt }
 }
 
-/// What a later task must have in common to be shown the same: the recipe, the contents of its inputs, where it runs, and
-/// the branch, so that nobody who may write to one branch prepares what the tests of another one see.
-async fn key(services: &Services, order: &Order, checkout: &Checkout, recipe: &Recipe) -> anyhow::Result<String> {
+/// What a later task must have in common to be shown the same: the recipe, the contents of its inputs, where it runs, the
+/// tags that it saw, and the branch, so that nobody who may write to one branch prepares what the tests of another one see.
+async fn key(
+    services: &Services,
+    order: &Order,
+    checkout: &Checkout,
+    recipe: &Recipe,
+    repository: Option<&StandIn>,
+) -> anyhow::Result<String> {
     #[derive(Serialize)]
     struct Key<'a> {
         version: u32,
@@ -296,6 +356,7 @@ async fn key(services: &Services, order: &Order, checkout: &Checkout, recipe: &R
         backend: String,
         recipe: &'a Recipe,
         inputs: BTreeMap<String, String>,
+        tags: Option<&'a [String]>,
     }
     #[derive(Serialize)]
     enum Base {
@@ -315,6 +376,7 @@ async fn key(services: &Services, order: &Order, checkout: &Checkout, recipe: &R
         backend: services.backend.fingerprint().await,
         recipe,
         inputs,
+        tags: repository.map(StandIn::tags),
     };
     Ok(hex::encode(Sha256::digest(serde_json::to_vec(&key)?)))
 }

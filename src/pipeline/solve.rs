@@ -176,7 +176,7 @@ fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
 fn conclude_without_change(outcome: &Outcome) -> anyhow::Result<Conclusion> {
     match &outcome.stop {
         Some(StopReason::BudgetRanOut { budget }) => Ok(Conclusion::BudgetRanOut { budget: *budget }),
-        Some(StopReason::Stuck { reason }) => {
+        Some(StopReason::Stuck { reason, .. }) => {
             bail!("the model did not get anywhere: {reason}. Try a larger model, or a more precise instruction")
         }
         Some(StopReason::ModelFailed { reason }) => bail!("{reason}"),

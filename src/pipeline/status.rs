@@ -202,7 +202,10 @@ impl Progress {
             | Event::Call { .. }
             | Event::CallResult { .. }
             | Event::SetupStep { .. }
-            | Event::Tests { .. } => {}
+            | Event::Tests { .. }
+            | Event::Begun(_)
+            | Event::Exchange(_)
+            | Event::Ended(_) => {}
         }
         *self != before
     }

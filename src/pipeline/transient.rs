@@ -56,13 +56,13 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Duration
     }
     let known = if let Some(error) = cause.downcast_ref::<AgentError>() {
         match error {
-            AgentError::Model(error) => is_transient_model(error),
+            AgentError::Model(error) => error.is_transient(),
             AgentError::Sandbox(error) => is_transient_sandbox(error),
             AgentError::Files(error) => is_transient_file(error),
             AgentError::Prompt(_) | AgentError::Broken(_) => false,
         }
     } else if let Some(error) = cause.downcast_ref::<ModelError>() {
-        is_transient_model(error)
+        error.is_transient()
     } else if let Some(error) = cause.downcast_ref::<SandboxError>() {
         is_transient_sandbox(error)
     } else if let Some(error) = cause.downcast_ref::<PushError>() {
@@ -98,16 +98,6 @@ fn of_forge(error: &ForgeError) -> Option<Duration> {
         | ForgeError::Forbidden { .. }
         | ForgeError::Unprocessable { .. }
         | ForgeError::Unexpected { .. } => None,
-    }
-}
-
-/// Whether the model may answer later.
-pub fn is_transient_model(error: &ModelError) -> bool {
-    match error {
-        ModelError::Unreachable { .. } | ModelError::Cut(_) | ModelError::Silent { .. } => true,
-        // Without a status the error came in the middle of an answer: the server was overloaded, or fell.
-        ModelError::Server { status, .. } => status.is_none_or(|status| matches!(status, 408 | 429 | 500..=599)),
-        ModelError::Unauthorized { .. } | ModelError::UnknownModel { .. } | ModelError::ContextOverflow(_) => false,
     }
 }
 

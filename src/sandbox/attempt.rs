@@ -8,6 +8,10 @@ use super::seccomp;
 /// Exit code of a program whose every attempt failed as it must; others number the attempt that did not.
 pub const ALL_REFUSED: i32 = 0;
 
+/// Exit codes of [`memory`]: where it got all that it took, and where not even addresses were given for so much.
+pub const ALL_TAKEN: i32 = 0;
+pub const NO_ADDRESS: i32 = 1;
+
 const BASE: u32 = 0x40_0000;
 const HEADERS: u32 = 64 + 56;
 const CLONE_NEWUSER: u32 = 0x1000_0000;
@@ -52,6 +56,18 @@ pub fn processes(most: u32) -> Option<Vec<u8>> {
         program.wait_if_zero()?;
     }
     program.exit(1)?;
+    Some(program.finish())
+}
+
+/// Takes so much memory, touches each page of it, holds it for some seconds, and ends well.
+///
+/// Where a limit is kept by looking now and then, somebody has to have the time to look.
+pub fn memory(bytes: u32) -> Option<Vec<u8>> {
+    const SECONDS: u64 = 5;
+    let pause = [SECONDS.to_le_bytes(), [0; 8]].concat();
+    let mut program = Program::new(&pause)?;
+    program.take_memory(bytes)?;
+    program.call("ppoll", [Value::Number(0), Value::Number(0), Value::Address(0)])?;
     Some(program.finish())
 }
 
@@ -183,6 +199,52 @@ impl Program {
             Machine::Arm => self.arm(0x3500_0000 | (words_past(&wait) << 5)), // cbnz w0
         }
         self.skip(&wait);
+        Some(())
+    }
+
+    /// Maps private memory and writes to each page of it; ends with [`NO_ADDRESS`] where that is refused.
+    fn take_memory(&mut self, bytes: u32) -> Option<()> {
+        const READ_AND_WRITE: u32 = 3;
+        const PRIVATE_AND_ANONYMOUS: u32 = 0x22;
+        const PAGE: u32 = 4096;
+        let number = u32::try_from(seccomp::number_here("mmap")?).ok()?;
+        let refused = self.part(|part| part.exit(NO_ADDRESS.unsigned_abs()));
+        for (place, value) in [0, bytes, READ_AND_WRITE].into_iter().enumerate() {
+            self.load(place, value);
+        }
+        match self.machine {
+            Machine::X86 => {
+                self.code.extend([0x41, 0xba]); // mov r10d, flags
+                self.code.extend(PRIVATE_AND_ANONYMOUS.to_le_bytes());
+                self.code.extend([0x49, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff]); // mov r8, -1
+                self.code.extend([0x45, 0x31, 0xc9]); // xor r9d, r9d
+                self.code.push(0xb8); // mov eax, number
+                self.code.extend(number.to_le_bytes());
+                self.code.extend([0x0f, 0x05]); // syscall
+                self.code.extend([0x48, 0x85, 0xc0, 0x79]); // test rax, rax; jns
+                self.skip(&refused);
+                self.code.push(0xb9); // mov ecx, pages
+                self.code.extend((bytes / PAGE).to_le_bytes());
+                self.code.extend([0xc6, 0x00, 0x01]); // mov byte [rax], 1
+                self.code.extend([0x48, 0x05, 0x00, 0x10, 0x00, 0x00]); // add rax, 4096
+                self.code.extend([0xff, 0xc9, 0x75, 0xf3]); // dec ecx; jnz, to the mov
+            }
+            Machine::Arm => {
+                self.load(3, PRIVATE_AND_ANONYMOUS);
+                self.arm(0x9280_0004); // mov x4, #-1
+                self.load(5, 0);
+                self.load(8, number);
+                self.arm(0xd400_0001); // svc #0
+                self.arm(0xb6f8_0000 | (words_past(&refused) << 5)); // tbz x0, #63
+                self.skip(&refused);
+                self.load(1, 1);
+                self.load(2, bytes / PAGE);
+                self.arm(0x3900_0001); // strb w1, [x0]
+                self.arm(0x9140_0400); // add x0, x0, #4096
+                self.arm(0x7100_0442); // subs w2, w2, #1
+                self.arm(0x54ff_ffa1); // b.ne, to the strb
+            }
+        }
         Some(())
     }
 

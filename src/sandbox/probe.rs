@@ -8,11 +8,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tempfile::{NamedTempFile, TempDir};
+
 use super::level::{Defence, Finding, Standing};
 use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, attempt};
 
 /// Where a folder may stand that the mounts would let anybody write to, and landlock does not.
 pub const TRIPWIRE: &str = "/.patchwright/tripwire";
+
+/// A file that the attempts make in the folder.
+pub const WRITTEN: &str = "written";
 
 /// Processes that one attempt starts at most.
 const MANY: u32 = 96;
@@ -20,11 +25,8 @@ const MANY: u32 = 96;
 /// How long one attempt may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Doubles a text; ends by itself far above the limit, so that a limit that does not hold costs little.
-const MEMORY_BOMB: &str = "x=0123456789abcdef; while [ ${#x} -lt 300000000 ]; do x=$x$x; done";
-
-/// Prints `NAME VALUE` lines about what the shell sees and can write. Of the host it is told a
-/// process and a file.
+/// Prints `NAME VALUE` lines about what the shell sees and can write, and ends by starting processes. Of the host it is
+/// told a process and a file.
 const QUESTIONS: &str = r#"
 while read -r key value rest; do case $key in Uid:|NoNewPrivs:|CapEff:|CapPrm:) echo "$key $value";; esac; done </proc/self/status
 while read -r inside outside count; do echo "map $inside $outside $count"; done </proc/self/uid_map
@@ -39,11 +41,17 @@ done
 if test -d "$tripwire"; then echo "tripwire there"; (: >"$tripwire/x") 2>/dev/null && echo "tripped yes"; fi
 ./calls; echo "calls $?"
 ./connections; echo "connections $?"
+exec ./processes
 "#;
+
+/// The memory limit of a box in which limits are tried, and what is taken there: less than twice as much, which is where
+/// allocations fail by themselves if a limit is kept by watching.
+const MEMORY: u32 = 64 << 20;
+const TAKEN: u32 = MEMORY / 2 * 3;
 
 /// Of a box in which limits are tried.
 pub fn limits(usual: &Limits) -> Limits {
-    Limits { memory_bytes: 96 << 20, processes: 48, ..usual.clone() }
+    Limits { memory_bytes: u64::from(MEMORY), processes: 48, ..usual.clone() }
 }
 
 /// What a backend knows of itself, besides what is tried.
@@ -63,38 +71,61 @@ pub struct Known {
     pub kernel: Option<String>,
 }
 
-/// Tries everything in a box around `folder`.
-pub async fn examine(sandbox: &dyn Sandbox, folder: &Path, known: &Known) -> Result<Standing, SandboxError> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| broken("listen on the loopback", &error))?;
-    let port = listener.local_addr().map_err(|error| broken("listen on the loopback", &error))?.port();
-    let programs = [
-        ("calls", attempt::forbidden_calls()),
-        ("connections", attempt::connections(port)),
-        ("processes", attempt::processes(MANY)),
-    ];
-    for (name, program) in programs {
-        let program = program.ok_or_else(|| SandboxError::Unavailable {
-            reason: format!("a sandbox cannot be tried on {}", std::env::consts::ARCH),
-            remedy: "Use a machine with x86-64 or AArch64".into(),
-        })?;
-        let path = folder.join(name);
-        std::fs::write(&path, program)
-            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)))
-            .map_err(|error| broken("write the sandbox's probe", &error))?;
+/// What a box is tried with: programs in a folder that it is put around, and on this machine a port and a file that it
+/// must not reach.
+pub struct Kit {
+    folder: TempDir,
+    secret: NamedTempFile,
+    _listener: TcpListener,
+}
+
+impl Kit {
+    /// Makes all of it, for any number of boxes; in `place`, if it is there.
+    pub fn new(place: Option<&Path>) -> Result<Self, SandboxError> {
+        let place = place.filter(|place| place.is_dir());
+        let folder = place
+            .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
+            .map_err(|error| broken("create a temporary folder", &error))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| broken("listen on the loopback", &error))?;
+        let port = listener.local_addr().map_err(|error| broken("listen on the loopback", &error))?.port();
+        let programs = [
+            ("calls", attempt::forbidden_calls()),
+            ("connections", attempt::connections(port)),
+            ("processes", attempt::processes(MANY)),
+            ("memory", attempt::memory(TAKEN)),
+        ];
+        for (name, program) in programs {
+            let program = program.ok_or_else(|| SandboxError::Unavailable {
+                reason: format!("a sandbox cannot be tried on {}", std::env::consts::ARCH),
+                remedy: "Use a machine with x86-64 or AArch64".into(),
+            })?;
+            let path = folder.path().join(name);
+            std::fs::write(&path, program)
+                .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)))
+                .map_err(|error| broken("write the sandbox's probe", &error))?;
+        }
+        let secret = NamedTempFile::new().map_err(|error| broken("create a temporary file", &error))?;
+        Ok(Self { folder, secret, _listener: listener })
     }
-    let secret = tempfile::NamedTempFile::new().map_err(|error| broken("create a temporary file", &error))?;
-    let environment = BTreeMap::from([
-        ("process_of_host".to_owned(), std::process::id().to_string()),
-        ("file_of_host".to_owned(), secret.path().display().to_string()),
-        ("tripwire".to_owned(), TRIPWIRE.to_owned()),
-    ]);
-    let (answers, memory, processes) = tokio::join!(
-        run(sandbox, QUESTIONS, environment),
-        run(sandbox, MEMORY_BOMB, BTreeMap::new()),
-        run(sandbox, "exec ./processes", BTreeMap::new()),
-    );
-    let answers = Answers::read(&answers?)?;
-    Ok(Standing { findings: judge(&answers, memory?.ending, processes?.ending, known) })
+
+    /// The folder that a box is to be put around.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Tries everything in a box around the folder: two commands, at the same time where the box can do so.
+    pub async fn examine(&self, sandbox: &dyn Sandbox, known: &Known) -> Result<Standing, SandboxError> {
+        let environment = BTreeMap::from([
+            ("process_of_host".to_owned(), std::process::id().to_string()),
+            ("file_of_host".to_owned(), self.secret.path().display().to_string()),
+            ("tripwire".to_owned(), TRIPWIRE.to_owned()),
+        ]);
+        let (asked, memory) =
+            tokio::join!(run(sandbox, QUESTIONS, environment), run(sandbox, "exec ./memory", BTreeMap::new()));
+        let asked = asked?;
+        let answers = Answers::read(&asked)?;
+        Ok(Standing { findings: judge(&answers, memory?.ending, asked.ending, known) })
+    }
 }
 
 async fn run(sandbox: &dyn Sandbox, line: &str, environment: BTreeMap<String, String>) -> Result<Output, SandboxError> {
@@ -152,7 +183,7 @@ fn judge(answers: &Answers, memory: Ending, processes: Ending, known: &Known) ->
             1 => "a route to the outside exists",
             _ => "the host's loopback is reached",
         }),
-        finding(Defence::Memory, memory != Ending::Exited(0) && memory != Ending::TimedOut, memory_detail),
+        finding(Defence::Memory, is_bounded(memory), memory_detail),
         finding(Defence::ProcessCount, kept_processes(processes), String::new()),
         finding(Defence::NoPrivileges, privileges, privileges_detail),
         finding(Defence::ReadOnlyRoot, wrote.is_empty(), wrote.join(" ")),
@@ -191,15 +222,26 @@ fn attempted(defence: Defence, code: Result<i32, String>, explain: impl Fn(i32) 
     Finding { defence, holds, detail }
 }
 
+/// Whether the attempt on memory did not get what it took.
+fn is_bounded(ending: Ending) -> bool {
+    match ending {
+        Ending::OutOfMemory | Ending::Signalled(_) => true,
+        Ending::Exited(code) => code == attempt::NO_ADDRESS,
+        Ending::TimedOut | Ending::OutOfDisk => false,
+    }
+}
+
 /// Whether a control group ended the attempt on memory, and who kept it.
 fn memory_kept(ending: Ending, known: &Known) -> (bool, String) {
-    match ending {
-        Ending::OutOfMemory => match &known.cgroup {
-            Some(keeper) => (true, keeper.clone()),
-            None => (false, "by watching".into()),
-        },
-        Ending::Exited(0) | Ending::TimedOut => (false, "a command took far more than its limit".into()),
-        Ending::Exited(_) | Ending::Signalled(_) | Ending::OutOfDisk => (false, "of each process alone".into()),
+    match (ending, &known.cgroup) {
+        (Ending::OutOfMemory, Some(keeper)) => (true, keeper.clone()),
+        (Ending::OutOfMemory, None) => (false, "by watching".into()),
+        (Ending::Exited(attempt::ALL_TAKEN) | Ending::TimedOut, _) => {
+            (false, "a command took far more than its limit".into())
+        }
+        (Ending::Exited(attempt::NO_ADDRESS) | Ending::Signalled(_), _) => (false, "of each process alone".into()),
+        (Ending::Exited(code), _) => (false, format!("the attempt could not be made: exit code {code}")),
+        (Ending::OutOfDisk, _) => (false, "the attempt could not be made".into()),
     }
 }
 

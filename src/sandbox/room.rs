@@ -1,7 +1,7 @@
 //! What a container shows of its surroundings: folders of this machine that it has for itself, or that are sent to it.
 //!
-//! The engine's own user could mount layers, but not every engine's; so layers and frozen homes are copied, which costs
-//! little where the file system shares blocks.
+//! The engine's own user could mount layers, but not every engine's; so layers, frozen homes and repositories are copied,
+//! which costs little where the file system shares blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct Room {
     tree: PathBuf,
     home: Option<PathBuf>,
     repository: Option<PathBuf>,
-    copy: Option<PathBuf>,
+    copies: Vec<PathBuf>,
     copied: Usage,
 }
 
@@ -29,32 +29,35 @@ impl Room {
             opened.map_err(|error| SandboxError::Broken(format!("cannot open {}: {error}", path.display())))
         };
         let tree = open(&surroundings.tree)?;
-        let mut fill = |from: &Path, to: &Path| {
-            let filled = layers::copy(from, to, &mut budget);
-            filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
-        };
         for layer in &surroundings.layers {
-            fill(layer, &tree)?;
+            fill(layer, &tree, &mut budget)?;
         }
-        let repository = surroundings.repository.as_deref().map(open).transpose()?;
-        let mut room = Self { tree, home: None, repository, copy: None, copied: Usage::default() };
-        match &surroundings.home {
-            Home::Empty => {}
-            Home::Kept(folder) => room.home = Some(open(folder)?),
-            Home::Frozen(folder) if is_sent => room.home = Some(open(folder)?),
-            Home::Frozen(folder) => {
-                let mut copy = room.tree.clone().into_os_string();
-                copy.push(format!(".home-{}", uuid::Uuid::new_v4().simple()));
-                let copy = PathBuf::from(copy);
-                let made = fs::create_dir(&copy);
-                made.map_err(|error| SandboxError::Broken(format!("cannot create {}: {error}", copy.display())))?;
-                room.copy = Some(copy.clone());
-                fill(folder, &copy)?;
-                room.home = Some(copy);
-            }
-        }
+        let mut room = Self { tree, home: None, repository: None, copies: Vec::new(), copied: Usage::default() };
+        room.home = match &surroundings.home {
+            Home::Empty => None,
+            Home::Kept(folder) => Some(open(folder)?),
+            Home::Frozen(folder) if is_sent => Some(open(folder)?),
+            Home::Frozen(folder) => Some(room.copy("home", folder, &mut budget)?),
+        };
+        room.repository = match &surroundings.repository {
+            None => None,
+            Some(folder) if is_sent => Some(open(folder)?),
+            Some(folder) => Some(room.copy("repository", folder, &mut budget)?),
+        };
         room.copied = budget.spent();
         Ok(room)
+    }
+
+    /// Copies a folder to beside the tree.
+    fn copy(&mut self, name: &str, folder: &Path, budget: &mut Budget) -> Result<PathBuf, SandboxError> {
+        let mut copy = self.tree.clone().into_os_string();
+        copy.push(format!(".{name}-{}", uuid::Uuid::new_v4().simple()));
+        let copy = PathBuf::from(copy);
+        let made = fs::create_dir(&copy);
+        made.map_err(|error| SandboxError::Broken(format!("cannot create {}: {error}", copy.display())))?;
+        self.copies.push(copy.clone());
+        fill(folder, &copy, budget)?;
+        Ok(copy)
     }
 
     pub fn tree(&self) -> &Path {
@@ -82,8 +85,15 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.copy.take().map(|copy| folders::remove(&copy)) {
-            tracing::debug!(%error, "a copied home is left for the removal of the task's folder");
+        for copy in self.copies.drain(..) {
+            if let Err(error) = folders::remove(&copy) {
+                tracing::debug!(%error, "a copy is left for the removal of the task's folder");
+            }
         }
     }
+}
+
+fn fill(from: &Path, to: &Path, budget: &mut Budget) -> Result<(), SandboxError> {
+    let filled = layers::copy(from, to, budget);
+    filled.map_err(|error| SandboxError::Broken(format!("cannot copy {}: {error}", from.display())))
 }

@@ -84,20 +84,17 @@ fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, St
         Some(home) => mounts.push(bind(home, HOME, false)?),
         None => drop(memory_folders.insert(HOME.to_owned(), owned)),
     }
-    let git = std::fs::symlink_metadata(room.tree().join(".git")).ok();
+    let standing = std::fs::symlink_metadata(room.tree().join(".git")).ok().map(|metadata| metadata.file_type());
     let target = format!("{WORKSPACE}/.git");
-    match room.repository() {
-        Some(repository) if git.as_ref().is_none_or(std::fs::Metadata::is_dir) => {
+    match (room.repository(), standing) {
+        (Some(repository), kind) if kind.is_none_or(|kind| kind.is_dir()) => {
             mounts.push(bind(repository, &target, false)?);
         }
-        Some(_) => {}
-        None if git.as_ref().is_some_and(std::fs::Metadata::is_file) => {
-            mounts.push(bind(Path::new("/dev/null"), &target, true)?);
-        }
-        None if git.as_ref().is_some_and(std::fs::Metadata::is_dir) => {
+        (None, Some(kind)) if kind.is_dir() => {
             memory_folders.insert(target, "ro,nosuid,nodev,noexec,size=4k".to_owned());
         }
-        None => {}
+        (_, Some(kind)) if kind.is_file() => mounts.push(bind(Path::new("/dev/null"), &target, true)?),
+        (_, _) => {}
     }
     Ok((mounts, memory_folders))
 }

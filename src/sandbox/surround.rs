@@ -30,9 +30,17 @@ pub struct Ground {
     entries: BTreeMap<String, Entry>,
     /// The folder of the host that the home's files are in, if commands write there.
     home: Option<PathBuf>,
-    repository: Option<PathBuf>,
+    repository: Option<OwnRepository>,
     scratch: Vec<PathBuf>,
     copied: Usage,
+}
+
+/// What a box has of a repository.
+#[derive(Debug)]
+struct OwnRepository {
+    entry: Entry,
+    /// The folder of the host that commands write to.
+    written: PathBuf,
 }
 
 impl Ground {
@@ -48,10 +56,12 @@ impl Ground {
     ) -> Result<Self, SandboxError> {
         let mut budget = Budget::of(limits);
         let tree = canonical(&surroundings.tree)?;
-        let repository = surroundings.repository.as_deref().map(canonical).transpose()?;
         let (entries, scratch, copied) = (plan.entries.clone(), Vec::new(), Usage::default());
-        let mut ground = Self { tree, entries, home: None, repository, scratch, copied };
+        let mut ground = Self { tree, entries, home: None, repository: None, scratch, copied };
         ground.lay_tree(&surroundings.layers, overlays.tree, &mut budget)?;
+        if let Some(repository) = &surroundings.repository {
+            ground.lay_repository(&canonical(repository)?, overlays.tree, &mut budget)?;
+        }
         match &surroundings.home {
             Home::Empty => {}
             Home::Kept(folder) => {
@@ -74,7 +84,8 @@ impl Ground {
 
     /// The folders of the host that commands write to.
     pub fn written(&self) -> Vec<PathBuf> {
-        [Some(&self.tree), self.home.as_ref(), self.repository.as_ref()].into_iter().flatten().cloned().collect()
+        let repository = self.repository.as_ref().map(|repository| &repository.written);
+        [Some(&self.tree), self.home.as_ref(), repository].into_iter().flatten().cloned().collect()
     }
 
     /// What the next command sees.
@@ -89,21 +100,18 @@ impl Ground {
         let mut hidden = BTreeSet::new();
         let git = self.tree.join(".git");
         let standing = fs::symlink_metadata(&git).ok();
-        match &self.repository {
-            Some(repository) if standing.as_ref().is_none_or(fs::Metadata::is_dir) => {
-                let source = utf8(repository)?;
-                entries.insert(format!("{WORKSPACE}/.git"), Entry::ReadWrite { source });
+        // What of git's data stands there is not the command's business. A symlink is none of ours. A folder is covered in
+        // the box: on the host, the cover would stand in a folder that an overlay is to be mounted over.
+        match (&self.repository, standing.as_ref().map(fs::Metadata::file_type)) {
+            (Some(repository), kind) if kind.is_none_or(|kind| kind.is_dir()) => {
+                entries.insert(format!("{WORKSPACE}/.git"), repository.entry.clone());
             }
-            Some(_) => {}
-            // Git's data of ours is not the command's business. A symlink is none of ours. A folder is covered in the box:
-            // on the host, the cover would stand in a folder that an overlay is to be mounted over.
-            None if standing.as_ref().is_some_and(fs::Metadata::is_dir) => {
+            (None, Some(kind)) if kind.is_dir() => {
                 entries.insert(format!("{WORKSPACE}/.git"), Entry::Memory { bytes: 1 << 20 });
             }
             // Over layers no file of ours stands there, and a cover on the host would keep the overlay from being mounted.
-            None if self.is_layered() => {}
-            None if standing.is_some_and(|metadata| !metadata.is_symlink()) => drop(hidden.insert(utf8(&git)?)),
-            None => {}
+            (_, Some(kind)) if !kind.is_symlink() && !self.is_layered() => drop(hidden.insert(utf8(&git)?)),
+            (_, _) => {}
         }
         Ok((entries, hidden))
     }
@@ -128,6 +136,21 @@ impl Ground {
             Entry::ReadWrite { source }
         };
         self.entries.insert(WORKSPACE.to_owned(), entry);
+        Ok(())
+    }
+
+    /// The box has a copy of its own, which lasts as long as the box: what one command notes there, the next one finds.
+    fn lay_repository(&mut self, repository: &Path, overlay: bool, budget: &mut Budget) -> Result<(), SandboxError> {
+        let own = self.scratch("repository")?;
+        let source = utf8(&own)?;
+        let entry = if overlay && fits_an_option(repository) && fits_an_option(&own) {
+            let work = self.scratch("work")?;
+            Entry::Layered { lower: vec![utf8(repository)?], upper: source, work: utf8(&work)? }
+        } else {
+            layers::copy(repository, &own, budget).map_err(broken("copy the repository to", &own))?;
+            Entry::ReadWrite { source }
+        };
+        self.repository = Some(OwnRepository { entry, written: own });
         Ok(())
     }
 

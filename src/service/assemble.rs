@@ -9,18 +9,19 @@ use rand::Rng;
 use tokio::sync::Mutex;
 
 use super::{metrics, policy};
-use crate::config::ModelConfig;
+use crate::config::RepositoryArgument;
 use crate::config::eval::Common;
 use crate::config::file::RepositorySection;
+use crate::config::model::ModelConfig;
 use crate::config::serve::QueueConfig;
 use crate::event::Events;
 use crate::forge::Forge;
-use crate::model::{Model, ModelCard, ModelError, Reply, Request, openai};
+use crate::model::{Endpoints, Model, ModelCard, ModelError, ProbeMode, Reply, Request};
 use crate::outcome::TestCommand;
-use crate::pipeline::{self, PatchMode, Services};
+use crate::pipeline::{self, Delivery, Order, PatchMode, Services};
 use crate::sandbox::Backend;
 use crate::task::{RepositoryName, Task};
-use crate::workspace::Workspace;
+use crate::workspace::{Remote, Workspace};
 
 /// What is down is asked for again after at least, and at most, so long.
 const SHORTEST_OUTAGE: Duration = Duration::from_secs(1);
@@ -44,7 +45,8 @@ pub fn test_command_of(section: Option<&RepositorySection>) -> Option<TestComman
 pub fn setup_of(section: Option<&RepositorySection>) -> pipeline::setup::Wishes {
     let Some(section) = section else { return pipeline::setup::Wishes::default() };
     let operator = pipeline::setup::recipe::Operator { setup: section.setup.clone(), image: section.image.clone() };
-    pipeline::setup::Wishes { operator, repository_commands: section.repository_commands }
+    let (repository_commands, repository) = (section.repository_commands, section.repository);
+    pipeline::setup::Wishes { operator, repository_commands, repository }
 }
 
 /// Whether a model is asked for this task at all.
@@ -52,17 +54,9 @@ pub fn needs_model(task: &Task, patch_mode: PatchMode) -> bool {
     task.patches.is_empty() || patch_mode == PatchMode::ThenModel
 }
 
-/// Finds the model that the config means. Besides it, lines for the user.
-pub async fn connect_model(config: &ModelConfig) -> Result<(openai::OpenAi, Vec<String>), ModelError> {
-    let settings = openai::Settings {
-        endpoint: config.endpoint.clone(),
-        key: config.key.clone(),
-        model: config.name.clone(),
-        window: config.context_window,
-        silence_timeout: config.silence,
-        ..openai::Settings::default()
-    };
-    openai::connect(&settings).await
+/// Finds the model that the config means, and probes it by `mode`. Besides it, lines for the user.
+pub async fn connect_model(config: &ModelConfig, mode: ProbeMode) -> Result<(Endpoints, Vec<String>), ModelError> {
+    Endpoints::connect(config.endpoints.clone(), mode).await
 }
 
 /// What a set of tasks is worked with, or a record played: workspace and sandbox as configured, and this model.
@@ -81,6 +75,41 @@ pub async fn services(common: &Common, model: Arc<dyn Model>, events: Events) ->
     }
     let (dispatch, settings) = (forge.clone(), common.pipeline.clone());
     Ok(Services { workspace, backend, model: Some(model), forge, dispatch, events, settings })
+}
+
+/// An order for a diff of `target`, from the operator's config.
+pub async fn order_for_diff(
+    common: &Common,
+    services: &Services,
+    target: &RepositoryArgument,
+    task: Task,
+    base: Option<String>,
+) -> anyhow::Result<Order> {
+    let (remote, repository) = match target {
+        RepositoryArgument::Local(folder) => (Remote::Local(folder.clone()), None),
+        RepositoryArgument::Url(url) => (Remote::Url { url: url.clone(), token: None }, None),
+        RepositoryArgument::Forge(name) => {
+            let forge = services.forge.for_reading(name).await?;
+            let token = forge.git_token().await?;
+            (Remote::Url { url: forge.clone_url(name), token }, Some(name.clone()))
+        }
+    };
+    let section = section_of(&common.repositories, repository.as_ref());
+    let started = Instant::now();
+    Ok(Order {
+        task,
+        remote,
+        test_command: test_command_of(section),
+        setup: setup_of(section),
+        access: common.network.access(section)?,
+        repository,
+        base,
+        delivery: Delivery::Diff,
+        started,
+        deadline: started + services.settings.limits.task,
+        claim: None,
+        again_after: None,
+    })
 }
 
 /// Why a task is not begun.
@@ -148,7 +177,7 @@ impl ModelLink {
 
     /// The operator named an endpoint, so that it is missed where it does not answer.
     pub(super) fn is_configured(&self) -> bool {
-        self.config.endpoint.is_some()
+        self.config.is_named()
     }
 
     /// The model, connected now if need be. Where the operator's own does not answer, tasks wait for it, and one of them
@@ -161,7 +190,7 @@ impl ModelLink {
         if let Some(waits) = current.outage.holds() {
             return Err(waits.into());
         }
-        let error = match connect_model(&self.config).await {
+        let error = match connect_model(&self.config, self.config.probe).await {
             Ok((model, notes)) => {
                 for note in notes {
                     tracing::info!("{note}");
@@ -174,7 +203,7 @@ impl ModelLink {
             Err(error) => error,
         };
         metrics::model_failed();
-        let is_transient = pipeline::is_transient_model(&error);
+        let is_transient = error.is_transient();
         match (is_transient, self.is_configured()) {
             (true, true) => Err(current.outage.miss(queue, format!("{error}. {}", error.remedy())).into()),
             (true, false) => Err(NotBegun::Failed(error.into())),
@@ -189,12 +218,12 @@ impl ModelLink {
 
     /// Whether the model's server answers now.
     pub(super) async fn check(&self) -> Result<(), ModelError> {
-        connect_model(&self.config).await.map(drop)
+        connect_model(&self.config, ProbeMode::Off).await.map(drop)
     }
 }
 
 /// A model whose failures are counted.
-struct Watched(openai::OpenAi);
+struct Watched(Endpoints);
 
 #[async_trait]
 impl Model for Watched {

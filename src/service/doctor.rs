@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::assemble::connect_model;
 use super::health;
-use crate::config::ModelConfig;
 use crate::config::doctor::DoctorConfig;
+use crate::config::model::ModelConfig;
 use crate::forge::{self, Forge};
 use crate::logging::redact::redact;
-use crate::model::Model;
+use crate::model::probe::advice;
+use crate::model::{Endpoints, Model, Provider};
 use crate::outcome::printable;
 use crate::sandbox::level::{Defence, Level, Standing};
 use crate::sandbox::{self, Backend, Choice, SandboxError};
@@ -22,8 +23,12 @@ use crate::workspace::{self, Workspace};
 
 /// Whatever has not answered by then is down. A sandbox is tried with several commands.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
+/// A server may have to load the model before it can be tried.
+const LONGEST_MODEL_CHECK: Duration = Duration::from_secs(180);
 /// Characters of one line's text.
 const LONGEST_LINE: usize = 400;
+/// Of a model, in tokens: less is filled after a few steps.
+const SMALL_WINDOW: u64 = 8_192;
 
 /// How one thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,7 +75,8 @@ pub async fn examine(config: &DoctorConfig) -> Report {
     );
     let mut checks = vec![config_file(config), git];
     checks.extend(boxes);
-    checks.extend([model, forge, store]);
+    checks.extend(model);
+    checks.extend([forge, store]);
     checks.extend(disk(config));
     checks.extend(network(config));
     Report { well: checks.iter().all(|check| check.state != State::Fail), checks }
@@ -219,31 +225,50 @@ fn backend(choice: Choice, found: &Result<Backend, SandboxError>, settings: &san
     Check { standing: Some(standing), level, ..check.with(remedy) }
 }
 
-async fn model(config: &anyhow::Result<ModelConfig>) -> Check {
+/// The model, and what it can do.
+async fn model(config: &anyhow::Result<ModelConfig>) -> Vec<Check> {
     let config = match config {
         Ok(config) => config,
-        Err(error) => return Check::fail("model", error),
+        Err(error) => return vec![Check::fail("model", error)],
     };
-    match tokio::time::timeout(LONGEST_CHECK, connect_model(config)).await {
-        Ok(Ok((model, _))) => {
-            let card = model.card();
-            let window = card.window.map_or_else(
-                || "the server does not tell its window".to_owned(),
-                |window| format!("window {window} tokens"),
-            );
-            let check = Check::ok("model", format!("{} at {}, {window}", card.name, model.endpoint()));
-            match card.window {
-                Some(_) => check,
-                None => Check { state: State::Warn, ..check }.with("Set model.context_window in the config"),
-            }
+    match tokio::time::timeout(LONGEST_MODEL_CHECK, connect_model(config, config.probe)).await {
+        Ok(Ok((model, notes))) => {
+            let mut checks = vec![reached(&model)];
+            checks.extend(notes.iter().map(|note| Check::ok("model", note)));
+            checks.extend(abilities(&model));
+            checks
         }
         // Without an endpoint, tasks that bring their own patches can be worked.
         Ok(Err(error)) => {
-            let state = if config.endpoint.is_some() { State::Fail } else { State::Warn };
-            Check::new("model", state, &error).with(error.remedy())
+            let state = if config.is_named() { State::Fail } else { State::Warn };
+            vec![Check::new("model", state, &error).with(error.remedy())]
         }
-        Err(_) => Check::new("model", State::Fail, "its server did not answer in time"),
+        Err(_) => vec![Check::new("model", State::Fail, "its server did not answer in time")],
     }
+}
+
+fn reached(model: &Endpoints) -> Check {
+    let (card, provider) = (model.card(), model.provider().name());
+    let window = card
+        .window
+        .map_or_else(|| "the server does not tell its window".to_owned(), |window| format!("window {window} tokens"));
+    let check = Check::ok("model", format!("{} at {} ({provider}), {window}", card.name, model.endpoint()));
+    match (card.window, model.provider()) {
+        (None, _) => Check { state: State::Warn, ..check }.with("Set model.context_window in the config"),
+        (Some(window), Provider::Ollama) if window < SMALL_WINDOW => Check { state: State::Warn, ..check }
+            .with("Ollama cuts what is longer, in silence: set model.context_window, or OLLAMA_CONTEXT_LENGTH"),
+        (Some(_), _) => check,
+    }
+}
+
+fn abilities(model: &Endpoints) -> Option<Check> {
+    let abilities = model.card().abilities?;
+    let detail = format!("{abilities} ({})", model.found().describe());
+    let check = Check::ok("model abilities", detail);
+    Some(match advice(model.provider(), &abilities) {
+        Some(advice) => Check { state: State::Warn, ..check }.with(advice),
+        None => check,
+    })
 }
 
 async fn forge_check(settings: &anyhow::Result<forge::Settings>) -> Check {

@@ -96,7 +96,10 @@ impl Metrics {
             | Event::Note { .. }
             | Event::Message { .. }
             | Event::Call { .. }
-            | Event::CallResult { .. } => {}
+            | Event::CallResult { .. }
+            | Event::Begun(_)
+            | Event::Exchange(_)
+            | Event::Ended(_) => {}
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::config::serve::{Budget, QueueConfig};
-use crate::outcome::{Price, Usage};
 use crate::store::Spent;
 use crate::task::RepositoryName;
 
@@ -29,11 +28,6 @@ pub fn spread(time: Duration, dice: f64) -> Duration {
 pub fn poll_delay(interval: Duration, failures: u32, limit: Option<Duration>, dice: f64) -> Duration {
     let delay = interval.saturating_mul(1 << failures.min(6)).min(LONGEST_BACKOFF.max(interval));
     spread(delay, dice).max(limit.unwrap_or_default())
-}
-
-/// What tokens cost, in millionths; `None`: the price is unknown, or the server did not tell the tokens.
-pub fn cost(price: Option<Price>, usage: &Usage) -> Option<u64> {
-    Some(price?.of(usage.prompt_tokens?, usage.completion_tokens?))
 }
 
 /// Why nothing new begins today; `None`: it may.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
-use super::{Service, policy};
+use super::Service;
 use crate::config::serve::ServeConfig;
 use crate::event::{Event, Events};
 use crate::logging;
@@ -53,7 +53,7 @@ impl Recorder {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
         let patience = AtomicU64::new(milliseconds(service.config.queue.stall));
         let pulse = Arc::new(Pulse { begun: Instant::now(), last: AtomicU64::new(0), patience });
-        let writer = tokio::spawn(write(service.clone(), claim.clone(), receiver));
+        let writer = tokio::spawn(write(claim.clone(), receiver));
         let events = sink(service.clone(), sender, pulse.clone());
         (Self { writer, pulse }, events)
     }
@@ -77,6 +77,9 @@ impl Recorder {
 fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Events {
     let dropped = AtomicU64::new(0);
     Events::new(move |event| {
+        if event.is_for_records() {
+            return;
+        }
         pulse.patience.store(milliseconds(patience(&service.config, event)), Ordering::Relaxed);
         pulse.last.store(milliseconds(pulse.begun.elapsed()), Ordering::Relaxed);
         service.metrics.event(event);
@@ -111,7 +114,10 @@ fn patience(config: &ServeConfig, event: &Event) -> Duration {
         | Event::Reply { .. }
         | Event::CallResult { .. }
         | Event::SetupStep { .. }
-        | Event::Tests { .. } => Duration::ZERO,
+        | Event::Tests { .. }
+        | Event::Begun(_)
+        | Event::Exchange(_)
+        | Event::Ended(_) => Duration::ZERO,
     };
     config.queue.stall.saturating_add(step)
 }
@@ -137,7 +143,7 @@ fn log(event: &Event) {
         Event::CallResult { step, tool, ok, milliseconds, .. } => {
             tracing::debug!(step, tool, ok, milliseconds, "result");
         }
-        Event::Message { .. } => {}
+        Event::Message { .. } | Event::Begun(_) | Event::Exchange(_) | Event::Ended(_) => {}
     }
 }
 
@@ -163,7 +169,7 @@ fn cut(text: &mut String) {
 }
 
 /// Writes what comes until the last sink is gone.
-async fn write(service: Arc<Service>, claim: Claim, mut receiver: Receiver<Line>) {
+async fn write(claim: Claim, mut receiver: Receiver<Line>) {
     let mut lines = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut lines, BATCH).await > 0 {
         let mut events = Vec::with_capacity(lines.len());
@@ -171,8 +177,7 @@ async fn write(service: Arc<Service>, claim: Claim, mut receiver: Receiver<Line>
             match line {
                 Line::Event(event) => events.push(event),
                 Line::Spent(usage) => {
-                    let cost = policy::cost(service.config.budget.price, &usage);
-                    if let Err(error) = claim.spend(usage, cost).await {
+                    if let Err(error) = claim.spend(usage, usage.micros).await {
                         tracing::error!("tokens are not on the bill of the day: {error}");
                     }
                 }

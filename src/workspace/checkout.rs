@@ -1,6 +1,5 @@
 //! One task's working tree, from its checkout to its push.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,15 +14,15 @@ use secrecy::SecretString;
 use super::change::{self, Change};
 use super::diff::{self, Diff};
 use super::error::{PatchError, PushError, WorkspaceError, blocking};
+use super::export::{Export, Hold, Worktree};
 use super::files::Files;
-use super::folder::{Folder, remove_on_drop};
-use super::git::{Access, Call};
+use super::folder::Folder;
+use super::git::{Access, Call, Git};
 use super::layer::{self, Layer};
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
 use super::overlay;
 use super::patch;
-use super::prepared::Failures;
 use super::snapshot::{self, Artefacts, Place, Snapshot};
 use super::{Remote, Workspace, local};
 
@@ -31,44 +30,19 @@ use super::{Remote, Workspace, local};
 #[derive(Debug)]
 pub struct Checkout {
     workspace: Workspace,
-    remote: Remote,
-    base: Base,
+    pub(super) remote: Remote,
+    pub(super) base: Base,
     base_tree: TreeId,
     uncommitted_changes: bool,
     pub(super) repository: TaskRepository,
     files: Files,
     /// When the working tree had its base: the age of all that does not differ from it.
-    filled: SystemTime,
+    pub(super) filled: SystemTime,
     /// Exports and layers so far.
     exports: AtomicUsize,
-    folder: Arc<Folder>,
+    pub(super) folder: Arc<Folder>,
     /// Its mirror stays.
     _hold: Option<File>,
-}
-
-/// A fresh folder that holds exactly one tree. It is removed on drop, once nobody holds it.
-#[derive(Debug)]
-pub struct Export {
-    place: Arc<ExportPlace>,
-    tree: TreeId,
-}
-
-/// An export's folder.
-#[derive(Debug)]
-struct ExportPlace {
-    path: PathBuf,
-    /// It lies in the checkout's folder, which stays until all exports are gone.
-    folder: Arc<Folder>,
-}
-
-/// A folder of a task stays as long as this lives.
-pub type Hold = Arc<dyn Any + Send + Sync>;
-
-/// A second working tree beside a checkout's own, for another attempt at the same task. It is removed on drop.
-#[derive(Debug)]
-pub struct Worktree {
-    export: Export,
-    files: Files,
 }
 
 /// Who a commit is by.
@@ -221,14 +195,13 @@ impl Checkout {
         &self.workspace
     }
 
-    /// Setups that failed a while ago.
-    pub(super) fn failed(&self) -> &Failures {
-        &self.workspace.0.failed
-    }
-
     /// Where things are kept from task to task.
     pub(super) fn cache(&self) -> &Path {
         &self.workspace.0.cache
+    }
+
+    pub(super) fn git(&self) -> &Git {
+        &self.workspace.0.git
     }
 
     /// The working tree: files only, no `.git`.
@@ -256,8 +229,7 @@ impl Checkout {
 
     /// As [`Checkout::export`], to a new folder anywhere.
     pub(super) async fn export_to(&self, path: PathBuf, tree: &TreeId) -> Result<Export, WorkspaceError> {
-        let folder = Arc::clone(&self.folder);
-        let export = Export { place: Arc::new(ExportPlace { path, folder }), tree: tree.clone() };
+        let export = Export::new(path, tree.clone(), Arc::clone(&self.folder));
         let place = export.tree_path();
         std::fs::create_dir_all(&place).map_err(WorkspaceError::io("create the folder", &place))?;
         let git_dir = self.repository.path();
@@ -280,16 +252,14 @@ impl Checkout {
 
     /// Lays out a tree (the base's, or a snapshot's) to be worked on beside the checkout's own.
     pub async fn worktree(&self, tree: &TreeId) -> Result<Worktree, WorkspaceError> {
-        let export = self.export(tree).await?;
-        let files = Files::open(&export.tree_path())?;
-        Ok(Worktree { export, files })
+        Ok(Worktree::of(self.export(tree).await?)?)
     }
 
     /// As [`Checkout::snapshot`], of another working tree.
     pub async fn snapshot_of(&self, worktree: &Worktree, artefacts: &Artefacts) -> Result<Snapshot, WorkspaceError> {
-        let (index, files) = (worktree.export.index(), worktree.files.clone());
+        let (index, files) = (worktree.export().index(), worktree.files().clone());
         let place = Place { repository: self.repository.clone(), index, files };
-        let taken = self.take_snapshot(place, worktree.export.tree().clone(), artefacts).await?;
+        let taken = self.take_snapshot(place, worktree.export().tree().clone(), artefacts).await?;
         Ok(Snapshot::of(taken.tree().clone(), self.base_tree.clone()))
     }
 
@@ -508,48 +478,6 @@ impl Checkout {
                 reason: "a local repository is not pushed to".into(),
             }),
         }
-    }
-}
-
-impl Export {
-    /// The folder that holds the tree, for the sandbox.
-    pub fn tree_path(&self) -> PathBuf {
-        self.place.path.join("tree")
-    }
-
-    /// For what works in the folder.
-    pub fn hold(&self) -> Hold {
-        self.place.clone()
-    }
-
-    pub fn tree(&self) -> &TreeId {
-        &self.tree
-    }
-
-    pub(super) fn index(&self) -> PathBuf {
-        self.place.path.join("index")
-    }
-}
-
-impl Worktree {
-    /// The folder that holds the tree, for the sandbox.
-    pub fn tree_path(&self) -> PathBuf {
-        self.export.tree_path()
-    }
-
-    /// For what works in the tree.
-    pub fn hold(&self) -> Hold {
-        self.export.hold()
-    }
-
-    pub fn files(&self) -> &Files {
-        &self.files
-    }
-}
-
-impl Drop for ExportPlace {
-    fn drop(&mut self) {
-        remove_on_drop(&self.path, Arc::clone(&self.folder));
     }
 }
 

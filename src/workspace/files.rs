@@ -67,6 +67,8 @@ pub struct Walked {
     pub path: RelativePath,
     /// In bytes.
     pub length: u64,
+    /// When its contents were changed, in nanoseconds since 1970, as the file system says.
+    pub modified: i128,
 }
 
 /// What [`Files::walk`] found: regular files in the order of their paths, ignored ones left out.
@@ -156,6 +158,11 @@ impl Files {
         self.put(path, contents, None)
     }
 
+    /// Writes a file like [`Files::write`], executable if the file at `like` is.
+    pub fn write_like(&self, path: &RelativePath, contents: &[u8], like: &RelativePath) -> Result<(), FileError> {
+        self.put(path, contents, Some(matches!(self.kind(like)?, Kind::File { executable: true, .. })))
+    }
+
     /// Removes a file or a symbolic link (the link itself), and the folders above it that become empty.
     pub fn remove(&self, path: &RelativePath) -> Result<(), FileError> {
         let parent = self.directory(path.parent().as_ref())?;
@@ -216,7 +223,8 @@ impl Files {
                 walk.truncated = true;
                 return false;
             }
-            walk.files.push(Walked { path, length });
+            let modified = i128::from(found.stat.st_mtime) * 1_000_000_000 + i128::from(found.stat.st_mtime_nsec);
+            walk.files.push(Walked { path, length, modified });
             true
         });
         match outcome {

@@ -52,6 +52,15 @@ pub(super) fn find(path: &Path, base: Option<&str>) -> Result<Found, WorkspaceEr
     Ok(Found { base, objects })
 }
 
+/// All tags, by their full names.
+pub(super) fn tags(path: &Path) -> Result<Vec<(String, Oid)>, WorkspaceError> {
+    let repository = open(path)?;
+    let references =
+        repository.references_glob("refs/tags/*").map_err(WorkspaceError::git2("read the tags of", path))?;
+    let tag = |reference: git2::Reference<'_>| Some((reference.name().ok()?.to_owned(), reference.target()?));
+    Ok(references.flatten().filter_map(tag).collect())
+}
+
 /// Fails if the branch exists already.
 pub(super) fn check_new_branch(path: &Path, branch: &str) -> Result<(), WorkspaceError> {
     match open(path)?.find_branch(branch, git2::BranchType::Local) {

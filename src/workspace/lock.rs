@@ -49,7 +49,7 @@ pub(super) async fn until<T>(
     }
 }
 
-/// Takes the lock if it can be had at once, or turns the one that is held into it.
+/// Takes the lock if it can be had at once.
 pub(super) fn take(file: &File, path: &Path, lock: Lock) -> Result<bool, WorkspaceError> {
     let operation = match lock {
         Lock::Shared => FlockOperation::NonBlockingLockShared,
@@ -60,12 +60,6 @@ pub(super) fn take(file: &File, path: &Path, lock: Lock) -> Result<bool, Workspa
         Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
         Err(errno) => Err(WorkspaceError::io("lock", path)(errno.into())),
     }
-}
-
-/// Gives back what is held.
-pub(super) fn release(file: &File, path: &Path) -> Result<(), WorkspaceError> {
-    let released = rustix::fs::flock(file, FlockOperation::Unlock);
-    released.map_err(|errno| WorkspaceError::io("unlock", path)(errno.into()))
 }
 
 /// Whether the file at `path` is still the one that was opened: a lock that nobody needs is removed.

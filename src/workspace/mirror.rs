@@ -5,6 +5,7 @@
 //! its lock: exclusive for what changes the mirror, shared for reading it; and its use: shared by the tasks whose objects
 //! lie in it, and touched by each, so that only what nobody needs is removed, the longest unused first.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,35 @@ pub(super) fn guess(cache: &Path, access: Access<'_>, base: Option<&str>) -> Opt
     };
     let id = fs::read_to_string(git_dir.join(&reference)).ok().or_else(packed)?;
     Some(Guess { commit: Oid::from_str(id.trim()).ok()?, git_dir, _lock: lock })
+}
+
+/// Fetches tags that the remote has and the mirror has not: a task whose base was there already has not asked for any.
+pub(super) async fn fetch_tags(git: &Git, cache: &Path, access: Access<'_>) -> Result<(), WorkspaceError> {
+    let git_dir = mirror_path(cache, access.url);
+    let _lock = lock(&git_dir, Lock::Exclusive, git.timeout()).await?;
+    fetch(git, &git_dir, access, &["+refs/tags/*:refs/tags/*"]).await
+}
+
+/// All tags that the mirror knows, by their full names. One that a fetch brings at this moment may be missing.
+pub(super) fn tags(cache: &Path, url: &url::Url) -> Vec<(String, Oid)> {
+    const TAGS: &str = "refs/tags/";
+    let git_dir = mirror_path(cache, url);
+    let packed = fs::read_to_string(git_dir.join("packed-refs")).unwrap_or_default();
+    let lines = packed.lines().filter_map(|line| line.split_once(' ')).filter(|(_, name)| name.starts_with(TAGS));
+    let mut tags: BTreeMap<String, String> = lines.map(|(id, name)| (name.to_owned(), id.to_owned())).collect();
+    let mut folders = vec![TAGS.trim_end_matches('/').to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(git_dir.join(&folder)).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let name = format!("{folder}/{name}");
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(name),
+                Ok(_) => tags.extend(fs::read_to_string(entry.path()).ok().map(|id| (name, id.trim().to_owned()))),
+                Err(_) => {}
+            }
+        }
+    }
+    tags.into_iter().filter_map(|(name, id)| Some((name, Oid::from_str(&id).ok()?))).collect()
 }
 
 /// Brings the mirror of `access` up to date with `base` (`None`: the default branch), of which the remote has told.

@@ -1,8 +1,8 @@
 //! What the setup of a repository has made, kept from task to task.
 //!
-//! Below the cache: `.prepared/KEY/{layer,home,record.json}`, and beside each its lock, `KEY.lock`: exclusive for who
-//! makes it or removes it, shared for who uses it, and touched by each, so that the longest unused goes first. The lock
-//! `.prepared/lock` is held by who goes over from making to using, and by who removes.
+//! Below the cache: `.prepared/KEY/{layer,home,record.json}`, and beside each its locks. `KEY.lock` is held shared by who
+//! makes, uses or wants it, exclusively by who removes it, and touched by each use, so that the longest unused goes first;
+//! `KEY.making` is held by the one who makes it. No lock is ever turned into another, since flock(2) lets go in between.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::Workspace;
-use super::checkout::{Checkout, Export, Hold};
+use super::checkout::Checkout;
 use super::error::{WorkspaceError, blocking, make_private_folder};
+use super::export::{Export, Hold};
 use super::folder::{Folder, remove_tree};
 use super::layer;
 use super::lock::{self, Lock};
@@ -43,8 +43,15 @@ pub struct Preparation {
     folder: Arc<Folder>,
     place: PathBuf,
     /// `None`: another task makes the same, so this one is not kept.
-    lock: Option<File>,
+    locks: Option<Locks>,
     workspace: Workspace,
+}
+
+/// What who makes a setup holds.
+#[derive(Debug)]
+struct Locks {
+    used: File,
+    _making: File,
 }
 
 /// What there is for a key.
@@ -79,75 +86,63 @@ impl Checkout {
         let root = make_private_folder(&self.cache().join(FOLDER))?;
         let place = root.join(key);
         let path = place.with_extension("lock");
-        let began = Instant::now();
-        loop {
-            let mut lock = lock::open(&path)?;
-            let found = match lock::until(&path, limit.saturating_sub(began.elapsed()), || look(&mut lock, &path)).await
-            {
-                Ok(found) => found,
-                // Who waits too long makes one of its own.
-                Err(WorkspaceError::Busy { .. }) => return self.begin(&root, place, None).await,
-                Err(error) => return Err(error),
-            };
-            if let Some((reason, left)) = self.failed().find(&place).filter(|_| found.is_none()) {
-                return Ok(Found::Failed { reason, left });
+        let mut used = lock::open(&path)?;
+        match lock::until(&path, limit, || look(&mut used, &path, &place)).await {
+            Ok(Seen::Made(record)) => {
+                touch(&used, &path)?;
+                Ok(Found::Prepared(Prepared { path: place, record, _lock: Some(used), _folder: None }))
             }
-            if found.is_none() {
-                return self.begin(&root, place, Some(lock)).await;
-            }
-            go_over(&root, &lock, &path)?;
-            // It may have been removed before this task held it.
-            if let Some(record) = read_record(&place) {
-                return Ok(Found::Prepared(Prepared { path: place, record, _lock: Some(lock), _folder: None }));
-            }
+            Ok(Seen::Ours(making)) => match self.workspace().0.failed.find(&place) {
+                Some((reason, left)) => Ok(Found::Failed { reason, left }),
+                None => self.begin(&root, place, Some(Locks { used, _making: making })).await,
+            },
+            // Who waits too long makes one of its own.
+            Err(WorkspaceError::Busy { .. }) => self.begin(&root, place, None).await,
+            Err(error) => Err(error),
         }
     }
 
-    async fn begin(&self, root: &Path, place: PathBuf, lock: Option<File>) -> Result<Found, WorkspaceError> {
+    async fn begin(&self, root: &Path, place: PathBuf, locks: Option<Locks>) -> Result<Found, WorkspaceError> {
         let folder = Arc::new(Folder::create(root)?);
         let home = folder.path().join("home");
         fs::create_dir(&home).map_err(WorkspaceError::io("create the folder", &home))?;
         let export = self.export_to(folder.path().join("export"), self.base_tree()).await?;
         let workspace = self.workspace().clone();
-        Ok(Found::Nothing(Preparation { export, folder, place, lock, workspace }))
+        Ok(Found::Nothing(Preparation { export, folder, place, locks, workspace }))
     }
 }
 
-/// Takes the lock, shared if there is something to use, else exclusive. `None`: it cannot be had yet.
-fn look(lock: &mut File, path: &Path) -> Result<Option<Option<Record>>, WorkspaceError> {
-    if !lock::is_current(lock, path) {
-        *lock = lock::open(path)?;
-    }
-    for wanted in [Lock::Shared, Lock::Exclusive] {
-        if !lock::take(lock, path, wanted)? {
-            continue;
-        }
-        match (read_record(&path.with_extension("")), wanted) {
-            _ if !lock::is_current(lock, path) => {}
-            (Some(record), _) => return Ok(Some(Some(record))),
-            (None, Lock::Exclusive) => return Ok(Some(None)),
-            (None, Lock::Shared) => {}
-        }
-    }
-    // Who holds it shared while there is nothing keeps the maker out.
-    lock::release(lock, path)?;
-    Ok(None)
+/// What a look at a key shows.
+enum Seen {
+    Made(Record),
+    /// Nothing, and nobody else makes it as long as this is held.
+    Ours(File),
 }
 
-/// Holds what is there shared, and marks it as used now.
-fn go_over(root: &Path, lock: &File, path: &Path) -> Result<(), WorkspaceError> {
-    let _gate = gate(root)?;
-    lock::share(lock, path)?;
-    lock.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", path))
+/// Holds the key's lock shared, whatever there is. `None`: somebody else removes it, or makes it.
+fn look(used: &mut File, path: &Path, place: &Path) -> Result<Option<Seen>, WorkspaceError> {
+    if !lock::take(used, path, Lock::Shared)? {
+        return Ok(None);
+    }
+    // What nobody needed any more may have been swept before this was held.
+    if !lock::is_current(used, path) {
+        *used = lock::open(path)?;
+        return Ok(None);
+    }
+    if let Some(record) = read_record(place) {
+        return Ok(Some(Seen::Made(record)));
+    }
+    let path = place.with_extension("making");
+    let making = lock::open(&path)?;
+    if !lock::take(&making, &path, Lock::Exclusive)? {
+        return Ok(None);
+    }
+    // It may have been finished meanwhile.
+    Ok(Some(read_record(place).map_or(Seen::Ours(making), Seen::Made)))
 }
 
-/// Nobody removes anything as long as this is held.
-fn gate(root: &Path) -> Result<File, WorkspaceError> {
-    let path = root.join("lock");
-    let gate = lock::open(&path)?;
-    let held = rustix::fs::flock(&gate, FlockOperation::LockExclusive);
-    held.map_err(|errno| WorkspaceError::io("lock", &path)(errno.into()))?;
-    Ok(gate)
+fn touch(used: &File, path: &Path) -> Result<(), WorkspaceError> {
+    used.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", path))
 }
 
 impl Failures {
@@ -188,7 +183,7 @@ impl Preparation {
     /// Keeps what was made for later tasks, with a note of the caller's own; with `once`, for this task alone.
     pub async fn finish(self, note: String, once: bool) -> Result<Prepared, WorkspaceError> {
         blocking("keep what the setup has made", move || {
-            let Self { export, folder, place, lock, .. } = self;
+            let Self { export, folder, place, locks, .. } = self;
             let made = folder.path().join("made");
             let io = |path: &Path| WorkspaceError::io("keep what the setup has made at", path);
             fs::create_dir(&made).map_err(io(&made))?;
@@ -196,15 +191,15 @@ impl Preparation {
             fs::rename(folder.path().join("home"), made.join("home")).map_err(io(&made))?;
             // What is shown to later tasks can be read.
             let record = Record { artefacts, note, bytes: folders::size(&made, Access::Give) };
-            let Some((lock, root)) = lock.filter(|_| !once).zip(place.parent()) else {
+            let Some(locks) = locks.filter(|_| !once) else {
                 return Ok(Prepared { path: made, record, _lock: None, _folder: Some(folder) });
             };
             let text = serde_json::to_string(&record).map_err(|error| io(&made)(error.into()))?;
             fs::write(made.join("record.json"), text).map_err(io(&made))?;
             remove_tree(&place);
             fs::rename(&made, &place).map_err(io(&place))?;
-            go_over(root, &lock, &place.with_extension("lock"))?;
-            Ok(Prepared { path: place, record, _lock: Some(lock), _folder: None })
+            touch(&locks.used, &place)?;
+            Ok(Prepared { path: place, record, _lock: Some(locks.used), _folder: None })
         })
         .await
     }
@@ -253,22 +248,24 @@ pub(super) fn sweep(cache: &Path) -> usize {
     let root = cache.join(FOLDER);
     for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_lock = path.extension().is_some_and(|extension| extension == "lock");
-        if is_lock && let Err(error) = remove_lock(&root, &path) {
-            tracing::debug!(lock = %path.display(), %error, "a lock that nobody needs is left");
+        let place = path.with_extension("");
+        if path.extension().is_some_and(|extension| extension == "lock") && !place.exists() {
+            let Some(_held) = take_alone(&place).filter(|_| !place.exists()) else { continue };
+            for path in [place.with_extension("making"), path] {
+                // It is of no use, and does no harm.
+                let _ = fs::remove_file(path);
+            }
         }
     }
     super::folder::sweep(&root)
 }
 
-/// Unless somebody holds it, or what it is for is there.
-fn remove_lock(root: &Path, path: &Path) -> Result<(), WorkspaceError> {
-    let _gate = gate(root)?;
-    let lock = lock::open(path)?;
-    if lock::take(&lock, path, Lock::Exclusive)? && !path.with_extension("").exists() {
-        fs::remove_file(path).map_err(WorkspaceError::io("remove", path))?;
-    }
-    Ok(())
+/// The lock of what nobody makes, uses or wants.
+fn take_alone(place: &Path) -> Option<File> {
+    let path = place.with_extension("lock");
+    let used = lock::open(&path).ok()?;
+    let is_ours = lock::take(&used, &path, Lock::Exclusive).is_ok_and(|taken| taken);
+    (is_ours && lock::is_current(&used, &path)).then_some(used)
 }
 
 /// When each was used, where it is, and its bytes.
@@ -286,19 +283,15 @@ fn kept(cache: &Path) -> Vec<(SystemTime, PathBuf, u64)> {
     kept
 }
 
-/// Unless somebody uses it. Its lock stays: who waits for it must not wait for another file.
+/// Unless somebody uses it.
 fn remove(place: &Path) -> bool {
-    let Some(root) = place.parent() else { return false };
+    let Some(lock) = take_alone(place) else { return false };
     // Moved away first: half a setup is never met. What a crash leaves of it is swept.
-    let Ok(folder) = Folder::create(root) else { return false };
-    let Ok(_gate) = gate(root) else { return false };
-    let lock = lock::open(&place.with_extension("lock"));
-    let is_free = |lock: &File| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-    if !lock.as_ref().is_ok_and(is_free) || fs::rename(place, folder.path().join("old")).is_err() {
+    let Some(folder) = place.parent().and_then(|root| Folder::create(root).ok()) else { return false };
+    if fs::rename(place, folder.path().join("old")).is_err() {
         return false;
     }
-    drop((_gate, lock));
-    drop(folder);
+    drop((lock, folder));
     tracing::info!(setup = %place.display(), "removed what a setup had made, to make room; it is made again when it is needed");
     true
 }

@@ -25,7 +25,7 @@ const WINDOW: u64 = 16_384;
 /// Of the long session: with the plan, the change and the end.
 const STEPS: u32 = 200;
 /// What one command of it prints.
-const OUTPUT: usize = 11_000;
+const OUTPUT: usize = 13_000;
 const FILES: usize = 50_000;
 
 /// The share of each request that is, byte for byte, the beginning of the one before.
@@ -35,7 +35,10 @@ pub async fn measure_prefix(figures: &mut Figures) -> anyhow::Result<()> {
         for step in 0..12 {
             replies.push(call("search", &json!({ "text": format!("value_{step}") })));
             replies.push(call("read", &json!({ "path": format!("source/module_{step}.py") })));
-            replies.push(call("run", &json!({ "command": format!("grep -c value source/module_{step}.py") })));
+            replies.push(match step % 4 {
+                3 => note(step),
+                _ => call("run", &json!({ "command": format!("grep -c value source/module_{step}.py") })),
+            });
         }
         replies.push(call("read", &json!({ "path": "greeting.txt" })));
         replies.extend([change(), finish()]);
@@ -97,6 +100,7 @@ pub async fn measure_map(figures: &mut Figures) -> anyhow::Result<()> {
 fn long_session() -> Vec<Value> {
     let work = (0..STEPS - 3).map(|step| match step % 4 {
         0 => call("read", &json!({ "path": format!("logs/{step}.log") })),
+        3 if step % 8 == 7 => note(step),
         _ => call("run", &json!({ "command": format!("cat logs/{step}.log") })),
     });
     [plan()].into_iter().chain(work).chain([change(), finish()]).collect()
@@ -104,6 +108,11 @@ fn long_session() -> Vec<Value> {
 
 fn plan() -> Value {
     call("plan", &json!({ "steps": ["Look around", "Change the greeting", "Run the tests"] }))
+}
+
+/// A change of its own: a run that only looks is ended.
+fn note(step: u32) -> Value {
+    call("write", &json!({ "path": format!("notes/{step}.txt"), "content": format!("Step {step} was taken.\n") }))
 }
 
 fn change() -> Value {
@@ -194,7 +203,8 @@ async fn run(replies: Vec<Value>, window: Option<u64>, steps: u32) -> anyhow::Re
     anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let events = std::fs::read_to_string(&record)?;
     let results = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let asked = results.filter(|event| event["event"] == "call" && event["tool"] != "plan").count();
+    let prints = |event: &Value| event["event"] == "call" && (event["tool"] == "run" || event["tool"] == "read");
+    let asked = results.filter(prints).count();
     let printed = (asked * OUTPUT) as f64 / f64::from(1 << 20);
     Ok(Told { requests: model.requests(), refused: model.refused() as f64, printed, peak })
 }
@@ -269,7 +279,7 @@ fn brief(instruction: &str) -> Brief {
         prompts: None,
         profile: ProfileChoice::Auto,
         base: None,
-        protocol: ProtocolChoice::Tools,
+        protocol: ProtocolChoice::Native,
     }
 }
 

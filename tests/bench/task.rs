@@ -202,9 +202,10 @@ fn peak_of(pid: u32) -> Option<f64> {
 
 /// Where the wall time went: the stages as the record tells, and what lies before, between and after them.
 fn parts(events: &[Value], wall: f64) -> anyhow::Result<Vec<(&'static str, f64)>> {
-    const STAGES: [(&str, &str); 8] = [
+    const STAGES: [(&str, &str); 9] = [
         ("intake", "intake: is there a pull request?"),
         ("checkout", "checkout"),
+        ("setup", "setup: a look at what is needed"),
         ("baseline", "baseline"),
         ("solve", "solve, with verify"),
         ("commit", "commit"),

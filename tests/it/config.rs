@@ -1,5 +1,7 @@
 //! Raw settings become resolved ones: who wins, and what is refused with which words.
 
+mod model;
+
 use std::path::Path;
 
 use clap::Parser;
@@ -39,18 +41,18 @@ const REMOTE: &[&str] = &["run", "--repo", "acme/widgets", "--task", "x"];
 fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     let file = "[model]\nname = \"from-file\"\n[limits]\ntask_seconds = 10\nsteps = 7\n";
     let resolved = resolve(REMOTE, &[], Some(file)).unwrap();
-    assert_eq!(resolved.model.name.as_deref(), Some("from-file"));
+    assert_eq!(resolved.model.endpoints[0].model.as_deref(), Some("from-file"));
     assert_eq!((resolved.pipeline.limits.task.as_secs(), resolved.pipeline.limits.steps), (10, 7));
 
     let variables = [("LLM_MODEL", "from-environment"), ("TASK_TIMEOUT_SECONDS", "20")];
     let resolved = resolve(REMOTE, &variables, Some(file)).unwrap();
-    assert_eq!(resolved.model.name.as_deref(), Some("from-environment"));
+    assert_eq!(resolved.model.endpoints[0].model.as_deref(), Some("from-environment"));
     assert_eq!(resolved.pipeline.limits.task.as_secs(), 20);
 
     let mut arguments = REMOTE.to_vec();
     arguments.extend(["--model", "from-flag", "--timeout", "2m", "--max-steps", "3"]);
     let resolved = resolve(&arguments, &variables, Some(file)).unwrap();
-    assert_eq!(resolved.model.name.as_deref(), Some("from-flag"));
+    assert_eq!(resolved.model.endpoints[0].model.as_deref(), Some("from-flag"));
     assert_eq!((resolved.pipeline.limits.task.as_secs(), resolved.pipeline.limits.steps), (120, 3));
 }
 

@@ -2,4 +2,5 @@
 
 mod bugs;
 mod figures;
+mod replay;
 mod runs;

@@ -1,6 +1,12 @@
 //! The OpenAI-compatible client against a real HTTP server on loopback that misbehaves as local servers do.
 
-use std::collections::VecDeque;
+mod endpoints;
+mod probe;
+mod providers;
+mod record;
+mod wire;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,7 +31,8 @@ struct Server {
 #[derive(Clone)]
 struct Seen {
     path: String,
-    authorization: Option<String>,
+    /// With the names in lower case.
+    headers: BTreeMap<String, String>,
     body: Value,
 }
 
@@ -71,7 +78,7 @@ impl Server {
 
     /// The chat requests so far.
     fn chats(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().iter().filter(|seen| seen.path.ends_with("/chat/completions")).cloned().collect()
+        self.seen.lock().unwrap().iter().filter(|seen| is_chat(&seen.path)).cloned().collect()
     }
 
     fn assert_all_answers_used(&self) {
@@ -95,10 +102,11 @@ async fn serve(
     let Some(request) = read_request(&mut stream).await else { return };
     let path = request.path.clone();
     seen.lock().unwrap().push(request);
-    if !path.ends_with("/chat/completions") {
-        let (status, body) = match path.as_str() {
+    if !is_chat(&path) {
+        let page = path.split('?').next().unwrap_or_default();
+        let (status, body) = match page {
             "/v1/models" => (200, models["list"].clone()),
-            "/props" | "/api/ps" | "/api/show" if !models[&path].is_null() => (200, models[&path].clone()),
+            _ if !models[page].is_null() => (200, models[page].clone()),
             _ => (404, json!({ "error": "no such page" })),
         };
         respond(&mut stream, status, "content-type: application/json\r\n", &body.to_string()).await;
@@ -119,6 +127,10 @@ async fn serve(
     }
 }
 
+fn is_chat(path: &str) -> bool {
+    path.split('?').next().unwrap_or_default().ends_with("/chat/completions")
+}
+
 async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let head_end = loop {
@@ -130,11 +142,10 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
         }
     };
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-    let header = |name: &str| {
-        let line = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let length: usize = header("content-length").map_or(0, |length| length.parse().unwrap());
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let headers: BTreeMap<String, String> =
+        lines.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    let length: usize = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     while bytes.len() < head_end + length {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
@@ -142,7 +153,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     }
     let path = head.split_whitespace().nth(1)?.to_owned();
     let body = serde_json::from_slice(&bytes[head_end..]).unwrap_or(Value::Null);
-    Some(Seen { path, authorization: header("authorization"), body })
+    Some(Seen { path, headers, body })
 }
 
 async fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &str) {
@@ -211,7 +222,7 @@ async fn a_stream_of_text_becomes_a_reply_with_usage() {
     let (reply, chats) = exchange(vec![Answer::Stream(events)]).await;
     insta::assert_snapshot!(serde_json::to_string(&reply.unwrap()).unwrap(), @r#"{"content":"hello","reasoning":"let me think","calls":[],"finish_reason":"stop","usage":{"prompt_tokens":7,"completion_tokens":2,"cached_tokens":5}}"#);
     insta::assert_snapshot!(chats[0].body, @r#"{"model":"coder","messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}],"tools":[{"type":"function","function":{"name":"read","description":"Reads.","parameters":{"type":"object"}}}],"stream":true,"stream_options":{"include_usage":true},"max_tokens":100,"temperature":0.5}"#);
-    assert_eq!(chats[0].authorization, None);
+    assert_eq!(chats[0].headers.get("authorization"), None);
 }
 
 /// Reads the calls out of a stream of `tool_calls` deltas, as `id name arguments`.
@@ -403,7 +414,7 @@ async fn the_key_is_sent_and_never_told() {
     let (model, _) = connect(&settings).await.unwrap();
     let error = ask(&model).await.unwrap_err();
     insta::assert_snapshot!(error, @"the model server answered with an error (HTTP 400): strange key [key] given");
-    assert_eq!(server.chats()[0].authorization.as_deref(), Some("Bearer sk-very-secret-0123"));
+    assert_eq!(server.chats()[0].headers["authorization"], "Bearer sk-very-secret-0123");
     for text in [format!("{error:?}"), format!("{model:?}"), format!("{settings:?}")] {
         assert!(!text.contains(key), "{text}");
     }

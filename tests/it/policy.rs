@@ -220,6 +220,17 @@ fn limits_and_bounds_hold() {
     assert_eq!(seen(&hidden), "Forbidden Block, HiddenCharacters Review");
 }
 
+#[test]
+fn what_covers_what_setup_and_tests_have_made_is_as_grave_as_the_operator_says() {
+    let new = entry(0o100644, "exit 0\n");
+    let file = FileChange { path: "dep/check.sh".into(), renamed_from: None, old: None, new };
+    let change = Change { files: vec![file], covering: vec!["dep/check.sh".into()], ..Change::default() };
+    let with = |covering: Action| seen(&Policy::new(Rules { covering, ..Rules::default() }).unwrap().judge(&change));
+    assert_eq!(with(Action::Block), "Covering Block");
+    assert_eq!(with(Action::Allow), "Covering Note");
+    assert_eq!(seen(&Policy::new(Rules::default()).unwrap().judge(&change)), "Covering Review");
+}
+
 /// `=== words | expected`, where expected are classes; then `--- old path` or `--- new path` and contents; a path may be
 /// `from -> to`.
 #[test]

@@ -53,7 +53,7 @@ fn outcome(text: &str) -> Outcome {
         task_id: id(),
         repository: RepositoryName::parse("owner/widgets"),
         conclusion: Conclusion::Unverified,
-        stop: Some(StopReason::Stuck { reason: text.into() }),
+        stop: Some(StopReason::Stuck { habit: None, reason: text.into() }),
         base_commit: None,
         tree: None,
         commit: None,
@@ -90,6 +90,7 @@ fn outcome(text: &str) -> Outcome {
             notes: vec![text.into()],
             milliseconds: 1_600,
         }),
+        shown_repository: some(),
         milliseconds: 65_432,
         notes: vec![text.into(), "uncommitted changes are not included".into()],
     }
@@ -177,6 +178,7 @@ fn the_body_of_a_verified_change_reads_well() {
             notes: vec!["`yarn.lock` in `web` was left out".into()],
             milliseconds: 100,
         }),
+        shown_repository: Some("a repository of the base as one commit, with the tags v1.4.0; it is wanted".into()),
         notes: Vec::new(),
         policy: Some(Report {
             findings: vec![Finding {
@@ -252,6 +254,8 @@ fn the_body_of_a_verified_change_reads_well() {
     | `cargo fetch --locked` | done | 12.3 s |
 
     - `yarn.lock` in `web` was left out
+
+    `.git` in the sandbox: a repository of the base as one commit, with the tags v1.4.0; it is wanted
 
     ## How it was made
 
@@ -683,7 +687,7 @@ proptest! {
             Some(StopReason::Patched),
             Some(StopReason::GaveUp),
             Some(StopReason::BudgetRanOut { budget: Budget::Steps }),
-            Some(StopReason::Stuck { reason: text.clone() }),
+            Some(StopReason::Stuck { habit: None, reason: text.clone() }),
             Some(StopReason::ModelFailed { reason: text.clone() }),
         ];
         let endings = [

@@ -7,6 +7,7 @@ use std::process::Command;
 use patchwright::pipeline::setup::recipe::{
     Operator, Origin, PROGRAM_IS_MISSING, Recipe, RecipeError, RepositoryCommands, find, with_paths,
 };
+use patchwright::pipeline::setup::repository;
 use patchwright::pipeline::verify::Listing;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -133,6 +134,52 @@ fn every_repository_of_the_tables_gets_its_recipe() {
         .collect();
     assert!(wrong.is_empty(), "{} of {} fail:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     assert!(cases.len() >= 60, "{} cases", cases.len());
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    case: Vec<WantedCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WantedCase {
+    name: String,
+    files: BTreeMap<String, String>,
+    /// A part of the reason; `None`: nobody wants a repository.
+    wanted: Option<String>,
+}
+
+fn wants(files: &BTreeMap<String, String>) -> Option<String> {
+    let paths: Vec<String> = files.keys().cloned().collect();
+    repository::wanted(&Listing { paths: &paths, read: &|path| files.get(path).cloned() })
+}
+
+#[test]
+fn a_repository_is_shown_where_something_wants_one() {
+    let cases: Wanted = toml::from_str(include_str!("cases/setup/repository.toml")).unwrap();
+    let fits = |case: &&WantedCase| match (&wants(&case.files), &case.wanted) {
+        (Some(reason), Some(part)) => reason.contains(part.as_str()),
+        (reason, part) => reason.is_none() && part.is_none(),
+    };
+    let wrong: Vec<String> = cases
+        .case
+        .iter()
+        .filter(|case| !fits(case))
+        .map(|case| format!("{}: {:?}", case.name, wants(&case.files)))
+        .collect();
+    assert!(wrong.is_empty(), "{} of {} fail:\n{}", wrong.len(), cases.case.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_search_for_who_wants_a_repository_is_bounded() {
+    let many = (0..2000).map(|number| (format!("{number:04}.sh"), "true\n".to_owned()));
+    let mut files: BTreeMap<String, String> = many.chain([("z.sh".to_owned(), "git log\n".to_owned())]).collect();
+    assert_eq!(wants(&files), None);
+    files.insert("0000.sh".into(), "git log\n".into());
+    assert!(wants(&files).is_some());
+    let large = (0..40).map(|number| (format!("{number:02}.sh"), "git ".repeat(60_000)));
+    assert_eq!(wants(&large.chain([("z.sh".to_owned(), "git log\n".to_owned())]).collect()), None);
 }
 
 const COPILOT: &str = ".github/workflows/copilot-setup-steps.yml";
@@ -376,6 +423,11 @@ fn foreign_path() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_may_stand_where_git_is_looked_for(text in "(git|GIT_EXECUTABLE|log|describe|-c|-C|ü|[ \"'`,;:(){}]|\\PC)*") {
+        wants(&BTreeMap::from([("Makefile".to_owned(), text.clone()), ("pyproject.toml".to_owned(), text)]));
+    }
 
     #[test]
     fn no_file_makes_it_panic_or_forget_its_limits(

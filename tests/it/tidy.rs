@@ -11,13 +11,14 @@ const MOST_LINES_OF_A_FILE: usize = 500;
 const MOST_LINES_OF_A_FUNCTION: usize = 80;
 
 /// Each module at the top and what it may import from the crate, besides itself.
-const IMPORTS: [(&str, &[&str]); 23] = [
+const IMPORTS: [(&str, &[&str]); 24] = [
     (
         "main",
         &[
             "config",
             "operator",
             "eval",
+            "replay",
             "health",
             "logging",
             "progress",
@@ -37,7 +38,38 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     ("lib", &[]),
     ("progress", &["logging", "event", "outcome"]),
     ("operator", &["store", "outcome", "task"]),
-    ("eval", &["config", "logging", "progress", "service", "pipeline", "workspace", "event", "outcome", "task"]),
+    (
+        "eval",
+        &[
+            "config",
+            "logging",
+            "progress",
+            "service",
+            "pipeline",
+            "agent",
+            "model",
+            "workspace",
+            "event",
+            "outcome",
+            "task",
+        ],
+    ),
+    (
+        "replay",
+        &[
+            "config",
+            "logging",
+            "progress",
+            "service",
+            "pipeline",
+            "agent",
+            "model",
+            "workspace",
+            "event",
+            "outcome",
+            "task",
+        ],
+    ),
     ("health", &[]),
     ("logging", &["secrets"]),
     (
@@ -369,7 +401,11 @@ fn crates_stay_where_they_belong(source: &Source) -> Vec<String> {
 }
 
 fn git_is_run_by_the_workspace_only(source: &Source) -> Vec<String> {
-    let literals = source.literals.iter().filter(|(_, text)| text == "git" && source.module() != "workspace");
+    // It looks for the word in a repository's files.
+    if source.module() == "workspace" || source.path == "pipeline/setup/repository.rs" {
+        return Vec::new();
+    }
+    let literals = source.literals.iter().filter(|(_, text)| text == "git");
     literals.map(|(line, _)| source.complaint(*line, "git is run by `workspace` only")).collect()
 }
 
@@ -443,12 +479,17 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 20] = [
+const CLOSED_ENUMS: [&str; 25] = [
     "Stage",
     "TestEnding",
     "Verdict",
     "Budget",
     "StopReason",
+    "Habit",
+    "Protocol",
+    "ProtocolChoice",
+    "Advice",
+    "Rung",
     "ChangeKind",
     "Conclusion",
     "Event",

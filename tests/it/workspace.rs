@@ -5,6 +5,7 @@ mod evict;
 mod files;
 mod hostile;
 mod http;
+mod inside;
 mod local;
 mod patch;
 mod prepared;

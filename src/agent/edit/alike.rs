@@ -60,7 +60,7 @@ fn characters(line: &[u8]) -> Vec<(char, &[u8])> {
 /// the new line shares with the old one at its beginning and end is taken from the file.
 ///
 /// `None`: the part between has such characters too, and which of them is meant cannot be told.
-pub(super) fn respelled(file: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+pub(super) fn respelled(file: &[u8], old: &str, new: &str, spelling: &Spelling) -> Option<Vec<u8>> {
     let file = characters(file);
     let (old, new): (Vec<char>, Vec<char>) = (old.chars().collect(), new.chars().collect());
     if file.len() != old.len() {
@@ -76,7 +76,7 @@ pub(super) fn respelled(file: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
         return None;
     }
     let mut line: Vec<u8> = file[..prefix].iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-    line.extend(between.iter().collect::<String>().bytes());
+    line.extend(spelling.translate(&between.iter().collect::<String>()).bytes());
     line.extend(file[file.len() - suffix..].iter().flat_map(|(_, bytes)| bytes.iter().copied()));
     Some(line)
 }
@@ -86,6 +86,13 @@ pub(super) fn respelled(file: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
 pub(super) struct Spelling(HashMap<char, Option<char>>);
 
 impl Spelling {
+    /// What a piece of the file and the same piece as the model wrote it tell.
+    pub fn of_piece(file: &[u8], old: &str) -> Self {
+        let mut spelling = Self::default();
+        spelling.learn(file, old);
+        spelling
+    }
+
     /// Learns from a line of the file and the same line as the model wrote it.
     pub fn learn(&mut self, file: &[u8], old: &str) {
         let file = characters(file);
@@ -102,6 +109,10 @@ impl Spelling {
     }
 
     pub fn translate(&self, line: &str) -> String {
-        line.chars().map(|letter| self.0.get(&letter).copied().flatten().unwrap_or(letter)).collect()
+        line.chars().map(|letter| self.of(letter).unwrap_or(letter)).collect()
+    }
+
+    fn of(&self, letter: char) -> Option<char> {
+        self.0.get(&letter).copied().flatten()
     }
 }

@@ -69,10 +69,10 @@ pub(super) fn read(text: &str) -> Result<Vec<FileEdit>, Unreadable> {
     while at < lines.len() {
         at = reader.take(at)?;
     }
-    reader.close_hunk();
     if let Some(line) = reader.unclosed() {
         return Err(Unreadable::Cut { line, what: "the diff is shorter than its header says, and its fence is open" });
     }
+    reader.close_hunk();
     reader.close_file()?;
     Ok(reader.edits)
 }
@@ -314,9 +314,9 @@ impl<'a> Reader<'a> {
             return;
         }
         open.hunk.final_newline = match (open.old_without_newline, open.new_without_newline) {
-            (true, false) if open.hunk.lines.last().is_some_and(|line| line.kind == LineKind::Add) => Some(true),
+            (true, false) => Some(true),
             (false, true) => Some(false),
-            (true | false, true | false) => None,
+            (true, true) | (false, false) => None,
         };
         self.file().hunks.push(open.hunk);
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::alike::{fold, respelled};
+use super::alike::{Spelling, fold, respelled};
 use super::document::Document;
 use super::find::{Located, locate};
 use super::nearest::nearest;
@@ -258,7 +258,11 @@ fn alike_piece(
     old: &str,
     new: &str,
 ) -> Result<Splice, Refusal> {
-    let respelled = if new.contains('\n') { None } else { respelled(&document.bytes[range.clone()], old, new) };
+    let spelling = Spelling::of_piece(&document.bytes[range.clone()], old);
+    let respelled = match new.contains('\n') {
+        true => None,
+        false => respelled(&document.bytes[range.clone()], old, new, &spelling),
+    };
     if let Some(bytes) = respelled {
         // Bytes of an unknown encoding come from the file itself; what is new must be ASCII.
         let is_new =

@@ -104,8 +104,13 @@ impl Group<'_> {
             return Ok(None);
         }
         let lines = self.at..self.at + self.removed.len();
-        let range = document.range(lines.clone());
+        let mut range = document.range(lines.clone());
         let is_at_end = range.end == document.bytes.len();
+        let ends_with_newline = hunk.final_newline.unwrap_or(document.ends_with_newline());
+        if is_at_end && self.added.is_empty() && !ends_with_newline && self.at > 0 {
+            // The line before is the last one then.
+            range.start -= document.line_end(self.at - 1).len();
+        }
         let mut bytes = Vec::new();
         if !self.added.is_empty() && self.removed.is_empty() && is_at_end && !document.ends_with_newline() {
             bytes.extend(document.line_end_near(self.at));
@@ -114,7 +119,7 @@ impl Group<'_> {
             let text = match (likeness, self.removed.get(number)) {
                 (Likeness::Alike, Some(old)) => {
                     let translated = || spelling.translate(line).into_bytes();
-                    respell(document.text(self.at + number), old, line).unwrap_or_else(translated)
+                    respell(document.text(self.at + number), old, line, spelling).unwrap_or_else(translated)
                 }
                 (Likeness::Alike, None) => spelling.translate(line).into_bytes(),
                 (Likeness::Exact | Likeness::TrailingSpace | Likeness::Indented, _) => line.as_bytes().to_vec(),
@@ -122,7 +127,7 @@ impl Group<'_> {
             check_encoding(path, document, self.removed.len().min(number + 1), self.at, &text)?;
             bytes.extend(text);
             let is_last = number + 1 == self.added.len();
-            if !(is_last && is_at_end && !hunk.final_newline.unwrap_or(document.ends_with_newline())) {
+            if !(is_last && is_at_end && !ends_with_newline) {
                 let own = if number < self.removed.len() { document.line_end(self.at + number) } else { b"" };
                 let near = || document.line_end_near(lines.end.saturating_sub(1));
                 bytes.extend(if own.is_empty() { near() } else { own });
@@ -133,10 +138,10 @@ impl Group<'_> {
 }
 
 /// The body of a new line in the file's spelling, with the new line's indentation.
-fn respell(file: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+fn respell(file: &[u8], old: &str, new: &str, spelling: &Spelling) -> Option<Vec<u8>> {
     let (indentation, body) = indentation::split(new);
     let mut line = indentation.as_bytes().to_vec();
-    line.extend(respelled(file.trim_ascii(), old.trim(), body)?);
+    line.extend(respelled(file.trim_ascii(), old.trim(), body, spelling)?);
     Some(line)
 }
 

@@ -38,14 +38,22 @@ pub(super) fn read(files: &Files, arguments: &ReadArguments) -> Result<Answer, F
         return Ok(Answer::error(format!("`{path}` is a binary file of {} bytes", contents.len())));
     }
     let text = String::from_utf8_lossy(&contents);
-    let is_lossy = matches!(text, std::borrow::Cow::Owned(_));
+    let mut answer = lines(path.as_str(), &text, arguments);
+    if matches!(text, std::borrow::Cow::Owned(_)) && answer.ok {
+        answer.text.push_str("\n[the file is no UTF-8; bytes that are none are shown as \u{fffd}]");
+    }
+    Ok(answer)
+}
+
+/// The lines of a text that are asked for, with their numbers.
+pub(super) fn lines(name: &str, text: &str, arguments: &ReadArguments) -> Answer {
     let lines: Vec<&str> = text.lines().collect();
     if lines.is_empty() {
-        return Ok(Answer::ok(format!("`{path}` is empty.")));
+        return Answer::ok(format!("`{name}` is empty."));
     }
     let first = arguments.start.unwrap_or(1).max(1) as usize;
     if first > lines.len() {
-        return Ok(Answer::error(format!("`{path}` has only {} lines", lines.len())));
+        return Answer::error(format!("`{name}` has only {} lines", lines.len()));
     }
     let wanted = arguments.lines.map_or(MOST_LINES, |lines| (lines as usize).clamp(FEWEST_LINES, MOST_LINES));
     let mut shown = String::new();
@@ -58,14 +66,11 @@ pub(super) fn read(files: &Files, arguments: &ReadArguments) -> Result<Answer, F
         shown.push_str(&numbered);
         last += 1;
     }
-    let mut answer = format!("`{path}`, lines {first} to {last} of {}:\n{}", lines.len(), shown.trim_end_matches('\n'));
+    let mut answer = format!("`{name}`, lines {first} to {last} of {}:\n{}", lines.len(), shown.trim_end_matches('\n'));
     if last < lines.len() {
         answer.push_str(&format!("\n[{} more lines: read on with start {}]", lines.len() - last, last + 1));
     }
-    if is_lossy {
-        answer.push_str("\n[the file is no UTF-8; bytes that are none are shown as \u{fffd}]");
-    }
-    Ok(Answer::ok(answer))
+    Answer::ok(answer)
 }
 
 pub(super) fn list(files: &Files, arguments: &ListArguments) -> Result<Answer, FileError> {

@@ -15,6 +15,8 @@ use crate::model::openai::OpenAi;
 /// Grows whenever a probe asks or concludes something else.
 const FORMAT: u32 = 1;
 const MOST_SECONDS: u64 = 7 * 24 * 3600;
+/// Of what was found in part, since the time was over.
+const MOST_SECONDS_IN_PART: u64 = 24 * 3600;
 const MOST_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +28,8 @@ struct Kept {
     server: Option<String>,
     /// Seconds since 1970.
     at: u64,
+    /// Everything was tried.
+    whole: bool,
     abilities: Abilities,
 }
 
@@ -38,12 +42,12 @@ pub(super) fn read(model: &OpenAi) -> Option<Abilities> {
         && kept.endpoint == model.endpoint()
         && kept.model == model.card.name
         && kept.server == model.version
-        && age < MOST_SECONDS;
+        && age < if kept.whole { MOST_SECONDS } else { MOST_SECONDS_IN_PART };
     fits.then_some(kept.abilities)
 }
 
 /// That it cannot be kept is no failure: the next run tries again.
-pub(super) fn write(model: &OpenAi, abilities: &Abilities) {
+pub(super) fn write(model: &OpenAi, abilities: &Abilities, whole: bool) {
     let Some(path) = path(model) else { return };
     let kept = Kept {
         format: FORMAT,
@@ -51,6 +55,7 @@ pub(super) fn write(model: &OpenAi, abilities: &Abilities) {
         model: model.card.name.clone(),
         server: model.version.clone(),
         at: now(),
+        whole,
         abilities: *abilities,
     };
     let written = || -> std::io::Result<()> {

@@ -9,7 +9,6 @@ use crate::agent::{Agent, AgentError, Brief, Budgets, Pause, Purse};
 use crate::model::ModelError;
 use crate::outcome::{Outcome, StopReason};
 use crate::pipeline::baseline::Tests;
-use crate::pipeline::transient::is_transient_model;
 use crate::pipeline::{Order, Services, evidence};
 use crate::workspace::{Artefacts, Checkout, Files, Hold, Snapshot, TreeId, WorkspaceError, Worktree};
 
@@ -174,7 +173,7 @@ fn assignment(services: &Services, order: &Order, checkout: &Checkout, tests: &T
 
 /// Half a change is worth less than a whole one at the next attempt.
 fn is_tried_again(order: &Order, error: &ModelError) -> bool {
-    order.again_after.is_some() && is_transient_model(error)
+    order.again_after.is_some() && error.is_transient()
 }
 
 fn is_too_large(error: &anyhow::Error) -> bool {

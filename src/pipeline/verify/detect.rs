@@ -15,7 +15,7 @@ use crate::outcome::TestCommand;
 const MOST_FOLDERS: usize = 20;
 
 /// Folders whose contents are not the repository's own project.
-const FOREIGN_FOLDERS: [&str; 17] = [
+pub(in crate::pipeline) const FOREIGN_FOLDERS: [&str; 17] = [
     "node_modules",
     "vendor",
     "third_party",

@@ -1,7 +1,5 @@
 //! Finding an engine, and trying what its containers hold.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
@@ -9,10 +7,10 @@ use tempfile::NamedTempFile;
 use super::super::engine::{self, ANSWER_LIMIT, ask};
 use super::super::level::Standing;
 use super::super::open::Open;
-use super::super::probe::{self, Known};
+use super::super::probe::{self, Kit, Known};
 use super::super::registry::Registry;
 use super::super::remote::image;
-use super::super::{Command, Ending, EngineFiles, Network, Output, Sandbox, SandboxError, Settings, Surroundings};
+use super::super::{EngineFiles, Network, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{attach, ownership, portable, seccomp};
 use super::{Engine, Inner};
 
@@ -144,52 +142,36 @@ impl Engine {
 
     /// Tries it with real commands, which its small limits bound.
     async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
-        let place = self.inner.folder.clone().filter(|folder| folder.is_dir());
-        let folder = place
-            .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
-            .map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))?;
-        let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(folder.path()) }).await {
+        let kit = Kit::new(self.inner.folder.as_deref())?;
+        let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await {
             // It complains of the folder, whose name nobody else has.
-            Err(SandboxError::Broken(reason)) if reason.contains(&*folder.path().to_string_lossy()) => {
+            Err(SandboxError::Broken(reason)) if reason.contains(&*kit.folder().to_string_lossy()) => {
                 return Err(unshared(&format!(": {reason}")));
             }
             opened => opened?,
         };
-        let tried = self.try_in(sandbox.as_ref(), folder.path(), filter).await;
+        let tried = self.try_in(sandbox.as_ref(), &kit, filter).await;
         sandbox.close().await?;
         tried
     }
 
-    async fn try_in(&self, sandbox: &dyn Sandbox, folder: &Path, filter: &str) -> Result<Standing, SandboxError> {
-        let command = Command {
-            line: "test -w . && test -w /tmp && test -w \"$HOME\" && : > probe".into(),
-            directory: PathBuf::new(),
-            environment: BTreeMap::new(),
-            timeout: ANSWER_LIMIT,
+    async fn try_in(&self, sandbox: &dyn Sandbox, kit: &Kit, filter: &str) -> Result<Standing, SandboxError> {
+        let known = Known {
+            cgroup: Some("by the engine".into()),
+            landlock: "engines have no setting for it, and no program of ours is in the image".into(),
+            seccomp: filter.into(),
+            user: match self.inner.remote_image {
+                Some(_) => ownership::OTHER_THAN_ROOT,
+                None => ownership::user_for(kit.folder()).map_or(0, |user| user.uid),
+            },
+            runtime: self.inner.runtime.clone(),
+            kernel: self.inner.kernel.clone(),
         };
-        let reason = match sandbox.run(&command).await {
-            Ok(Output { ending: Ending::Exited(0), .. }) if folder.join("probe").exists() => {
-                let known = Known {
-                    cgroup: Some("by the engine".into()),
-                    landlock: "engines have no setting for it, and no program of ours is in the image".into(),
-                    seccomp: filter.into(),
-                    user: match self.inner.remote_image {
-                        Some(_) => ownership::OTHER_THAN_ROOT,
-                        None => ownership::user_for(folder).map_or(0, |user| user.uid),
-                    },
-                    runtime: self.inner.runtime.clone(),
-                    kernel: self.inner.kernel.clone(),
-                };
-                return probe::examine(sandbox, folder, &known).await;
-            }
-            Ok(Output { ending: Ending::Exited(0), .. }) => return Err(unshared("")),
-            Ok(output) => format!(
-                "a test command in {} ended with {:?} {}",
-                self.inner.image,
-                output.ending,
-                String::from_utf8_lossy(&output.head).trim()
-            ),
-            Err(error) => error.to_string(),
+        let reason = match kit.examine(sandbox, &known).await {
+            Ok(standing) if kit.folder().join(probe::WRITTEN).exists() => return Ok(standing),
+            Ok(_) => return Err(unshared("")),
+            Err(SandboxError::Unavailable { reason, .. }) => format!("in {}, {reason}", self.inner.image),
+            Err(error @ SandboxError::Broken(_)) => error.to_string(),
         };
         Err(SandboxError::Unavailable {
             reason,

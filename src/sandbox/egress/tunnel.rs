@@ -16,6 +16,7 @@ use super::dial::Stream;
 use super::gate::{Admitted, Body, Gate, refuse, settle};
 use super::hello::{self, Hello};
 use super::meter::Meter;
+use crate::weak::{self, Defence};
 
 /// A tunnel that was granted and begins when the answer is out.
 pub struct Tunnel {
@@ -92,7 +93,9 @@ async fn begin(
         Ok(Err(_)) => Ok(false),
         Ok(Ok(Hello::NotTls)) => Err(refused(Reason::NotTls)),
         Ok(Ok(Hello::Tls { bytes, server_name })) => {
-            hello::check(server_name.as_deref(), &admitted.target.host).map_err(refused)?;
+            if !weak::is_off(Defence::ServerNames) {
+                hello::check(server_name.as_deref(), &admitted.target.host).map_err(refused)?;
+            }
             let sent = server.write_all(&bytes).await.map(|()| true);
             sent.map_err(|error| Verdict::Unreachable { cause: format!("the host closed the connection: {error}") })
         }

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use super::super::cgroup::Controllers;
 use super::super::level::Standing;
 use super::super::plan::{self, Caches, Entry, Plan};
-use super::super::probe::{self, Known};
+use super::super::probe::{self, Kit, Known};
 use super::super::surround::Overlays;
 use super::super::{Command, Ending, Home, Output, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{landlock, online, seccomp};
@@ -16,26 +16,20 @@ use super::{BUILD_LIMIT, Devices, Launcher, look};
 use crate::weak::{self, Defence};
 
 impl Launcher {
-    /// Finds what this host offers by running a real command: with control groups if we may write them, and with
-    /// overlays over package caches if the kernel lets us; else without.
+    /// Finds what this host offers by trying it: with control groups if we may write them, and with overlays over package
+    /// caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let groups = look(Controllers::find).await?;
-        let folder = temporary()?;
+        let kit = Kit::new(None)?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
             for caches in [Caches::Overlay, Caches::ReadOnly] {
                 // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
                 let wanted = settings.clone();
                 let plan = look(move || draw(&wanted, caches)).await?;
-                let launcher = Self::new(settings, plan, groups.clone(), Standing::default());
-                match launcher.open(&Surroundings::of(folder.path())).await?.run(&probe_command()).await {
-                    Ok(Output { ending: Ending::Exited(0), .. }) => return launcher.examined(settings).await,
-                    Ok(output) => {
-                        let text = String::from_utf8_lossy(&output.head).trim().to_owned();
-                        reason = format!("a test command ended with {:?} {text}", output.ending);
-                    }
-                    Err(SandboxError::Broken(text)) => reason = text,
-                    Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
+                match Self::examined(settings, plan, groups.clone(), &kit).await {
+                    Ok(launcher) => return Ok(launcher),
+                    Err(SandboxError::Broken(text) | SandboxError::Unavailable { reason: text, .. }) => reason = text,
                 }
             }
         }
@@ -43,14 +37,17 @@ impl Launcher {
     }
 
     /// Tries what it holds, in a box with small limits and a folder that only landlock keeps from being written.
-    async fn examined(self, settings: &Settings) -> Result<Self, SandboxError> {
-        let (plan, groups) = (self.inner.plan.clone(), self.inner.groups.clone());
+    async fn examined(
+        settings: &Settings,
+        plan: Plan,
+        groups: Option<Controllers>,
+        kit: &Kit,
+    ) -> Result<Self, SandboxError> {
         let mut trapped = plan.clone();
         trapped.entries.insert(probe::TRIPWIRE.to_owned(), Entry::Memory { bytes: 64 << 10 });
         let small = Settings { limits: probe::limits(&settings.limits), ..settings.clone() };
-        let folder = temporary()?;
         let trapped = Self::new(&small, trapped, groups.clone(), Standing::default());
-        let sandbox = trapped.open(&Surroundings::of(folder.path())).await?;
+        let sandbox = trapped.open(&Surroundings::of(kit.folder())).await?;
         let known = Known {
             cgroup: groups.as_ref().filter(|groups| groups.limit_processes()).map(|groups| groups.description().into()),
             landlock: match landlock::version() {
@@ -62,7 +59,7 @@ impl Launcher {
             runtime: None,
             kernel: None,
         };
-        let standing = probe::examine(sandbox.as_ref(), folder.path(), &known).await?;
+        let standing = kit.examine(sandbox.as_ref(), &known).await?;
         Ok(Self::new(settings, plan, groups, standing))
     }
 
@@ -112,7 +109,8 @@ impl Launcher {
         };
         let surroundings = Surroundings { layers, home, ..Surroundings::of(&tree) };
         let line = "rm -f there && echo a > there && mkdir -p made/deep && echo b >> \"$HOME/new\"";
-        let command = Command { line: line.into(), ..probe_command() };
+        let (line, directory, environment) = (line.to_owned(), PathBuf::new(), BTreeMap::new());
+        let command = Command { line, directory, environment, timeout: BUILD_LIMIT };
         Ok(match self.open_with(&surroundings, tried).await?.run(&command).await {
             Ok(Output { ending: Ending::Exited(0), .. }) => Tried::Works,
             Ok(Output { ending: Ending::Exited(_), .. }) => Tried::Fails,
@@ -143,7 +141,7 @@ impl Places {
         let device = |path: &Path| Ok::<u64, std::io::Error>(std::fs::metadata(path)?.dev());
         let above = |path: &Path| path.parent().unwrap_or(path).to_owned();
         let mut layers = BTreeMap::new();
-        for layer in &surroundings.layers {
+        for layer in surroundings.layers.iter().chain(&surroundings.repository) {
             layers.entry(device(layer)?).or_insert_with(|| above(layer));
         }
         let (tree, home) = match &surroundings.home {
@@ -183,19 +181,6 @@ fn draw(settings: &Settings, caches: Caches) -> Plan {
         plan.entries.insert(home.to_owned(), Entry::ReadOnly { source: home.to_owned() });
     }
     plan
-}
-
-fn temporary() -> Result<tempfile::TempDir, SandboxError> {
-    tempfile::tempdir().map_err(|error| SandboxError::Broken(format!("cannot create a temporary folder: {error}")))
-}
-
-fn probe_command() -> Command {
-    Command {
-        line: "test -w . && test -w /tmp && test -r /proc/self/status".into(),
-        directory: PathBuf::new(),
-        environment: BTreeMap::new(),
-        timeout: BUILD_LIMIT,
-    }
 }
 
 /// What the operator can do where namespaces are forbidden.

@@ -50,7 +50,7 @@ impl Mirror {
             Home::Kept(_) => pairs.extend(room.home().map(|home| pair(home, HOME, false, true))),
             Home::Frozen(_) => pairs.extend(room.home().map(|home| pair(home, HOME, false, false))),
         }
-        pairs.extend(room.repository().map(|folder| pair(folder, &format!("{WORKSPACE}/.git"), false, true)));
+        pairs.extend(room.repository().map(|folder| pair(folder, &format!("{WORKSPACE}/.git"), false, false)));
         let copied = room.copied();
         let bounds = Bounds {
             entries: limits.disk_files.saturating_add(copied.files),

@@ -119,6 +119,9 @@ fn check_request(messages: &[Message]) {
     assert!(open.is_empty(), "calls without an answer: {messages:#?}");
 }
 
+/// The exit code of a command that does not end by itself.
+pub const ENDLESS: i32 = -1;
+
 /// Expects these lines, in order, and answers each with its exit code and output.
 pub struct Shell {
     expected: Mutex<VecDeque<(&'static str, i32, &'static str)>>,
@@ -132,7 +135,7 @@ impl Sandbox for Shell {
         assert_eq!(command.line, line);
         assert!(command.timeout > Duration::ZERO && command.timeout <= Duration::from_secs(600));
         Ok(Output {
-            ending: Ending::Exited(code),
+            ending: if code == ENDLESS { Ending::TimedOut } else { Ending::Exited(code) },
             head: output.into(),
             tail: Vec::new(),
             omitted_bytes: 0,

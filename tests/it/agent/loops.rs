@@ -3,14 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
-use patchwright::agent::{AgentError, Pause};
+use patchwright::agent::{AgentError, Pause, ProtocolChoice};
 use patchwright::event::Event;
 use patchwright::model::{Message, ModelError, Reply};
 use patchwright::outcome::{Budget, CostLimit, Price, StopReason, TestCommand, TestEnding, TestRun, Usage};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::harness::{Setup, Turn, call, calls, plan, says, says_nothing};
+use super::harness::{ENDLESS, Setup, Turn, call, calls, plan, says, says_nothing};
 
 fn finish() -> Turn {
     call("finish", json!({ "summary": "Two is three." }))
@@ -26,7 +26,7 @@ fn finished() -> Pause {
 
 fn stuck(pause: Result<Pause, AgentError>) -> String {
     match pause.unwrap() {
-        Pause::Stopped(StopReason::Stuck { reason }) => reason,
+        Pause::Stopped(StopReason::Stuck { reason, .. }) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -160,7 +160,9 @@ async fn a_repaired_call_is_taken_only_where_it_is_harmless() {
     assert!(!setup.path().join("b").exists());
     let told = setup.told();
     assert!(
-        told[1].starts_with("Result of write:\nError: the call of write is no strict JSON, so nothing was done."),
+        told[1].starts_with(
+            "Result of write:\nError: the call of write is not written as it must be, so nothing was done."
+        ),
         "{told:?}"
     );
 }
@@ -224,12 +226,44 @@ async fn a_missing_plan_is_asked_for_twice_and_then_done_without() {
 }
 
 #[tokio::test]
-async fn three_unusable_replies_in_a_row_end_the_run() {
-    let setup = Setup::new([plan(), says("a"), says("b"), edit(), says("c"), call("x", json!({})), says("")]);
+async fn three_unusable_replies_in_a_row_lead_to_another_protocol_and_then_to_the_end() {
+    let setup = Setup::new([
+        plan(),
+        says("a"),
+        says("b"),
+        edit(),
+        says("c"),
+        call("x", json!({})),
+        says(""),
+        says("d"),
+        says("e"),
+        says("f"),
+    ]);
     let (pause, _) = setup.run().await;
-    insta::assert_snapshot!(stuck(pause), @"3 replies in a row held no tool call that could be acted on");
+    insta::assert_snapshot!(stuck(pause), @"the model gave 3 replies in a row without any action and did not stop when told");
     assert_eq!(setup.file("a.txt"), "one\nthree\n");
-    assert!(setup.told()[1].starts_with("No tool was called."));
+    let asked = setup.asked();
+    assert!(asked[2].starts_with("No tool was called."), "{asked:?}");
+    assert!(asked[8].starts_with("There was nothing to act on."), "{asked:?}");
+    let (_, again) = asked[7].split_once("\n\nThis is ").unwrap();
+    insta::assert_snapshot!(again, @r"
+    a new beginning. An earlier try at this task was ended, since in it you wrote actions that could not be read. Do it in another way now.
+
+    The plan was:
+    1. look
+    2. change
+
+    What was done in it:
+    - plan: The plan is noted. The task: Change two to three.
+    - replace a.txt: Replaced in `a.txt` at line 2. It now reads:
+    - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, write, delete, run, finish.
+
+    Changed so far, and still so: a.txt
+    ");
+    let requests = setup.model.requests.lock().unwrap();
+    assert_eq!(requests[7].0.len(), 2);
+    let Message::System { content } = &requests[7].0[0] else { panic!("no system prompt") };
+    assert!(content.contains("exactly one fenced block"), "{content}");
 }
 
 #[tokio::test]
@@ -245,20 +279,108 @@ async fn a_reply_at_its_length_limit_is_told_so() {
 }
 
 #[tokio::test]
-async fn repetition_is_told_once_and_then_ends_the_run() {
+async fn repetition_is_told_then_begun_anew_and_then_ends_the_run() {
     let look = || call("read", json!({ "path": "a.txt" }));
-    let setup = Setup::new([plan(), look(), look(), look(), look(), look(), look()]);
+    let setup = Setup::new([plan()].into_iter().chain((0..9).map(|_| look())));
     let (pause, _) = setup.run().await;
-    insta::assert_snapshot!(stuck(pause), @"the model made the same call of read 3 times in a row and did not stop when told");
-    let told = setup.told();
-    assert!(told[3].contains("You have made the same call 3 times in a row with the same result."), "{told:?}");
-    assert!(!told[2].contains("same call") && !told[4].contains("same call"), "{told:?}");
+    insta::assert_snapshot!(stuck(pause), @"the model made the same call 3 times in a row with the same result (the last one: read a.txt) and did not stop when told");
+    let asked = setup.asked();
+    assert!(
+        asked[4].contains("You have made the same call 3 times in a row with the same result (read a.txt)."),
+        "{asked:?}"
+    );
+    assert!(!asked[3].contains("same call") && !asked[5].contains("same call"), "{asked:?}");
+    assert!(asked[7].contains("made the same calls again and again with the same results"), "{asked:?}");
+    let requests = setup.model.requests.lock().unwrap();
+    let lengths: Vec<usize> = requests.iter().map(|(messages, _)| messages.len()).collect();
+    assert_eq!(lengths, [2, 4, 6, 8, 10, 12, 14, 2, 4, 6]);
+    drop(requests);
 
     let list = || call("list", json!({}));
-    let pairs = || [look(), list(), look(), list()];
-    let setup = Setup::new([plan()].into_iter().chain(pairs()).chain(pairs()));
+    let pairs = (0..3).flat_map(|_| [look(), list(), look(), list()]);
+    let setup = Setup::new([plan()].into_iter().chain(pairs));
     let (pause, _) = setup.run().await;
-    insta::assert_snapshot!(stuck(pause), @"the model made the same call of list twice, in turns with another one, and did not stop when told");
+    insta::assert_snapshot!(stuck(pause), @"the model made the same calls in turns with the same results (the last one: list) and did not stop when told");
+}
+
+#[tokio::test]
+async fn behind_a_call_that_failed_nothing_more_is_changed_or_run() {
+    let setup = Setup::new([
+        plan(),
+        calls([
+            ("replace", json!({ "path": "a.txt", "old": "nine", "new": "ten" })),
+            ("run", json!({ "command": "never run" })),
+            ("read", json!({ "path": "a.txt" })),
+            ("finish", json!({ "summary": "Nine is ten." })),
+        ]),
+        edit(),
+        finish(),
+    ]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    let told = setup.told();
+    assert!(told[1].starts_with("Error: ") && told[3].contains("two"), "{told:?}");
+    assert_eq!(
+        (told[2].as_str(), told[4].as_str()),
+        ("Not executed: a call before it failed.", "Not executed: a call before it failed.")
+    );
+}
+
+#[tokio::test]
+async fn several_calls_in_a_text_are_answered_together() {
+    let setup = Setup::new([
+        plan(),
+        says(
+            "{\"name\": \"read\", \"arguments\": {\"path\": \"a.txt\"}}\n{\"name\": \"list\", \"arguments\": {}}\n\
+             {\"name\": \"run\", \"arguments\": {\"command\": \"grep \"x\"\"}}",
+        ),
+        says(
+            "<think>So.</think>\n<tool_call>{\"name\": \"replace\", \"arguments\": {\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}</tool_call>\n<tool_call>{\"name\": \"finish\", \"arguments\": {\"summary\": \"Two is three.\"}}</tool_call>",
+        ),
+        finish(),
+        finish(),
+    ]);
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished());
+    agent.observe("Red.".into());
+    agent.run().await.unwrap();
+    setup.assert_used();
+    let told = setup.told();
+    assert!(told[1].starts_with("Result of read:\n") && told[1].contains("\n\nResult of list:\na.txt"), "{told:?}");
+    assert!(told[1].contains("\n\nWhat follows was not done: the call is no valid JSON"), "{told:?}");
+    assert!(
+        told[2].starts_with("Result of replace:\nReplaced") && told[2].ends_with("\n\nResult of finish:\nRed."),
+        "{told:?}"
+    );
+    let requests = setup.model.requests.lock().unwrap();
+    assert!(!format!("{requests:?}").contains("So.</think>"));
+}
+
+#[tokio::test]
+async fn a_command_that_did_not_end_is_not_run_again_on_the_same_files() {
+    let spin = || call("run", json!({ "command": "spin" }));
+    let setup = Setup::new([plan(), spin(), spin(), edit(), spin(), finish()])
+        .commands([("spin", ENDLESS, ""), ("spin", 0, "")]);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    let told = setup.told();
+    assert!(told[1].starts_with("The command did not end within"), "{told:?}");
+    assert!(told[2].starts_with("Error: not run: this very command did not end the last time"), "{told:?}");
+    assert!(told[4].starts_with("The command succeeded"), "{told:?}");
+}
+
+#[tokio::test]
+async fn fenced_text_is_a_protocol_of_its_own() {
+    let mut setup = Setup::new([
+        says("I look.\n\n```bash\ncat a.txt\n```\n"),
+        says("```write b.txt\nnew\n```"),
+        says("DONE: Two is three."),
+    ])
+    .commands([("cat a.txt", 0, "one\ntwo\n")]);
+    setup.brief.protocol = ProtocolChoice::Fenced;
+    let (pause, report) = setup.run().await;
+    assert_eq!((pause.unwrap(), report.plan), (finished(), None));
+    assert_eq!(setup.file("b.txt"), "new\n");
+    let told = setup.told();
+    assert!(told[0].starts_with("Result of run:\nThe command succeeded"), "{told:?}");
 }
 
 #[tokio::test]
@@ -281,10 +403,11 @@ async fn the_same_command_with_another_result_is_progress() {
 }
 
 #[tokio::test]
-async fn finish_without_a_change_is_questioned_once() {
-    let setup = Setup::new([plan(), finish(), finish()]);
+async fn finish_without_a_change_is_questioned_and_begun_anew() {
+    let setup = Setup::new([plan(), finish(), finish(), finish()]);
     assert_eq!(setup.run().await.0.unwrap(), finished());
-    assert!(setup.told()[1].starts_with("Error: Nothing in the repository has changed yet"));
+    assert!(setup.asked()[2].starts_with("Error: Nothing in the repository has changed yet"), "{:?}", setup.asked());
+    assert!(setup.asked()[3].contains("said that it was done without having changed anything"), "{:?}", setup.asked());
     let setup =
         Setup::new([plan(), call("finish", json!({ "summary": "It is so already.", "no_change_needed": "true" }))]);
     let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };

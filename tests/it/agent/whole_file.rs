@@ -319,7 +319,7 @@ async fn replies_without_a_change_end_the_run() {
     let same = "a.txt\n```\none\ntwo\n```";
     let setup = setup([says("I would change it."), says(same), says("```\nno path\n```")]);
     let (pause, _) = setup.run().await;
-    let Pause::Stopped(StopReason::Stuck { reason }) = pause.unwrap() else { panic!("stuck") };
+    let Pause::Stopped(StopReason::Stuck { reason, .. }) = pause.unwrap() else { panic!("stuck") };
     assert!(reason.contains("no file that changes anything"), "{reason}");
     assert_eq!(setup.file("a.txt"), "one\ntwo\n");
     let asked = setup.asked();

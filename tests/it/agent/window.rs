@@ -23,7 +23,12 @@ fn edit() -> Turn {
 /// A model that reads another part of a long file at each step, and then does its task.
 fn reader(steps: u32) -> Setup {
     let turns = [plan(), edit()].into_iter();
-    let reads = (0..steps).map(|step| call("read", json!({ "path": "long.txt", "start": 1 + step * 60, "lines": 60 })));
+    let reads = (0..steps).flat_map(|step| {
+        let read = call("read", json!({ "path": "long.txt", "start": 1 + step * 60, "lines": 60 }));
+        // A run that only looks is ended.
+        let write = || call("write", json!({ "path": "notes.txt", "content": format!("Read up to {step}.\n") }));
+        [Some(read), (step % 10 == 9).then(write)].into_iter().flatten()
+    });
     let setup = Setup::new(turns.chain(reads).chain([finish()]));
     let lines: Vec<String> =
         (1..=60 * steps).map(|line| format!("line {line} of many that tell the same story")).collect();
@@ -153,7 +158,7 @@ async fn one_observation_never_fills_the_window() {
     setup.brief.instruction = "word ".repeat(4_000);
     setup.model.card.window = Some(3_000);
     let stop = setup.run().await.0.unwrap();
-    let Pause::Stopped(StopReason::Stuck { reason }) = stop else { panic!("{stop:?}") };
+    let Pause::Stopped(StopReason::Stuck { reason, .. }) = stop else { panic!("{stop:?}") };
     insta::assert_snapshot!(reason, @"the model's context window of 3000 tokens is full; give the model a larger one");
 }
 

@@ -48,10 +48,13 @@ async fn all_is_well_and_each_defence_is_told() {
     assert!(container["state"] == "warn" && container["remedy"].as_str().unwrap().contains("docker"), "{container:#}");
     assert!(check(&report, "forge")["detail"].as_str().unwrap().contains("http://127.0.0.1"));
     assert!(check(&report, "model")["detail"].as_str().unwrap().contains(model.name()));
+    let abilities = check(&report, "model abilities")["detail"].as_str().unwrap();
+    assert!(abilities.contains("native calls: yes") && abilities.contains("(tried now)"), "{abilities}");
 
     let ran = place.run(&["doctor"]);
     assert_tells_no_secret(&ran, &secrets);
     let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(printed.contains("(tried by an earlier run)") && model.probes().len() == 3, "{printed}");
     assert!(printed.contains("ok    git") && printed.contains("+ seccomp") && printed.contains("All is well."));
     place.assert_clean();
 }

@@ -4,6 +4,8 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use lab::{Lab, Script};
+use patchwright::model::record::Record;
+use patchwright::outcome::Conclusion;
 use serde_json::Value;
 
 use super::harness::{PATCH, Place, finish, wait};
@@ -91,13 +93,18 @@ async fn the_record_holds_messages_calls_and_results() {
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
     assert!(events.iter().all(|event| event["at_milliseconds"].is_u64()));
-    let messages = of("message");
-    assert!(messages.iter().any(|event| event["message"].to_string().contains("Greet the world.")), "{text}");
+    let read = Record::parse(&text).unwrap();
+    assert_eq!((read.requests.len(), read.begun.base_commit.map(|commit| commit.len())), (4, Some(40)));
+    assert_eq!(read.begun.task.instruction, "Greet the world.");
+    assert_eq!(read.requests.last().unwrap().messages.len(), 8);
+    assert_eq!(read.ended.unwrap().conclusion, Conclusion::Verified);
+    assert!(!read.secrets_left_out, "{text}");
+    assert_eq!(text.matches("Greet the world.").count(), 2, "once as the task, once in a message: {text}");
     let names: Vec<_> = of("call").iter().map(|event| event["tool"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["plan", "read", "write", "finish"]);
     assert!(of("call_result")[2]["result"].as_str().unwrap().contains("README"), "{text}");
     assert_eq!(of("tests").len(), 2);
-    assert_eq!(of("reply").len(), 4);
+    assert_eq!(of("exchange").len(), 4);
     assert_eq!(std::fs::metadata(&record).unwrap().permissions().mode() & 0o777, 0o600);
     place.run(&run).refuses(2, &["the file exists already", "Name a new one"]);
     assert_eq!(std::fs::read_to_string(&record).unwrap(), text);

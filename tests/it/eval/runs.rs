@@ -20,7 +20,7 @@ fn three() -> Vec<Bug> {
     bugs::all().unwrap().into_iter().filter(|bug| NAMES.contains(&bug.name.as_str())).collect()
 }
 
-fn script(replies: &[Value]) -> Script {
+pub fn script(replies: &[Value]) -> Script {
     let lines: Vec<String> = replies.iter().map(Value::to_string).collect();
     Script::parse(&lines.join("\n")).unwrap()
 }
@@ -40,7 +40,7 @@ fn finish(task: &str) -> Value {
 }
 
 /// Finds the bug.
-fn right() -> Vec<Value> {
+pub fn right() -> Vec<Value> {
     let change = json!({ "path": "filesize.py", "old": "while value > 1024", "new": "while value >= 1024" });
     vec![plan(FILESIZE), calls(FILESIZE, "replace", change), finish(FILESIZE)]
 }
@@ -80,7 +80,20 @@ async fn a_set_goes_on_after_a_kill_and_after_an_interruption() {
     let model = Model::start(script(&replies)).await.unwrap();
     let (endpoint, name) = (model.endpoint(), model.name().to_owned());
     let out = place.path("out").to_str().unwrap().to_owned();
-    let run = ["eval", &tasks, "--out", &out, "--endpoint", &endpoint, "--model", &name, "--max-steps", "30"];
+    let run = [
+        "eval",
+        &tasks,
+        "--out",
+        &out,
+        "--endpoint",
+        &endpoint,
+        "--model",
+        &name,
+        "--max-steps",
+        "30",
+        "--probe",
+        "off",
+    ];
 
     // The first result is there, and the second instance waits for the model.
     let begun = Instant::now();
@@ -161,7 +174,7 @@ async fn instances_are_worked_at_a_time_and_errors_are_no_results() {
         format!("{line}\n")
     });
     std::fs::write(&tasks, broken.collect::<String>()).unwrap();
-    let config = place.write("prices.toml", "[budget]\nprice_in = 1.0\nprice_out = 2.0\n");
+    let config = place.write("prices.toml", "[model]\nprice = { in = 1.0, out = 2.0 }\n");
     let run = [
         "eval",
         &tasks,
@@ -173,6 +186,8 @@ async fn instances_are_worked_at_a_time_and_errors_are_no_results() {
         &name,
         "--config",
         &config,
+        "--probe",
+        "off",
         "--concurrency",
         "2",
         "--json",

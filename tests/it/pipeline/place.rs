@@ -13,6 +13,7 @@ use patchwright::event::{Event, Events};
 use patchwright::forge::{self, Credentials, Forge};
 use patchwright::outcome::{Stage, TestCommand};
 use patchwright::pipeline::setup::recipe::RepositoryCommands;
+use patchwright::pipeline::setup::repository::ShowRepository;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
     Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings,
@@ -301,6 +302,7 @@ fn settings() -> Settings {
         setup: setup::Settings {
             enabled: true,
             repository_commands: RepositoryCommands::Run,
+            repository: ShowRepository::Auto,
             limit: LIMIT,
             keep_bytes: 1 << 30,
         },

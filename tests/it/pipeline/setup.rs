@@ -3,6 +3,7 @@
 use lab::git;
 use patchwright::outcome::{Conclusion, Outcome, Stage, StepEnding};
 use patchwright::pipeline::setup::recipe::RepositoryCommands;
+use patchwright::pipeline::setup::repository::ShowRepository;
 use patchwright::pipeline::{Delivery, Ending, Order};
 use patchwright::workspace::Remote;
 
@@ -120,10 +121,63 @@ async fn tasks_at_the_same_time_share_one_setup() {
     assert_eq!(made, 1);
 }
 
+async fn tag(place: &Place, name: &str) {
+    let bare = place.lab.github.repository_state(OTHER).unwrap().path;
+    git::text(&bare, &["tag", name, "main"]).await.unwrap();
+}
+
+/// A tool that takes versions from tags wants the repository when it is installed, and the tests of it later.
+#[tokio::test]
+async fn the_repository_that_boxes_show_has_the_newest_tag_from_the_setup_on() {
+    let setup = "[setup]\nrun = [\"mkdir dep && git describe --tags --abbrev=0 > dep/version\"]\n";
+    let Some(place) = place(setup).await else { return };
+    let mut order = order(&place, None);
+    let line = "test \"$(git describe --tags --abbrev=0)\" = \"$(cat dep/version)\" && grep -q fixed state.txt";
+    order.test_command =
+        order.test_command.map(|command| patchwright::outcome::TestCommand { command: line.into(), ..command });
+    tag(&place, "v1").await;
+    let shows = |outcome: &Outcome, name: &str| {
+        let shown = outcome.shown_repository.as_deref().unwrap_or_default();
+        assert!(shown.contains(&format!("with the tags {name}; `.patchwright.toml` calls `git describe`")), "{shown}");
+    };
+    let first = run(&place, &order).await;
+    assert!(!is_reused(&first));
+    shows(&first, "v1");
+    assert!(is_reused(&run(&place, &order).await));
+    // The base is the same, and the version another.
+    tag(&place, "v2").await;
+    let second = run(&place, &order).await;
+    assert!(!is_reused(&second));
+    shows(&second, "v1, v2");
+    commit(&place, "main", "unrelated", "x\n").await;
+    assert!(is_reused(&run(&place, &order).await), "another commit has the same tag");
+    order.setup.repository = Some(ShowRepository::Never);
+    let outcome = run(&place, &order).await;
+    assert_eq!(outcome.shown_repository, None);
+    assert!(matches!(outcome.conclusion, Conclusion::Failed { stage: Stage::Setup, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_operator_decides_whether_a_repository_is_shown() {
+    let Some(mut place) = place("[setup]\nrun = []\n").await else { return };
+    let order = order(&place, None);
+    assert_eq!(run(&place, &order).await.shown_repository, None, "nothing wants one");
+    place.services.settings.setup.repository = ShowRepository::Always;
+    for enabled in [true, false] {
+        place.services.settings.setup.enabled = enabled;
+        let shown = run(&place, &order).await.shown_repository.unwrap();
+        assert!(shown.contains("without a tag; the operator wants one"), "{shown}");
+    }
+    let mut own = order;
+    own.setup.repository = Some(ShowRepository::Never);
+    assert_eq!(run(&place, &own).await.shown_repository, None);
+}
+
 /// The tests do not see it: they run on what the base's setup has made.
 #[tokio::test]
 async fn a_change_to_what_the_setup_depends_on_is_told() {
-    let Some(place) = place(&SETUP.replace("[setup]\n", "[setup]\ninputs = [\"lock\"]\n")).await else { return };
+    let setup = "[setup]\ninputs = [\"lock\"]\nrun = [\"mkdir dep && cp l* dep/made && echo home > ~/made\"]\n";
+    let Some(place) = place(setup).await else { return };
     let told = |outcome: &Outcome| {
         let notes = outcome.notes.iter();
         notes

@@ -7,7 +7,7 @@ use super::{Backend, complaints};
 
 /// A defence, an attack that it is for, and a part of the complaint. Without some of them the trial at start refuses to
 /// run anything, which counts: nothing is attacked then.
-const NOTICED: [(&str, &str, &str); 18] = [
+const NOTICED: [(&str, &str, &str); 20] = [
     ("neutralise", "mentions and closing words", "@everyone"),
     ("printable", "terminal escapes into logs", "holds '"),
     ("fences", "markup in comments", "## Verified"),
@@ -26,6 +26,8 @@ const NOTICED: [(&str, &str, &str); 18] = [
     ("policy", "a new executable", "none was wanted"),
     ("secret-scan", "the key in base64", "a secret was seen in the change"),
     ("file-size-limit", "disk bomb", "it succeeded"),
+    ("addresses", "proxy: a name that changes its address", "something connected to the host's 127.0.0.1"),
+    ("server-names", "proxy: TLS for another server", "exit"),
 ];
 
 #[test]

@@ -298,7 +298,8 @@ impl Scene {
         }
         // Whoever is told that his tests fail, or that he is stuck, insists.
         let insists = json!([{ "name": "finish", "arguments": { "summary": self.summary } }]);
-        writeln!(script, "{}", json!({ "calls": insists, "optional": true, "times": 12 })).unwrap();
+        writeln!(script, "{}", json!({ "calls": insists, "optional": true, "times": 12, "new_conversation": true }))
+            .unwrap();
         script
     }
 }

@@ -16,10 +16,6 @@ struct Ground {
 const PREFIXES: [&str; 2] = ["plain", "co:lon"];
 
 impl Ground {
-    fn new() -> Self {
-        Self::with(PREFIXES[0])
-    }
-
     fn with(prefix: &str) -> Self {
         let ground = Self { folder: tempfile::Builder::new().prefix(prefix).tempdir().unwrap() };
         ground.write("tree/tracked.txt", "tracked\n");
@@ -141,7 +137,7 @@ async fn caches_of_the_operator_are_no_part_of_a_home_that_is_kept() {
     fs::set_permissions(operator.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for (choice, backend) in all_backends_with(|settings| settings.home = Some(operator.path().to_owned())).await {
         assert_eq!(backend.shows_caches(), choice == Choice::Namespace);
-        let ground = Ground::new();
+        let ground = Ground::with(PREFIXES[0]);
         fs::create_dir(ground.path("home")).unwrap();
         let socket = ground.path("proxy");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -248,19 +244,70 @@ async fn links_in_a_home_lead_no_mount_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_appears_in_the_tree() {
-    for (choice, backend) in all_backends().await {
-        let ground = Ground::new();
+async fn a_repository_is_each_boxs_own() {
+    for (choice, backend, ground) in everywhere().await {
         ground.write("git/HEAD", "ref: refs/heads/main\n");
+        ground.write("layer/node_modules/a", "a\n");
+        for layers in [Vec::new(), vec![ground.path("layer")]] {
+            let around = Surroundings { repository: Some(ground.path("git")), layers, ..ground.around() };
+            let lines = ["cat .git/HEAD && echo more > .git/index && echo x > .git/HEAD", "cat .git/index .git/HEAD"];
+            for _ in 0..2 {
+                let said = run(&backend, &around, &lines).await;
+                assert_eq!(said, ["ref: refs/heads/main", "more\nx"], "{choice:?}");
+            }
+        }
+        assert_eq!(fs::read_to_string(ground.path("git/HEAD")).unwrap(), "ref: refs/heads/main\n", "{choice:?}");
+        assert_eq!(fs::read_dir(ground.path("git")).unwrap().count(), 1, "{choice:?}");
+        assert_eq!(fs::read_dir(ground.path("tree/.git")).unwrap().count(), 0, "{choice:?}: it is in the tree itself");
+        let left = fs::read_dir(ground.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("tree.")).collect();
+        assert!(left.is_empty(), "{choice:?} left {left:?}");
         let around = Surroundings { repository: Some(ground.path("git")), ..ground.around() };
-        let said = run(&backend, &around, &["cat .git/HEAD && echo more > .git/index", "cat .git/index"]).await;
-        assert_eq!(said, ["ref: refs/heads/main", "more"], "{choice:?}");
-        assert!(!ground.path("tree/.git/index").exists(), "{choice:?}: it is in the tree itself");
-        // A link that a command has put there leads nowhere.
-        let _ = fs::remove_dir(ground.path("tree/.git"));
+        // A link that a command has put there leads nowhere, and a file is hidden.
+        fs::remove_dir(ground.path("tree/.git")).unwrap();
         symlink(ground.path("victim"), ground.path("tree/.git")).unwrap();
         fs::create_dir(ground.path("victim")).unwrap();
         run(&backend, &around, &["echo x > .git/x || true"]).await;
         assert_eq!(fs::read_dir(ground.path("victim")).unwrap().count(), 0, "{choice:?}");
+        fs::remove_file(ground.path("tree/.git")).unwrap();
+        ground.write("tree/.git", "gitdir: /elsewhere\n");
+        for around in [around, ground.around()] {
+            assert_eq!(run(&backend, &around, &["cat .git"]).await, [""], "{choice:?}");
+        }
+    }
+}
+
+/// Git itself refuses a repository that belongs to somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn git_takes_the_repository_for_its_own() {
+    for (choice, backend, ground) in everywhere().await {
+        let host = |line: &str| {
+            let line = format!("cd '{}' && {line}", ground.folder.path().display());
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-euc", &line]).env("GIT_CONFIG_GLOBAL", "/nonexistent").env("GIT_CONFIG_NOSYSTEM", "1");
+            assert!(shell.status().unwrap().success(), "{line}");
+        };
+        host(
+            "git init -q -b main tree && cd tree && git add -A && \
+             git -c user.name=a -c user.email=a@b commit -qm one && git tag v1.2.3 && mv .git ../git",
+        );
+        let around = Surroundings { repository: Some(ground.path("git")), ..ground.around() };
+        let lines = [
+            "command -v git >/dev/null || echo none",
+            "git status --porcelain && git describe --tags --dirty",
+            "echo more >> tracked.txt && git describe --tags --dirty && git stash -q; git -c user.name=a -c user.email=a@b stash -q; cat tracked.txt",
+            "git -c user.name=a -c user.email=a@b stash pop -q && git -c user.name=a -c user.email=a@b commit -qam two && git describe --tags",
+        ];
+        let said = run(&backend, &around, &lines).await;
+        if said[0] == "none" {
+            skipped(&format!("{choice:?}: there is no git inside"));
+            continue;
+        }
+        assert_eq!(said[1], "v1.2.3", "{choice:?}");
+        assert!(said[2].starts_with("v1.2.3-dirty") && said[2].ends_with("tracked"), "{choice:?}: {}", said[2]);
+        assert!(said[3].starts_with("v1.2.3-1-g"), "{choice:?}: {}", said[3]);
+        // What was committed inside is nowhere else.
+        let said = run(&backend, &around, &["git log --format=%s"]).await;
+        assert_eq!(said, ["one"], "{choice:?}");
     }
 }

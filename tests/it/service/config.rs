@@ -62,7 +62,7 @@ fn the_reference_runners_environment_is_taken_as_it_is() {
     assert_eq!(config.pipeline.agent_name, "Robot");
     assert_eq!((config.queue.workers, config.queue.attempts, config.queue.retry.as_secs()), (2, 1, 5));
     assert_eq!(config.pipeline.limits.task.as_secs(), 3600);
-    assert_eq!(config.model.endpoint.unwrap().as_str(), "https://api.openai.com/v1");
+    assert_eq!(config.model.endpoints[0].endpoint.as_ref().unwrap().as_str(), "https://api.openai.com/v1");
     assert_eq!(config.workspace_limit, Some(1024 << 20));
     assert_eq!((config.http.metrics, config.http.health), (false, true));
     assert_eq!((config.http.metrics_port, config.http.health_port), (Some(9090), Some(8081)));
@@ -120,13 +120,17 @@ fn what_cannot_be_used_is_refused_with_its_name() {
         (vec![dispatch, ("POLL_INTERVAL_SECONDS", "0")], "", "POLL_INTERVAL_SECONDS"),
         (vec![dispatch], "[service]\npolling = false\n", "GITHUB_WEBHOOK_SECRET"),
         (vec![dispatch], "[service]\npoll_second = 3\n", "poll_second"),
-        (vec![dispatch], "[budget]\ncost_a_day = 5.0\n", "price_in"),
-        (vec![dispatch], "[budget]\ncost_a_task = 5.0\n", "price_in"),
-        (vec![dispatch], "[budget]\ncost_a_task = 0.0\nprice_in = 1.0\nprice_out = 1.0\n", "cost_a_task is zero"),
-        (vec![dispatch], "[budget]\nprice_in = 5.0\n", "go together"),
+        (vec![dispatch], "[budget]\ncost_a_day = 5.0\n", "model.price"),
+        (vec![dispatch], "[budget]\ncost_a_task = 5.0\n", "model.price"),
+        (
+            vec![dispatch],
+            "[budget]\ncost_a_task = 0.0\n[model]\nprice = { in = 1.0, out = 1.0 }\n",
+            "cost_a_task is zero",
+        ),
+        (vec![dispatch], "[model]\nprice = { in = 5.0 }\n", "missing field `out`"),
         (vec![dispatch], "[limits]\nstage_seconds = 600\n", "more than limits.test_seconds (600)"),
         (vec![dispatch], "[limits]\nstage_seconds = 30\ntest_seconds = 40\n", "more than limits.test_seconds (40)"),
-        (vec![dispatch], "[budget]\nprice_in = -1.0\nprice_out = 1.0\n", "no amount of money"),
+        (vec![dispatch], "[model]\nprice = { in = -1.0, out = 1.0 }\n", "model.price.in = -1 is no amount of money"),
         (vec![dispatch], "[service]\nstall_seconds = 0\n", "stall_seconds"),
     ] {
         let refused = refusal(&[], &variables, file);
@@ -143,9 +147,9 @@ fn what_the_reference_runner_bears_stops_no_start() {
         ("LLM_API_ENDPOINT", "http://127.0.0.1:1/v1"),
     ];
     let config = resolve(&[], &variables, "").unwrap();
-    assert_eq!(config.model.endpoint.unwrap().as_str(), "http://127.0.0.1:1/v1");
+    assert_eq!(config.model.endpoints[0].endpoint.as_ref().unwrap().as_str(), "http://127.0.0.1:1/v1");
     let config = resolve(&[], &variables[..3], "[model]\nendpoint = \"http://127.0.0.1:2/v1\"\n").unwrap();
-    assert_eq!(config.model.endpoint.unwrap().as_str(), "http://127.0.0.1:2/v1");
+    assert_eq!(config.model.endpoints[0].endpoint.as_ref().unwrap().as_str(), "http://127.0.0.1:2/v1");
 }
 
 #[test]
@@ -158,7 +162,8 @@ fn a_stage_has_the_limit_that_is_asked_for() {
 
 #[test]
 fn budgets_are_in_millionths() {
-    let file = "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\ncost_a_task = 0.5\nprice_in = 0.15\nprice_out = 0.6\n";
+    let file =
+        "[budget]\ntokens_a_day = 7\ncost_a_day = 2.5\ncost_a_task = 0.5\n[model]\nprice = { in = 0.15, out = 0.6 }\n";
     let config = resolve(&[], &[("DISPATCH_REPO", "acme/dispatch")], file).unwrap();
     assert_eq!(config.budget.tokens, Some(7));
     assert_eq!(config.budget.micros, Some(2_500_000));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchwright::config::serve::{Budget, QueueConfig};
 use patchwright::outcome::{Price, Usage};
 use patchwright::service::command::{Request, parse};
-use patchwright::service::policy::{closed, cost, paused, poll_delay, retry_delay, spread};
+use patchwright::service::policy::{closed, paused, poll_delay, retry_delay, spread};
 use patchwright::store::Spent;
 use patchwright::task::RepositoryName;
 
@@ -91,18 +91,22 @@ fn budgets_close_what_they_are_for() {
 #[test]
 fn a_cost_is_known_or_unknown_but_never_guessed() {
     let price = Price { input: 3_000_000, output: 15_000_000, cached: None };
+    let cheaper = Price { cached: Some(300_000), ..price };
     let usage = |prompt, completion| Usage { prompt_tokens: prompt, completion_tokens: completion, ..Usage::default() };
     for (price, usage, wanted) in [
-        (Some(price), usage(Some(1_000_000), Some(0)), Some(3_000_000)),
-        (Some(price), usage(Some(1000), Some(100)), Some(4_500)),
-        (Some(price), usage(Some(1), Some(0)), Some(3)),
-        (Some(price), usage(Some(0), Some(0)), Some(0)),
-        (Some(price), usage(None, Some(100)), None),
-        (Some(price), usage(Some(100), None), None),
-        (None, usage(Some(1), Some(1)), None),
-        (Some(price), usage(Some(u64::MAX), Some(u64::MAX)), Some(u64::MAX)),
+        (price, usage(Some(1_000_000), Some(0)), Some(3_000_000)),
+        (price, usage(Some(1000), Some(100)), Some(4_500)),
+        (price, usage(Some(1), Some(0)), Some(3)),
+        (price, usage(Some(0), Some(0)), Some(0)),
+        (price, usage(None, Some(100)), None),
+        (price, usage(Some(100), None), None),
+        (price, usage(Some(u64::MAX), Some(u64::MAX)), Some(u64::MAX)),
+        (price, Usage { cached_tokens: Some(900), ..usage(Some(1000), Some(100)) }, Some(4_500)),
+        (cheaper, Usage { cached_tokens: Some(900), ..usage(Some(1000), Some(100)) }, Some(2_070)),
+        // More than there was to read is no discount.
+        (cheaper, Usage { cached_tokens: Some(9_000), ..usage(Some(1000), Some(0)) }, Some(300)),
     ] {
-        assert_eq!(cost(price, &usage), wanted, "{price:?} {usage:?}");
+        assert_eq!(price.of_usage(&usage), wanted, "{price:?} {usage:?}");
     }
 }
 

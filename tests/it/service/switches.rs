@@ -171,7 +171,7 @@ async fn a_stage_that_takes_too_long_fails_the_task() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_ends_where_its_money_does() {
     // A thousandth for each token of an answer.
-    let budget = "[budget]\ncost_a_task = 1.5\nprice_in = 0.0\nprice_out = 1000.0\n";
+    let budget = "[budget]\ncost_a_task = 1.5\n[model]\nprice = { in = 0.0, out = 1000.0 }\n";
     let mut world = World::new(budget).await;
     let usage = r#""usage": {"prompt_tokens": 10, "completion_tokens": 1000}"#;
     let script = format!(

@@ -71,7 +71,7 @@ async fn a_setup_is_made_once_and_found_by_its_key() {
     let names: Vec<_> = fs::read_dir(ground.path("cache/.prepared")).unwrap().map(|entry| entry.unwrap()).collect();
     let mut names: Vec<_> = names.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["lock", "one", "one.lock", "two.lock"], "what was given up is gone");
+    assert_eq!(names, ["one", "one.lock", "one.making", "two.lock", "two.making"], "what was given up is gone");
 }
 
 #[tokio::test]
@@ -184,7 +184,9 @@ async fn locks_of_what_is_not_there_are_swept() {
     assert!(there("kept") && there("begun"), "a lock is gone that somebody needs");
     // Whoever waits for a lock that is swept meanwhile takes the one that is there then.
     let (waiting, ()) = tokio::join!(find(&checkout, "begun"), async {
-        fs::remove_file(ground.path("cache/.prepared/begun.lock")).unwrap();
+        for name in ["begun.lock", "begun.making"] {
+            fs::remove_file(ground.path("cache/.prepared").join(name)).unwrap();
+        }
         let again = begin(&checkout, "begun").await;
         fs::write(again.tree_path().join("again"), "").unwrap();
         drop(again.finish("again".into(), false).await.unwrap());

@@ -6,8 +6,10 @@
 //! With a context window it counts tokens more strictly than any tokeniser does, and refuses a request whose prompt and
 //! answer are more than that together.
 
+mod probe;
 mod protocol;
 mod script;
+mod shape;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,10 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub use probe::Probed;
 pub use protocol::tokens;
 pub use script::{Call, Expect, Failure, Quirk, Reply, Script};
+pub use shape::Shape;
 
 use crate::http::{Hangup, Response, Server, full, whole};
 
@@ -39,6 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct Book {
     requests: Vec<Value>,
+    /// What probes asked.
+    probes: Vec<Value>,
     violations: Vec<String>,
     /// How often a request was too long for the window.
     refused: usize,
@@ -76,6 +82,11 @@ impl Model {
     /// The bodies of the chat requests so far.
     pub fn requests(&self) -> Vec<Value> {
         self.shared.book().requests.clone()
+    }
+
+    /// The bodies of the requests by which a client tried what the model can do.
+    pub fn probes(&self) -> Vec<Value> {
+        self.shared.book().probes.clone()
     }
 
     /// How many chat requests were too long for the window.
@@ -150,6 +161,9 @@ impl Shared {
             self.book().violations.push("a chat request is no JSON".into());
             return Ok(error(400, 400.into(), "The body is no JSON."));
         };
+        if let Some(reply) = probe::answer(&request, self.script.probed) {
+            return Ok(self.probed(request, reply));
+        }
         self.book().requests.push(request.clone());
         self.asked.send_modify(|count| *count += 1);
         if request["model"] != self.script.model.as_str() {
@@ -194,6 +208,18 @@ impl Shared {
         Ok(json_answer(200, &stream::whole(&self.script.model, &reply, &request)))
     }
 
+    /// The answer to a probe: it is no part of the script.
+    fn probed(&self, request: Value, reply: Result<Reply, Failure>) -> Response {
+        let wrong = protocol::check(&request);
+        let mut book = self.book();
+        book.violations.extend(wrong);
+        book.probes.push(request.clone());
+        match reply {
+            Ok(reply) => stream::answer(&self.script.model, &reply, &request),
+            Err(failure) => error(failure.status, failure.status.into(), &failure.message),
+        }
+    }
+
     /// The reply whose turn it is; an error is a violation, and what the server then says.
     fn choose(&self, request: &Value) -> Result<Reply, String> {
         let mut book = self.book();
@@ -231,7 +257,7 @@ impl Shared {
         book.given[index] += 1;
         // A request that fails may come again with the same history, which is a prefix of itself.
         book.histories.insert(conversation, messages);
-        Ok(reply.clone().numbered(book.given.iter().sum()))
+        Ok(reply.clone().written().numbered(book.given.iter().sum()))
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn check(request: &Value) -> Vec<String> {
         _ => wrong.push("`messages` is not a list with entries".into()),
     }
     check_tools(request, &mut wrong);
+    check_format(&request["response_format"], &mut wrong);
     if !matches!(request["stream"], Value::Null | Value::Bool(_)) {
         wrong.push("`stream` is no boolean".into());
     }
@@ -166,5 +167,20 @@ fn check_tools(request: &Value, wrong: &mut Vec<String>) {
         } else if let Err(error) = jsonschema::validator_for(parameters) {
             wrong.push(format!("the parameters of the tool `{name}` are no JSON schema: {error}"));
         }
+    }
+}
+
+/// The schema that an answer is to fit: one that the makers of grammars know.
+fn check_format(format: &Value, wrong: &mut Vec<String>) {
+    if format.is_null() {
+        return;
+    }
+    let schema = &format["json_schema"]["schema"];
+    if format["type"] != "json_schema" || !format["json_schema"]["name"].is_string() || schema["type"] != "object" {
+        wrong.push("`response_format` is no schema of an object with a name".into());
+    } else if schema.to_string().contains("\"$ref\"") {
+        wrong.push("the schema of the answer holds references".into());
+    } else if let Err(error) = jsonschema::validator_for(schema) {
+        wrong.push(format!("the schema of the answer is no JSON schema: {error}"));
     }
 }

@@ -4,6 +4,8 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::shape::{self, Shape};
+
 /// What a model server plays.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -13,6 +15,8 @@ pub struct Script {
     pub key: Option<String>,
     /// What it tells of its context window.
     pub context_window: Option<u64>,
+    /// What probes find.
+    pub probed: super::Probed,
     pub replies: Vec<Reply>,
 }
 
@@ -26,6 +30,13 @@ pub struct Reply {
     pub reasoning: String,
     #[serde(default)]
     pub calls: Vec<Call>,
+    /// The calls come as text of this shape behind the content, not in the server's own form.
+    pub shape: Option<Shape>,
+    /// What comes behind such calls.
+    #[serde(default)]
+    pub after: String,
+    /// The pieces of the stream as they go over the wire, each the `delta` of a choice; instead of texts and calls.
+    pub deltas: Option<Vec<Value>>,
     /// `tool_calls` if there are calls, else `stop`.
     pub finish_reason: Option<String>,
     /// As it goes over the wire; counted roughly from the texts if absent.
@@ -106,6 +117,14 @@ pub enum Quirk {
     Stall,
     /// Comment lines between the pieces, and CRLF line ends.
     Comments,
+    /// The thoughts come once more, at the beginning of the content.
+    ReasoningTwice,
+    /// `content` is null in each piece that has none.
+    NullContent,
+    /// A call's arguments are an object, not a text.
+    ObjectArguments,
+    /// A call's arguments are a text within a text.
+    DoubleArguments,
 }
 
 /// What must hold for the request that a reply answers.
@@ -132,7 +151,7 @@ fn once() -> u32 {
 
 impl Script {
     pub fn new(replies: Vec<Reply>) -> Self {
-        Self { model: "scripted-7b".into(), key: None, context_window: None, replies }
+        Self { model: "scripted-7b".into(), key: None, context_window: None, probed: super::Probed::default(), replies }
     }
 
     /// Parses JSON lines; blank lines and lines that start with `//` are skipped.
@@ -148,6 +167,18 @@ impl Script {
 impl Reply {
     pub(super) fn has(&self, quirk: Quirk) -> bool {
         self.quirks.contains(&quirk)
+    }
+
+    /// With the calls in the content, where they come as text.
+    pub(super) fn written(mut self) -> Self {
+        if let Some(shape) = self.shape {
+            let calls = shape::write(shape, &std::mem::take(&mut self.calls));
+            self.content = format!("{}{calls}{}", self.content, self.after);
+        }
+        if self.has(Quirk::ReasoningTwice) {
+            self.content = format!("{}\n\n{}", self.reasoning, self.content);
+        }
+        self
     }
 
     /// Gives each call without an id its own: `call_N_M`, the Mth call of the Nth reply that was given.

@@ -132,18 +132,27 @@ fn send(pieces: Vec<Value>, ending: Ending, comments: bool, delay: Duration) -> 
 
 /// The pieces of a reply: role, thinking, text, calls.
 fn deltas(reply: &Reply) -> Vec<Value> {
+    if let Some(deltas) = &reply.deltas {
+        return deltas.clone();
+    }
     let mut deltas = vec![json!({ "role": "assistant", "content": "" })];
     deltas.extend(parts(&reply.reasoning, 12).into_iter().map(|part| json!({ reasoning_field(reply): part })));
     deltas.extend(parts(&reply.content, 12).into_iter().map(|part| json!({ "content": part })));
     for (index, call) in reply.calls.iter().enumerate() {
-        let arguments = call.arguments();
+        let arguments = match reply.has(Quirk::DoubleArguments) {
+            true => Value::String(call.arguments()).to_string(),
+            false => call.arguments(),
+        };
         // Without an index there is nothing that joins the pieces, so servers that omit it send whole calls.
-        let in_one = reply.has(Quirk::WholeCalls) || reply.has(Quirk::NoIndex);
+        let in_one = [Quirk::WholeCalls, Quirk::NoIndex, Quirk::ObjectArguments].iter().any(|quirk| reply.has(*quirk));
         let first = if in_one { arguments.as_str() } else { "" };
         let mut head = json!({
             "index": index, "id": call.id, "type": "function",
             "function": { "name": call.name, "arguments": first },
         });
+        if reply.has(Quirk::ObjectArguments) {
+            head["function"]["arguments"] = call.arguments.clone();
+        }
         drop_quirks(reply, &mut head);
         deltas.push(json!({ "tool_calls": [head] }));
         if !in_one {
@@ -152,6 +161,11 @@ fn deltas(reply: &Reply) -> Vec<Value> {
                     .into_iter()
                     .map(|part| json!({ "tool_calls": [{ "index": index, "function": { "arguments": part } }] })),
             );
+        }
+    }
+    if reply.has(Quirk::NullContent) {
+        for delta in deltas.iter_mut().filter(|delta| delta.get("content").is_none_or(|text| text == "")) {
+            delta["content"] = Value::Null;
         }
     }
     if reply.has(Quirk::EmptyRole) {

@@ -1,0 +1,206 @@
+//! A recorded run is played again: the same task on the same base, with the recorded answers instead of a model. What is
+//! then asked differently, or ends differently, is told.
+//!
+//! Commands and tests run again, in a sandbox of now: times and addresses in what they print are no difference.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::RepositoryArgument;
+use crate::config::eval::{ReplayConfig, repository_of};
+use crate::event::Ended;
+use crate::logging;
+use crate::model::record::Record;
+use crate::model::replay::{Difference, Replay};
+use crate::outcome::{Conclusion, Outcome, printable};
+use crate::pipeline::{self, Ending, Order, Services};
+use crate::progress::{self, Progress};
+use crate::service::assemble;
+
+/// A record that is ready to be played.
+pub struct Play {
+    record: Record,
+    model: Arc<Replay>,
+    pub services: Services,
+    target: RepositoryArgument,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub same: bool,
+    /// Of the record.
+    pub requests: usize,
+    /// The first one is where the runs part; later ones follow from it.
+    pub differences: Vec<Difference>,
+    /// Requests that differ in numbers alone.
+    pub only_numbers: usize,
+    /// Recorded answers that nobody asked for.
+    pub left_over: usize,
+    /// How the ends differ; empty if they do not, or if the record has no end.
+    pub ending: Vec<EndDifference>,
+    /// The record was cut off.
+    pub without_end: bool,
+    /// Some lines of the record lack what looked like a secret.
+    pub secrets_left_out: bool,
+}
+
+/// One field of the end.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct EndDifference {
+    pub field: &'static str,
+    pub recorded: Value,
+    pub now: Value,
+}
+
+/// The settings of a record that shape the loop; what is not there is as configured now.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Recorded {
+    protocol: Option<pipeline::ProtocolChoice>,
+    profile: Option<pipeline::ProfileChoice>,
+    max_output_tokens: Option<u32>,
+    temperature: Option<f32>,
+    prompts: Option<std::path::PathBuf>,
+    limits: RecordedLimits,
+}
+
+/// Times are not played again: the answers come at once.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RecordedLimits {
+    steps: Option<u32>,
+    tokens: Option<u64>,
+    verify_rounds: Option<u32>,
+    attempts: Option<u32>,
+}
+
+/// Reads the record and makes sandbox and workspace ready.
+pub async fn prepare(config: &ReplayConfig, progress: &Arc<Progress>) -> anyhow::Result<Play> {
+    let record = Record::read(&config.record)?;
+    let recorded = || {
+        let place = repository_of(&record.begun.repository, "/".as_ref(), &config.common.forge.server_url);
+        place.context("the record's repository is not where it was. Say where it is with --repo")
+    };
+    let target = config.repository.clone().map_or_else(recorded, Ok)?;
+    let model = Arc::new(Replay::new(&record));
+    let events = progress::events(Arc::clone(progress), None)?;
+    let mut services = assemble::services(&config.common, model.clone(), events).await?;
+    apply(&record.begun.settings, &mut services.settings)?;
+    Ok(Play { record, model, services, target })
+}
+
+fn apply(settings: &Value, current: &mut pipeline::Settings) -> anyhow::Result<()> {
+    let recorded = Recorded::deserialize(settings).context("the record's settings cannot be read")?;
+    current.protocol = recorded.protocol.unwrap_or(current.protocol);
+    current.profile = recorded.profile.unwrap_or(current.profile);
+    current.max_output_tokens = recorded.max_output_tokens.unwrap_or(current.max_output_tokens);
+    current.temperature = recorded.temperature;
+    current.prompts = recorded.prompts;
+    let (limits, recorded) = (&mut current.limits, recorded.limits);
+    limits.steps = recorded.steps.unwrap_or(limits.steps);
+    limits.tokens = recorded.tokens.unwrap_or(limits.tokens);
+    limits.verify_rounds = recorded.verify_rounds.unwrap_or(limits.verify_rounds);
+    limits.attempts = recorded.attempts.unwrap_or(limits.attempts);
+    Ok(())
+}
+
+/// Plays the record to its end. An error: it did not get to the first question.
+pub async fn run(config: &ReplayConfig, play: &Play) -> anyhow::Result<Report> {
+    let Play { record, model, services, target } = play;
+    let begun = &record.begun;
+    let order = Order {
+        test_command: begun.test_command.clone(),
+        ..assemble::order_for_diff(&config.common, services, target, begun.task.clone(), begun.base_commit.clone())
+            .await?
+    };
+    let outcome = match pipeline::run_task(services, &order).await {
+        Ending::Reported(outcome) | Ending::Unreported { outcome, .. } | Ending::Again { outcome, .. } => outcome,
+        Ending::Stopped(error) => return Err(error.into()),
+        Ending::Unauthorized => anyhow::bail!("the forge refuses the credentials"),
+        Ending::Limited { reason, .. } => anyhow::bail!(reason),
+    };
+    let ending = record.ended.as_ref().map(|ended| compare(ended, &outcome)).unwrap_or_default();
+    let left_over = model.left_over();
+    if let Conclusion::Failed { .. } = &outcome.conclusion
+        && left_over == record.requests.len()
+        && !ending.is_empty()
+    {
+        anyhow::bail!("the record cannot be played: {}", progress::failure_in_words(&outcome.conclusion));
+    }
+    let (numbers, differences): (Vec<Difference>, Vec<Difference>) =
+        model.differences().into_iter().partition(|difference| difference.only_numbers);
+    Ok(Report {
+        same: differences.is_empty() && left_over == 0 && ending.is_empty(),
+        requests: record.requests.len(),
+        differences,
+        only_numbers: numbers.len(),
+        left_over,
+        ending,
+        without_end: record.ended.is_none(),
+        secrets_left_out: record.secrets_left_out,
+    })
+}
+
+/// The fields of the end that differ.
+fn compare(recorded: &Ended, now: &Outcome) -> Vec<EndDifference> {
+    let text = |value: Option<&'static str>| value.map_or(Value::Null, Value::from);
+    let verdict = |verdict: Option<&crate::outcome::Verdict>| text(verdict.map(crate::outcome::Verdict::name));
+    let fields = [
+        ("conclusion", kind(&recorded.conclusion, "conclusion"), kind(&now.conclusion, "conclusion")),
+        ("stop", kind(&recorded.stop, "stop"), kind(&now.stop, "stop")),
+        ("tests", verdict(recorded.verdict.as_ref()), verdict(now.verdict.as_ref())),
+        ("tree", recorded.tree.clone().into(), now.tree.clone().into()),
+        ("steps", recorded.steps.into(), now.steps.into()),
+    ];
+    let differs = |(_, recorded, now): &(&str, Value, Value)| recorded != now;
+    let told = |(field, recorded, now)| EndDifference { field, recorded, now };
+    fields.into_iter().filter(differs).map(told).collect()
+}
+
+/// Which case of an enum it is: what it says in words may hold places and times.
+fn kind(value: &impl Serialize, tag: &str) -> Value {
+    serde_json::to_value(value).ok().and_then(|value| value.get(tag).cloned()).unwrap_or_default()
+}
+
+/// Tells whether it was the same, and else the first difference.
+pub fn print(report: &Report, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *output, report)?;
+        writeln!(output)?;
+        return Ok(output.flush()?);
+    }
+    let line = |text: &str| printable(&logging::screened(text)).replace('\n', "\\n");
+    match report.same {
+        true => writeln!(output, "the same: {} requests, and the same end", report.requests)?,
+        false => writeln!(output, "it differs")?,
+    }
+    if let Some(first) = report.differences.first() {
+        match first.message {
+            Some(message) => writeln!(output, "first in request {}, message {}:", first.request, message + 1)?,
+            None => writeln!(output, "first in request {}, in its settings:", first.request)?,
+        }
+        writeln!(output, "  recorded: {}\n  now:      {}", line(&first.recorded), line(&first.now))?;
+        writeln!(output, "{} of {} requests differ", report.differences.len(), report.requests)?;
+    }
+    if report.left_over > 0 {
+        writeln!(output, "{} of {} recorded answers were not asked for", report.left_over, report.requests)?;
+    }
+    for EndDifference { field, recorded, now } in &report.ending {
+        writeln!(output, "{field}: recorded {}, now {}", line(&recorded.to_string()), line(&now.to_string()))?;
+    }
+    if report.only_numbers > 0 {
+        writeln!(output, "{} requests differ in numbers alone, such as times", report.only_numbers)?;
+    }
+    if report.without_end {
+        writeln!(output, "the record was cut off: its end is not compared")?;
+    }
+    if report.secrets_left_out {
+        writeln!(output, "what looked like a secret is not in the record, which may be why it differs")?;
+    }
+    Ok(output.flush()?)
+}
