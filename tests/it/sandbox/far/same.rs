@@ -39,7 +39,9 @@ async fn are_same(sandbox: &dyn Sandbox, tree: &Path, when: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_stay_the_same_whoever_writes() {
     let Some(far) = Far::get() else { return };
-    let Some(backend) = backend(&far.settings()).await else { return };
+    let mut settings = far.settings();
+    settings.limits.output_bytes = 1 << 20;
+    let Some(backend) = backend(&settings).await else { return };
     let tree = tempfile::tempdir().unwrap();
     let root = tree.path();
     let write = |name: &str, text: &str| {
