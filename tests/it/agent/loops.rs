@@ -255,8 +255,8 @@ async fn three_unusable_replies_in_a_row_lead_to_another_protocol_and_then_to_th
 
     What was done in it:
     - plan: The plan is noted. The task: Change two to three.
-    - replace a.txt: Replaced in `a.txt` at line 2. It now reads:
-    - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, write, delete, run, finish.
+    - replace of `a.txt`: Replaced in `a.txt` at line 2. It now reads:
+    - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, patch, write, delete, run, finish.
 
     Changed so far, and still so: a.txt
     ");
@@ -435,7 +435,8 @@ async fn long_output_is_shown_by_its_head_and_tail() {
     setup.run().await.0.unwrap();
     let told = &setup.told()[1];
     assert!(told.len() < 8_200 && told.starts_with("The command failed (exit code 1).\nfirst\nxx"), "{}", told.len());
-    assert!(told.contains("bytes left out") && told.ends_with("last"));
+    assert!(told.contains("bytes left out") && told.contains("last\n[shortened; all "), "{told}");
+    assert!(told.ends_with("read with path output:1]"), "{told}");
 }
 
 #[tokio::test]
