@@ -135,9 +135,8 @@ impl Launcher {
 
     /// Puts a box around what the surroundings name.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let is_bare = surroundings.layers.is_empty()
-            && surroundings.home == Home::Empty
-            && surroundings.repository.is_none();
+        let is_bare =
+            surroundings.layers.is_empty() && surroundings.home == Home::Empty && surroundings.repository.is_none();
         let overlays =
             if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(surroundings).await? };
         self.open_with(surroundings, overlays).await.map(|sandbox| Box::new(sandbox) as Box<dyn Sandbox>)
