@@ -17,9 +17,10 @@ pub fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     let file = file();
     let text = String::from_utf8(file.clone()).context("the file is text")?;
     let lines: Vec<&str> = text.lines().collect();
-    let middle = lines.len() / 2;
+    let half = lines.len() / 2;
+    let middle = (half..lines.len()).find(|line| lines[*line].contains("if value")).context("a line in the middle")?;
     let (first, second) = (lines[middle], lines[middle + 1]);
-    let shallow = |line: &str| line.trim_start().to_owned();
+    let shallow = |line: &str| line.strip_prefix("    ").unwrap_or(line).to_owned();
     let block = |old: &str| format!("a.py\n<<<<<<< SEARCH\n{old}\n=======\nchanged()\n>>>>>>> REPLACE\n");
     let diff = format!("--- a/a.py\n+++ b/a.py\n@@ -7,2 +7,2 @@\n {first}\n-{second}\n+changed()\n");
     let patch = format!("*** Begin Patch\n*** Update File: a.py\n@@\n {first}\n-{second}\n+changed()\n*** End Patch\n");

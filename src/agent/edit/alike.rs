@@ -29,14 +29,19 @@ pub(super) fn fold(character: char) -> char {
     }
 }
 
+/// Like [`fold`], for ASCII.
+pub(super) fn fold_byte(byte: u8) -> u8 {
+    match byte {
+        b'\'' | b'`' => b'"',
+        b'\t' => b' ',
+        other => other,
+    }
+}
+
 /// A line without white space at its ends, each character folded; bytes that are no UTF-8 count as U+FFFD.
 pub(super) fn folded(line: &[u8]) -> Cow<'_, [u8]> {
     if line.is_ascii() {
-        let line = line.trim_ascii();
-        return match line.iter().any(|byte| matches!(byte, b'\'' | b'`' | b'\t')) {
-            true => Cow::Owned(line.iter().map(|byte| fold(char::from(*byte)) as u8).collect()),
-            false => Cow::Borrowed(line),
-        };
+        return Cow::Owned(line.trim_ascii().iter().copied().map(fold_byte).collect());
     }
     let folded: String = String::from_utf8_lossy(line).chars().map(fold).collect();
     Cow::Owned(folded.trim().as_bytes().to_vec())

@@ -17,10 +17,11 @@ pub(super) fn nearest(bytes: &[u8], old: &[&str]) -> String {
     let blank = wanted.iter().take_while(|line| line.is_empty()).count();
     wanted.drain(..blank);
     let many = wanted.len().clamp(1, MOST_SHOWN_LINES);
+    let trimmed: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes().trim_ascii()).collect();
     let best = (0..lines.len().min(MOST_COMPARED_LINES))
         .map(|first| {
-            let window = lines[first..].iter().zip(wanted.iter().take(many));
-            let score: f32 = window.map(|(line, wanted)| likeness(line.trim(), wanted)).sum();
+            let window = trimmed[first..].iter().zip(wanted.iter().take(many));
+            let score: f32 = window.map(|(line, wanted)| likeness(line, wanted.as_bytes())).sum();
             (score / many as f32, first)
         })
         .max_by(|left, right| left.0.total_cmp(&right.0).then(right.1.cmp(&left.1)));
@@ -39,13 +40,19 @@ pub(super) fn nearest(bytes: &[u8], old: &[&str]) -> String {
 }
 
 /// From 0 to 1: how much of two lines is the same at their beginning and end.
-fn likeness(left: &str, right: &str) -> f32 {
+fn likeness(left: &[u8], right: &[u8]) -> f32 {
     let longest = left.len().max(right.len());
+    let shortest = left.len().min(right.len());
     if longest == 0 {
         return 0.2;
     }
-    let shortest = left.len().min(right.len());
-    let prefix = left.bytes().zip(right.bytes()).take_while(|(left, right)| left == right).count();
-    let suffix = left.bytes().rev().zip(right.bytes().rev()).take_while(|(left, right)| left == right).count();
-    (prefix + suffix.min(shortest - prefix)) as f32 / longest as f32
+    let mut prefix = 0;
+    while prefix < shortest && left[prefix] == right[prefix] {
+        prefix += 1;
+    }
+    let mut suffix = 0;
+    while suffix < shortest - prefix && left[left.len() - 1 - suffix] == right[right.len() - 1 - suffix] {
+        suffix += 1;
+    }
+    (prefix + suffix) as f32 / longest as f32
 }
