@@ -471,11 +471,31 @@ fn resolve_sandbox(
         path: environment.get("PATH").map(Into::into),
         home: environment.home(),
         tool_homes: environment.tool_homes(),
-        docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
+        docker_host: environment.get("DOCKER_HOST").map(str::to_owned).or(section.engine.clone()),
+        engine: resolve_engine(file, environment)?,
         runtime: section.runtime.clone(),
         minimum_level: section.minimum_level.unwrap_or(sandbox::level::Level::Confined),
         sources: network::package_sources(file, environment),
         owner: environment.owner(),
+    })
+}
+
+fn resolve_engine(file: &ConfigFile, environment: &Environment) -> anyhow::Result<sandbox::EngineSettings> {
+    let section = &file.sandbox;
+    // As Docker's own client: the folder counts only if verifying is asked for.
+    let wants_tls = environment.get("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
+    let usual = || environment.home().map(|home| home.join(".docker"));
+    let named = wants_tls.then(|| environment.get("DOCKER_CERT_PATH").map(PathBuf::from).or_else(usual)).flatten();
+    let absolute = |path: PathBuf| {
+        std::path::absolute(&path).with_context(|| format!("the path {} cannot be used", path.display()))
+    };
+    Ok(sandbox::EngineSettings {
+        certificates: named.or(section.engine_certificates.clone()).map(absolute).transpose()?,
+        is_plain_allowed: section.engine_plain.unwrap_or(false),
+        ssh_config: section.engine_ssh_config.clone().map(absolute).transpose()?,
+        ssh_agent: environment.get("SSH_AUTH_SOCK").map(Into::into),
+        files: section.engine_files.unwrap_or_default(),
+        folder: resolve_workspace(file, environment).ok().map(|workspace| workspace.temporary),
     })
 }
 

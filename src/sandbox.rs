@@ -23,6 +23,7 @@ mod plan;
 mod portable;
 mod probe;
 mod registry;
+pub mod remote;
 mod room;
 pub mod seccomp;
 mod shape;
@@ -184,6 +185,7 @@ pub struct Settings {
     /// Folders of tools that stand elsewhere than in `home`, by their usual name below it: `.cargo`, `.rustup`, ...
     pub tool_homes: BTreeMap<String, PathBuf>,
     pub docker_host: Option<String>,
+    pub engine: EngineSettings,
     /// The engine's runtime for `container`, such as `runsc`; `None`: the engine's usual one.
     pub runtime: Option<String>,
     /// Below it no backend is taken.
@@ -192,6 +194,35 @@ pub struct Settings {
     pub sources: sources::Sources,
     /// Identifies this installation's containers, for the sweep at start.
     pub owner: String,
+}
+
+/// How an engine that `DOCKER_HOST` names is reached, and how it gets files.
+#[derive(Debug, Clone, Default)]
+pub struct EngineSettings {
+    /// A folder with `ca.pem`, `cert.pem` and `key.pem`: TCP is used with TLS.
+    pub certificates: Option<PathBuf>,
+    /// TCP without TLS to other machines than this one.
+    pub is_plain_allowed: bool,
+    /// OpenSSH's configuration instead of the user's own.
+    pub ssh_config: Option<PathBuf>,
+    /// The socket of the operator's agent (`SSH_AUTH_SOCK`).
+    pub ssh_agent: Option<std::ffi::OsString>,
+    pub files: EngineFiles,
+    /// Where the folders of tasks will be, if it is there already: where it is tried whether the engine sees our files.
+    pub folder: Option<PathBuf>,
+}
+
+/// How an engine gets the files of a box.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineFiles {
+    /// It shows our folders if it sees them, which is tried; else they are sent.
+    #[default]
+    Auto,
+    /// It shows our folders, or is not used.
+    Shared,
+    /// They are sent and fetched.
+    Sent,
 }
 
 /// Why there is no box, or why it broke. Never: a command that failed.

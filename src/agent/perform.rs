@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::act::Wanted;
+use super::protocol::Protocol;
 use super::state::hash_of;
 use super::stuck::{Deed, Kind};
 use super::text::clip;
@@ -114,12 +115,21 @@ impl Agent<'_> {
         let answer = tools::run(self.sandbox, arguments, &self.budgets, &mut self.outputs).await?;
         if answer.ok {
             self.since_finish = SinceFinish::Work;
+            self.see_in(&arguments.command);
         }
         if !tools::never_ended(&answer) {
             return Ok((answer, Kind::Runs));
         }
         self.endless.insert(arguments.command.trim().to_owned(), state);
         Ok((answer, Kind::RunsForEver))
+    }
+
+    /// Where commands are all there is to read by, a file that one names was seen.
+    fn see_in(&mut self, command: &str) {
+        if self.protocol == Protocol::Fenced {
+            let words = command.split(|letter: char| letter.is_whitespace() || "'\"<>|;&()".contains(letter));
+            self.seen.extend(words.filter(|word| !word.is_empty()).map(tools::normal));
+        }
     }
 
     async fn take_finish(&mut self, arguments: FinishArguments) -> Result<(Acted, Kind), AgentError> {

@@ -11,6 +11,7 @@ use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::setup::repository::ShowRepository;
 use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
 use crate::policy::Rules;
+use crate::sandbox::EngineFiles;
 use crate::sandbox::level::Level;
 use crate::secrets::Allow;
 
@@ -178,6 +179,16 @@ pub struct SandboxSection {
     pub minimum_level: Option<Level>,
     /// The container engine's runtime, such as `runsc` (gVisor) or `kata`. Default: the engine's usual one.
     pub runtime: Option<String>,
+    /// The container engine: `unix:///PATH`, `tcp://HOST:PORT` or `ssh://USER@HOST`. Default: a socket of this machine.
+    pub engine: Option<String>,
+    /// A folder with `ca.pem`, `cert.pem` and `key.pem` for an engine by TCP. Default: no TLS.
+    pub engine_certificates: Option<PathBuf>,
+    /// Whether an engine on another machine may be spoken to by TCP without TLS. Default: false.
+    pub engine_plain: Option<bool>,
+    /// How an engine gets the files: `auto`, `shared` (it shows this machine's) or `sent`. Default: `auto`.
+    pub engine_files: Option<EngineFiles>,
+    /// OpenSSH's configuration for an engine by SSH. Default: the user's own.
+    pub engine_ssh_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -114,7 +114,7 @@ pub async fn probe(model: &mut OpenAi, mode: ProbeMode) -> Found {
             Found::TriedInPart
         }
         Err(_) => {
-            // Whoever is as slow as that today is so tomorrow, and should not wait for it at each run.
+            // A machine that is so slow is so for the next run, too, which should not wait again.
             cache::write(model, &abilities, false);
             Found::TriedInPart
         }

@@ -44,9 +44,10 @@ pub struct Trial {
 }
 
 impl Trial {
-    pub fn new() -> Result<Self, SandboxError> {
+    /// In `place`, if it is there.
+    pub fn new(place: Option<&Path>) -> Result<Self, SandboxError> {
         let make = || {
-            let folder = tempfile::tempdir()?;
+            let folder = place.filter(|place| place.is_dir()).map_or_else(tempfile::tempdir, tempfile::tempdir_in)?;
             let socket = folder.path().join("proxy");
             let listener = UnixListener::bind(&socket)?;
             for (path, mode) in [(folder.path(), 0o755), (&socket, 0o666)] {
@@ -68,6 +69,7 @@ pub fn attach(
     network: &Network,
     sources: &Sources,
     portable: Result<&Portable, &str>,
+    is_remote: bool,
 ) -> Result<(), SandboxError> {
     let variables = online::environment(network, sources);
     let environment = body.env.get_or_insert_default();
@@ -85,6 +87,12 @@ pub fn attach(
         reason: format!("no container reaches the egress proxy: {reason}"),
         remedy: "Use `--sandbox namespace`".into(),
     })?;
+    if is_remote {
+        // The way out is a process that is started later; it needs a place for the authorities' file.
+        let folders = host_config.tmpfs.get_or_insert_with(HashMap::new);
+        folders.insert(SHOWN.into(), "rw,nosuid,nodev,noexec,size=16m,uid=65533,gid=65533,mode=755".into());
+        return Ok(());
+    }
     let inside = format!("{SHOWN}/{}", socket.file_name().unwrap_or_default().to_string_lossy());
     entrypoint.extend(portable.line.iter().cloned());
     entrypoint.extend([HELPER_ARGUMENT, relay::ARGUMENT, &inside].map(str::to_owned));

@@ -313,6 +313,14 @@ impl Observed {
         })
     }
 
+    /// The group that we are in ourselves, as a container shows it.
+    pub fn inside() -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let places = [(root.to_owned(), true, "memory.events"), (root.join("memory"), false, "memory.oom_control")];
+        let found = places.into_iter().find(|(folder, _, file)| folder.join(file).exists());
+        found.map(|(memory, version_two, _)| Self { memory, version_two })
+    }
+
     /// How many processes the kernel killed in it for its memory limit.
     pub fn memory_kills(&self) -> u64 {
         memory_kills(&self.memory, self.version_two)

@@ -4,10 +4,11 @@
 //! the commands. So a command's `kill -9 -1` is how everything of it ends, and it cannot end the container.
 
 mod trial;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,7 +21,6 @@ use tempfile::NamedTempFile;
 
 use super::attach::{self, attach};
 use super::capture::Capture;
-use super::cgroup::Observed;
 use super::disk::Disk;
 use super::engine::{self, ANSWER_LIMIT, ask};
 use super::level::Standing;
@@ -29,10 +29,15 @@ use super::ownership::{self, User};
 use super::plan::WORKSPACE;
 use super::portable::Portable;
 use super::registry::{Registered, Registry};
+use super::remote::line::Site;
+use super::remote::measure::RemoteDisk;
+use super::remote::mirror::{Fetched, Mirror};
+use super::remote::passage::Bridge;
 use super::room::Room;
 use super::shape::{self, Shape};
 use super::sources::Sources;
 use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Surroundings, complete, unrunnable};
+use watch::Watched;
 
 /// Processes of the keeper, without the relay.
 const KEEPERS: usize = 2;
@@ -80,6 +85,14 @@ struct Inner {
     no_network: Option<String>,
     open: Open,
     registry: Arc<Registry>,
+    /// The engine is on a socket of this machine.
+    is_local: bool,
+    /// The engine does not see our files: they are sent to boxes of this image, which has our binary in it.
+    remote_image: Option<String>,
+    /// Of an engine on another machine: its kernel's version.
+    kernel: Option<String>,
+    /// Where it is tried whether it sees our files.
+    folder: Option<PathBuf>,
 }
 
 /// A container around one folder.
@@ -91,8 +104,10 @@ struct ContainerSandbox {
     room: Room,
     surroundings: Surroundings,
     user: User,
-    /// Processes of ours in it.
+    /// Processes of ours in it, where they are counted from outside.
     keepers: usize,
+    /// Where our own processes in it are started.
+    site: Option<Site>,
     /// One command at a time: the end of a command is the end of all processes of its user.
     state: tokio::sync::Mutex<State>,
     disk: Arc<Mutex<Disk>>,
@@ -100,7 +115,11 @@ struct ContainerSandbox {
 }
 
 struct State {
-    observed: Option<Observed>,
+    watched: Watched,
+    /// Keeps the folders the same, where the engine does not see ours.
+    mirror: Option<Mirror>,
+    remote_disk: Option<RemoteDisk>,
+    _bridge: Option<Bridge>,
 }
 
 impl Engine {
@@ -122,41 +141,51 @@ impl Engine {
     /// Starts a container.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
         let inner = self.inner.clone();
+        let is_remote = inner.remote_image.is_some();
         let (wanted, limits) = (surroundings.clone(), inner.limits.clone());
-        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, &limits)).await;
+        let room = tokio::task::spawn_blocking(move || Room::furnish(&wanted, &limits, is_remote)).await;
         let room = room.map_err(|error| SandboxError::Broken(format!("cannot furnish the container: {error}")))??;
-        let user = ownership::user_for(room.tree()).map_err(|error| {
+        let user = if is_remote { Ok(User::of_box()) } else { ownership::user_for(room.tree()) };
+        let user = user.map_err(|error| {
             SandboxError::Broken(format!("cannot look at the tree {}: {error}", room.tree().display()))
         })?;
         let folders = room.folders().map(Path::to_path_buf).collect();
         let disk = Arc::new(Mutex::new(Disk::new(folders, &inner.limits, room.copied())));
         let shape = Shape {
-            image: &inner.image,
+            image: inner.remote_image.as_ref().unwrap_or(&inner.image),
             owner: &inner.owner,
             limits: &inner.limits,
             keep_user: inner.keep_user,
             seccomp: inner.filter.as_deref(),
             runtime: inner.runtime.as_deref(),
+            is_remote,
         };
         let mut body = shape::body(&shape, &room, user)?;
         let portable = match &inner.no_network {
             None => inner.portable.as_ref().map_err(String::as_str),
             Some(reason) => Err(reason.as_str()),
         };
-        attach(&mut body, &surroundings.network, &inner.sources, portable)?;
+        attach(&mut body, &surroundings.network, &inner.sources, portable, is_remote)?;
         if inner.open.is_stopped() {
             return Err(closed());
         }
         let registered = Registered::new(&inner.registry, surroundings.hold.clone());
         let container = registered.order(body).await?;
+        let program = inner.portable.as_ref().ok().filter(|_| is_remote);
         let sandbox = ContainerSandbox {
             registered,
+            site: program.map(|program| Site::new(&inner.docker, &container, program)),
             container,
-            room,
             surroundings: surroundings.clone(),
             user,
             keepers: KEEPERS + attach::processes(&surroundings.network),
-            state: tokio::sync::Mutex::new(State { observed: None }),
+            state: tokio::sync::Mutex::new(State {
+                watched: Watched::Engine,
+                mirror: is_remote.then(|| Mirror::new(&room, surroundings, &inner.limits)),
+                remote_disk: None,
+                _bridge: None,
+            }),
+            room,
             disk,
             open: inner.open.child(),
             engine: inner,
@@ -174,7 +203,7 @@ impl Engine {
 
     /// Removes containers of this owner whose process is gone.
     pub async fn sweep(&self) -> Result<usize, SandboxError> {
-        engine::sweep(&self.inner.docker, &self.inner.owner).await
+        engine::sweep(&self.inner.docker, &self.inner.owner, self.inner.is_local).await
     }
 
     /// Removes all containers of this process and waits, up to `limit`, until they are gone; also those that were
@@ -186,7 +215,7 @@ impl Engine {
 }
 
 impl ContainerSandbox {
-    /// Starts the container and waits until its keeper keeps.
+    /// Starts the container, waits until its keeper keeps, and sends what it is to hold.
     async fn begin(&self) -> Result<(), SandboxError> {
         let docker = &self.engine.docker;
         ask(
@@ -195,53 +224,12 @@ impl ContainerSandbox {
             docker.start_container(&self.container, None::<StartContainerOptions>),
         )
         .await?;
-        let observed = self.look().await?;
-        self.state.lock().await.observed = observed;
+        let mut state = self.state.lock().await;
+        self.look(&mut state).await?;
+        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
+            mirror.send(site, &self.user.in_words()).await?;
+        }
         Ok(())
-    }
-
-    /// Finds the container's control group on this machine and waits until the keeper is complete.
-    async fn look(&self) -> Result<Option<Observed>, SandboxError> {
-        let details =
-            ask("describe the container", ANSWER_LIMIT, self.engine.docker.inspect_container(&self.container, None))
-                .await?;
-        let state = details.state.unwrap_or_default();
-        if state.running != Some(true) {
-            return Err(SandboxError::Broken(format!(
-                "the container ended at once: {}",
-                state.error.filter(|error| !error.is_empty()).unwrap_or_else(|| self.likely_reason().into())
-            )));
-        }
-        let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        let observed = pid.and_then(|pid| Observed::of(pid, &self.container));
-        self.await_keepers(observed.as_ref()).await?;
-        Ok(observed)
-    }
-
-    /// Waits a while until the keeper is complete; one that has no relay where it should is no keeper.
-    async fn await_keepers(&self, observed: Option<&Observed>) -> Result<(), SandboxError> {
-        let needed = self.keepers > KEEPERS;
-        let deadline = Instant::now() + Duration::from_secs(if needed { 10 } else { 2 });
-        loop {
-            let processes = match observed {
-                Some(observed) => observed.processes(),
-                None if needed => self.count_by_engine().await.unwrap_or(0),
-                None => return Ok(()),
-            };
-            if processes >= self.keepers {
-                return Ok(());
-            }
-            if processes == 0 || Instant::now() > deadline {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        if needed { Err(SandboxError::Broken(self.likely_reason().into())) } else { Ok(()) }
-    }
-
-    /// Why the keeper is not there.
-    fn likely_reason(&self) -> &'static str {
-        if self.keepers > KEEPERS { "the relay to the egress proxy does not run in it" } else { "no reason is known" }
     }
 
     async fn start_line(
@@ -286,44 +274,7 @@ impl ContainerSandbox {
             self.engine.docker.restart_container(&self.container, Some(options)),
         )
         .await?;
-        state.observed = self.look().await?;
-        Ok(())
-    }
-
-    /// Waits until only the keeper lives, up to `limit`. Where we cannot see the control group, the engine is asked.
-    async fn is_quiet(&self, state: &State, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        loop {
-            let processes = match &state.observed {
-                Some(observed) => Some(observed.processes()),
-                None => self.count_by_engine().await,
-            };
-            if processes.is_some_and(|processes| processes <= self.keepers) {
-                return true;
-            }
-            if Instant::now() > deadline {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    async fn count_by_engine(&self) -> Option<usize> {
-        let options = bollard::query_parameters::TopOptionsBuilder::default().build();
-        let top = self.engine.docker.top_processes(&self.container, Some(options));
-        let top = ask("list processes", ANSWER_LIMIT, top).await.ok()?;
-        top.processes.map(|processes| processes.len())
-    }
-
-    async fn ran_out_of_memory(&self, state: &State, before: u64) -> bool {
-        match &state.observed {
-            Some(observed) => observed.memory_kills() > before,
-            None => {
-                ask("describe the container", ANSWER_LIMIT, self.engine.docker.inspect_container(&self.container, None))
-                    .await
-                    .is_ok_and(|details| details.state.and_then(|state| state.oom_killed) == Some(true))
-            }
-        }
+        self.look(state).await
     }
 
     /// Gives what is the box's own on this machine to `to`.
@@ -341,7 +292,7 @@ impl ContainerSandbox {
     /// Follows a started command to its end or to a limit.
     async fn follow(
         &self,
-        state: &State,
+        state: &mut State,
         started: StartExecResults,
         captured: &mut Capture,
         timeout: Duration,
@@ -367,25 +318,12 @@ impl ContainerSandbox {
                 () = &mut deadline => return Ok(Some(Ending::TimedOut)),
                 () = self.open.stopped() => return Err(closed()),
                 _ = ticks.tick() => {
-                    if state.observed.as_ref().is_some_and(|observed| observed.memory_kills() > kills) {
-                        return Ok(Some(Ending::OutOfMemory));
-                    }
-                    if self.holds_too_much(state).await {
-                        return Ok(Some(Ending::OutOfDisk));
+                    if let Some(ending) = self.passes_a_limit(state, kills).await? {
+                        return Ok(Some(ending));
                     }
                 }
             }
         }
-    }
-
-    /// Whether the box holds more on disk than it may.
-    async fn holds_too_much(&self, state: &State) -> bool {
-        let (disk, observed) = (self.disk.clone(), state.observed.clone());
-        let look = move || {
-            let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
-            disk.is_exceeded(|| observed.map(|observed| observed.members()).unwrap_or_default())
-        };
-        tokio::task::spawn_blocking(look).await.unwrap_or(false)
     }
 
     async fn exit_code(&self, exec: &str) -> Result<i32, SandboxError> {
@@ -423,13 +361,16 @@ impl Sandbox for ContainerSandbox {
             return Err(closed());
         }
         self.hand_over(self.user).await?;
-        let start = Instant::now();
-        let kills = state.observed.as_ref().map_or(0, Observed::memory_kills);
         let mut guard = Guard { sandbox: Some(self) };
+        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
+            mirror.send(site, &self.user.in_words()).await?;
+        }
+        let start = Instant::now();
+        let kills = state.watched.memory_kills().await?.unwrap_or(0);
         let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
         let (exec, started) = self.start_line(line, &command.environment).await?;
         let mut captured = Capture::new(self.engine.limits.output_bytes);
-        let early = self.follow(&state, started, &mut captured, command.timeout, kills).await?;
+        let early = self.follow(&mut state, started, &mut captured, command.timeout, kills).await?;
         let ending = match early {
             Some(ending) => {
                 self.kill_tree(&mut state).await?;
@@ -443,14 +384,19 @@ impl Sandbox for ContainerSandbox {
                 if self.ran_out_of_memory(&state, kills).await { Ending::OutOfMemory } else { ending_of(code) }
             }
         };
+        let duration = start.elapsed();
+        let mut is_fetched = true;
+        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
+            is_fetched = mirror.fetch(site, &self.user.in_words()).await? == Fetched::Everything;
+        }
         guard.sandbox = None;
         let kept = captured.finish();
         Ok(Output {
-            ending,
+            ending: if is_fetched { ending } else { Ending::OutOfDisk },
             head: kept.head,
             tail: kept.tail,
             omitted_bytes: kept.omitted_bytes,
-            duration: start.elapsed(),
+            duration,
         })
     }
 

@@ -14,85 +14,115 @@ use crate::folders::{self, Access, Usage};
 /// How much more a box that is at its limit may hold: below that, it is not measured again.
 const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
 
-/// The disk of one box.
+/// What a box may hold, as it goes on.
 #[derive(Debug)]
-pub struct Disk {
-    folders: Vec<PathBuf>,
+pub struct Bound {
     limit: Usage,
     /// The limit, or a little more than what the box held when it was over the limit.
     ceiling: Usage,
     /// The last command was ended for it.
     was_ended: bool,
+}
+
+/// The disk of one box.
+#[derive(Debug)]
+pub struct Disk {
+    folders: Vec<PathBuf>,
+    bound: Bound,
     /// By file system (its device's number): one of the folders on it, and what it may have given out before the folders
     /// are measured.
     marks: BTreeMap<u64, (PathBuf, Usage)>,
 }
 
-impl Disk {
-    /// The disk of a box that writes to these folders, from now on. It gets at most nine tenths of what is free, besides
-    /// what was copied to it.
-    pub fn new(folders: Vec<PathBuf>, limits: &Limits, copied: Usage) -> Self {
+impl Bound {
+    /// Of a box that gets at most nine tenths of what is free, besides what was copied to it; and what the disk may give
+    /// out before it is measured.
+    pub fn new(limits: &Limits, free: impl IntoIterator<Item = Usage>, copied: Usage) -> (Self, Usage) {
         let mut limit = Usage { bytes: limits.disk_bytes, files: limits.disk_files };
-        let mut marks = BTreeMap::new();
-        for folder in &folders {
-            let (Ok(metadata), Some((given, free))) = (fs::metadata(folder), given_out(folder)) else { continue };
+        for free in free {
             limit.bytes = limit.bytes.min(free.bytes / 10 * 9);
             // Some file systems make files as they are asked for, and tell of none.
             limit.files = if free.files == 0 { limit.files } else { limit.files.min(free.files / 10 * 9) };
-            marks.entry(metadata.dev()).or_insert((folder.clone(), given));
-        }
-        for (_, mark) in marks.values_mut() {
-            *mark = mark.plus(limit);
         }
         // Another box may show the same without a copy, and both may hold as much of their own.
-        let limit = limit.plus(copied);
-        Self { folders, limit, ceiling: limit, was_ended: false, marks }
+        let with_copies = limit.plus(copied);
+        (Self { limit: with_copies, ceiling: with_copies, was_ended: false }, limit)
     }
 
-    /// Whether a command is to be ended, for the box holds more than it may. `processes`: its processes, for files that
-    /// have no name any more. After one that was ended, the next may go on with what there is, to clean up, but not add
-    /// to it.
-    pub fn is_exceeded(&mut self, processes: impl FnOnce() -> Vec<u32>) -> bool {
-        let past = |(folder, mark): &(PathBuf, Usage)| given_out(folder).is_some_and(|(given, _)| given.exceeds(*mark));
-        if !self.was_ended && !self.marks.values().any(past) {
-            return false;
-        }
-        let bound = if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling };
-        let mut held = Usage::default();
-        for folder in &self.folders {
-            match folders::measure(folder, Access::Lend, |more| held.plus(more).exceeds(bound)) {
-                Some(more) => held = held.plus(more),
-                None => {
-                    // It may hold anything; so it may clean up, and its file system may not fill up any further.
-                    self.mark(SLACK);
-                    return true;
-                }
-            }
-        }
-        for process in processes() {
-            measure_nameless(process, self.marks.keys().copied().collect(), &mut held);
-        }
-        let is_exceeded = held.exceeds(bound);
+    /// Whether the box is to be measured, whatever the disk has given out.
+    pub fn is_tight(&self) -> bool {
+        self.was_ended
+    }
+
+    /// What is enough to know that it holds too much.
+    pub fn most(&self) -> Usage {
+        if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling }
+    }
+
+    /// Whether a command is to be ended for what the box holds (`None`: it cannot be told), and how much more the disk may
+    /// give out until the next measuring. After one that was ended, the next may go on with what there is, to clean up, but
+    /// not add to it.
+    pub fn judge(&mut self, held: Option<Usage>) -> (bool, Usage) {
+        // It may hold anything; so it may clean up, and its file system may not fill up any further.
+        let Some(held) = held else { return (true, SLACK) };
+        let is_exceeded = held.exceeds(self.most());
         let with_slack = held.plus(SLACK);
         // What was cleaned up is not given back above the limit.
         self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
         self.was_ended = is_exceeded;
-        self.mark(self.ceiling.minus(held).at_least(SLACK));
-        is_exceeded
+        (is_exceeded, self.ceiling.minus(held).at_least(SLACK))
+    }
+}
+
+impl Disk {
+    /// The disk of a box that writes to these folders, from now on.
+    pub fn new(folders: Vec<PathBuf>, limits: &Limits, copied: Usage) -> Self {
+        let (mut marks, mut all_free) = (BTreeMap::new(), Vec::new());
+        for folder in &folders {
+            let (Ok(metadata), Some((given, free))) = (fs::metadata(folder), given_out(folder)) else { continue };
+            all_free.push(free);
+            marks.entry(metadata.dev()).or_insert((folder.clone(), given));
+        }
+        let (bound, left) = Bound::new(limits, all_free, copied);
+        for (_, mark) in marks.values_mut() {
+            *mark = mark.plus(left);
+        }
+        Self { folders, bound, marks }
     }
 
-    /// The folders are measured again when a file system has given out so much more.
-    fn mark(&mut self, left: Usage) {
+    /// Whether a command is to be ended, for the box holds more than it may. `processes`: its processes, for files that
+    /// have no name any more.
+    pub fn is_exceeded(&mut self, processes: impl FnOnce() -> Vec<u32>) -> bool {
+        let past = |(folder, mark): &(PathBuf, Usage)| given_out(folder).is_some_and(|(given, _)| given.exceeds(*mark));
+        if !self.bound.is_tight() && !self.marks.values().any(past) {
+            return false;
+        }
+        let (is_exceeded, left) = self.bound.judge(measure(&self.folders, self.bound.most(), processes()));
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);
             }
         }
+        is_exceeded
     }
 }
 
+/// What folders hold, and what processes hold open without a name on the same file systems; no more than is needed to
+/// know that it is more than `most`. `None`: it cannot be told.
+pub fn measure(folders: &[PathBuf], most: Usage, processes: Vec<u32>) -> Option<Usage> {
+    let mut held = Usage::default();
+    for folder in folders {
+        held = held.plus(folders::measure(folder, Access::Lend, |more| held.plus(more).exceeds(most))?);
+    }
+    let devices: Vec<u64> = folders.iter().filter_map(|folder| Some(fs::metadata(folder).ok()?.dev())).collect();
+    for process in processes {
+        measure_nameless(process, &devices, &mut held);
+    }
+    Some(held)
+}
+
 /// What the file system of `folder` has given out, and what of it is free for us.
-fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
+pub fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     let given = Usage {
@@ -103,7 +133,7 @@ fn given_out(folder: &Path) -> Option<(Usage, Usage)> {
 }
 
 /// Adds the files without a name that a process has open on these file systems.
-fn measure_nameless(process: u32, devices: Vec<u64>, held: &mut Usage) {
+fn measure_nameless(process: u32, devices: &[u64], held: &mut Usage) {
     for entry in fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten() {
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if metadata.nlink() == 0 && metadata.is_file() && devices.contains(&metadata.dev()) {

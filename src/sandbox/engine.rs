@@ -1,14 +1,18 @@
 //! The container engine: finding it, asking it with a time limit, and knowing whose its containers are.
 
+mod address;
+mod dial;
+
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::query_parameters::{
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
+
+pub use address::Address;
 
 use super::{SandboxError, Settings};
 
@@ -24,39 +28,50 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long an engine may take to say that it is there.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
+/// The same for one on another machine, which has to be reached first.
+const REMOTE_HELLO_LIMIT: Duration = Duration::from_secs(20);
+
 /// How often a removal that is under way is asked about.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// After this a container of a process that cannot be looked at is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// Finds the engine that answers.
-pub async fn connect(settings: &Settings) -> Result<Docker, SandboxError> {
+/// Finds the engine that answers, and where it is.
+pub async fn connect(settings: &Settings) -> Result<(Docker, Address), SandboxError> {
     let mut reasons = Vec::new();
-    for socket in sockets(settings)? {
-        let Some(text) = socket.to_str().filter(|_| socket.exists()) else {
-            reasons.push(format!("there is no {}", socket.display()));
-            continue;
-        };
-        let docker = match Docker::connect_with_unix(text, ANSWER_LIMIT.as_secs(), API_DEFAULT_VERSION) {
+    for address in Address::all(settings)? {
+        let docker = match client(&address, settings) {
             Ok(docker) => docker,
-            Err(error) => {
-                reasons.push(format!("{text}: {error}"));
+            Err(SandboxError::Broken(reason)) => {
+                reasons.push(reason);
                 continue;
             }
+            Err(error @ SandboxError::Unavailable { .. }) => return Err(error),
         };
-        match tokio::time::timeout(HELLO_LIMIT, docker.negotiate_version()).await {
-            Ok(Ok(docker)) => return Ok(docker),
-            Ok(Err(error)) => reasons.push(format!("{text}: {}", explain(&error))),
-            Err(_) => reasons.push(format!("{text}: no answer within {} s", HELLO_LIMIT.as_secs())),
+        let limit = if address.is_local() { HELLO_LIMIT } else { REMOTE_HELLO_LIMIT };
+        match tokio::time::timeout(limit, docker.negotiate_version()).await {
+            Ok(Ok(docker)) => return Ok((docker, address)),
+            Ok(Err(error)) => reasons.push(format!("{address}: {}", explain(&error))),
+            Err(_) => reasons.push(format!("{address}: no answer within {} s", limit.as_secs())),
         }
     }
     Err(SandboxError::Unavailable {
         reason: format!("no container engine answers ({})", reasons.join("; ")),
         remedy: "Start Docker or Podman (`systemctl start docker`, `systemctl --user start podman.socket`), make sure \
-                 that this user may use its socket, or set DOCKER_HOST=unix:///PATH"
+                 that this user may use its socket, or set DOCKER_HOST to unix:///PATH, tcp://HOST:PORT or \
+                 ssh://USER@HOST"
             .into(),
     })
+}
+
+fn client(address: &Address, settings: &Settings) -> Result<Docker, SandboxError> {
+    let Address::Unix(path) = address else { return dial::client(address, settings) };
+    let Some(text) = path.to_str().filter(|_| path.exists()) else {
+        return Err(SandboxError::Broken(format!("there is no {address}")));
+    };
+    Docker::connect_with_unix(text, ANSWER_LIMIT.as_secs(), API_DEFAULT_VERSION)
+        .map_err(|error| SandboxError::Broken(format!("{address}: {error}")))
 }
 
 /// Whether the engine knows the runtime that the operator named.
@@ -125,8 +140,9 @@ pub async fn remove(docker: &Docker, container: &str) -> Result<(), SandboxError
     }
 }
 
-/// Removes this owner's containers whose process is gone. Returns how many.
-pub async fn sweep(docker: &Docker, owner: &str) -> Result<usize, SandboxError> {
+/// Removes this owner's containers whose process is gone. Returns how many. An engine that is not `only_ours` may have
+/// some of another machine, where nobody can be looked at.
+pub async fn sweep(docker: &Docker, owner: &str, only_ours: bool) -> Result<usize, SandboxError> {
     let filters = HashMap::from([("label", vec![format!("{OWNER_LABEL}={owner}")])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let containers = ask("list containers", ANSWER_LIMIT, docker.list_containers(Some(options))).await?;
@@ -135,7 +151,7 @@ pub async fn sweep(docker: &Docker, owner: &str) -> Result<usize, SandboxError> 
         let label = container.labels.as_ref().and_then(|labels| labels.get(PROCESS_LABEL));
         let created = container.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
         let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(created)).unwrap_or_default();
-        let gone = match label.map_or(Life::Unknown, |label| life(label)) {
+        let gone = match label.map_or(Life::Unknown, |label| life(label, only_ours)) {
             Life::Alive => false,
             Life::Gone => true,
             Life::Unknown => age > LOST_AFTER,
@@ -179,7 +195,7 @@ enum Life {
     Unknown,
 }
 
-fn life(label: &str) -> Life {
+fn life(label: &str, only_ours: bool) -> Life {
     let mut parts = label.split(' ');
     let (Some(boot), Some(namespace), Some(pid)) = (parts.next(), parts.next(), parts.next()) else {
         return Life::Unknown;
@@ -187,7 +203,7 @@ fn life(label: &str) -> Life {
     let own = own_process();
     let mut own_parts = own.split(' ');
     if own_parts.next() != Some(boot) {
-        return Life::Gone;
+        return if only_ours { Life::Gone } else { Life::Unknown };
     }
     if own_parts.next() != Some(namespace) {
         return Life::Unknown;
@@ -204,26 +220,4 @@ fn describe_process(pid: u32) -> Option<String> {
     // The name in parentheses can hold anything; the start time is the 20th field after it.
     let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
     Some(format!("{} {} {pid} {start}", boot.trim(), namespace.display()))
-}
-
-fn sockets(settings: &Settings) -> Result<Vec<PathBuf>, SandboxError> {
-    match settings.docker_host.as_deref().filter(|host| !host.is_empty()) {
-        Some(host) => match host.strip_prefix("unix://") {
-            Some(path) => Ok(vec![PathBuf::from(path)]),
-            None => Err(SandboxError::Unavailable {
-                reason: "DOCKER_HOST names an engine that is not on a socket of this machine, \
-                         where it could not see the working tree"
-                    .into(),
-                remedy: "Set DOCKER_HOST=unix:///PATH, or use `--sandbox namespace`".into(),
-            }),
-        },
-        None => {
-            let user = rustix::process::getuid().as_raw();
-            Ok(["/var/run/docker.sock".to_owned(), format!("/run/user/{user}/podman/podman.sock")]
-                .into_iter()
-                .chain([format!("/run/user/{user}/docker.sock"), "/run/podman/podman.sock".to_owned()])
-                .map(|path| Path::new(&path).to_path_buf())
-                .collect())
-        }
-    }
 }

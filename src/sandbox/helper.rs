@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::egress::relay;
 use super::plan::{Entry, HOME, WORKSPACE};
+use super::remote::{attendant, exchange, measure, passage};
 use crate::weak::{self, Defence};
 
 /// The second argument that makes a helper the box's process 1.
@@ -89,6 +90,10 @@ pub fn main(arguments: &[String]) -> ExitCode {
         [] => outer(),
         [stage] if stage == INIT_ARGUMENT => init(),
         [stage, socket] if stage == relay::ARGUMENT => relay::main(socket),
+        [stage] if stage == attendant::ARGUMENT => attendant::main(),
+        [stage] if stage == passage::ARGUMENT => passage::main(),
+        [stage] if stage == exchange::ARGUMENT => exchange::main(),
+        [stage] if stage == measure::ARGUMENT => measure::main(),
         _ => Err(anyhow::anyhow!("this is not for people: it is how Patchwright starts a sandbox")),
     };
     match result {

@@ -13,7 +13,7 @@ use rustix::process::{Gid, Uid};
 use crate::folders::{self, Access, Met, Next};
 
 /// The user that commands run as when we are root: they never are.
-const OTHER_THAN_ROOT: u32 = 1000;
+pub const OTHER_THAN_ROOT: u32 = 1000;
 
 /// A user of this machine, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl User {
     pub fn ourselves() -> Self {
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         Self { uid, gid, needs_ownership: false }
+    }
+
+    /// The user of a box whose files are its own.
+    pub fn of_box() -> Self {
+        Self { uid: OTHER_THAN_ROOT, gid: OTHER_THAN_ROOT, needs_ownership: false }
+    }
+
+    /// `UID:GID`.
+    pub fn in_words(self) -> String {
+        format!("{}:{}", self.uid, self.gid)
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Known {
     pub user: u32,
     /// The engine's runtime, if the operator named one.
     pub runtime: Option<String>,
+    /// The version of the host's kernel, if the host is another machine than this one.
+    pub kernel: Option<String>,
 }
 
 /// What a box is tried with: programs in a folder that it is put around, and on this machine a port and a file that it
@@ -78,9 +80,12 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Makes all of it, for any number of boxes.
-    pub fn new() -> Result<Self, SandboxError> {
-        let folder = tempfile::tempdir().map_err(|error| broken("create a temporary folder", &error))?;
+    /// Makes all of it, for any number of boxes; in `place`, if it is there.
+    pub fn new(place: Option<&Path>) -> Result<Self, SandboxError> {
+        let place = place.filter(|place| place.is_dir());
+        let folder = place
+            .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
+            .map_err(|error| broken("create a temporary folder", &error))?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| broken("listen on the loopback", &error))?;
         let port = listener.local_addr().map_err(|error| broken("listen on the loopback", &error))?.port();
         let programs = [
@@ -265,7 +270,12 @@ fn privileges(answers: &Answers) -> (bool, String) {
 fn own_kernel(answers: &Answers, known: &Known) -> Finding {
     let host = |file: &str| std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
     let other = |key: &str, file: &str| answers.get(key).is_none_or(|inside| inside != host(file));
-    let holds = other("version", "/proc/version") && other("boot", "/proc/sys/kernel/random/boot_id");
+    let holds = match &known.kernel {
+        None => other("version", "/proc/version") && other("boot", "/proc/sys/kernel/random/boot_id"),
+        Some(kernel) => {
+            !kernel.is_empty() && answers.get("version").is_some_and(|inside| !inside.contains(kernel.as_str()))
+        }
+    };
     let detail = match &known.runtime {
         Some(runtime) if holds => format!("runtime {runtime}"),
         Some(runtime) => format!("the runtime {runtime} uses the host's"),

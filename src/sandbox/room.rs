@@ -1,4 +1,4 @@
-//! What a container shows of its surroundings: folders of this machine that it has for itself.
+//! What a container shows of its surroundings: folders of this machine that it has for itself, or that are sent to it.
 //!
 //! The engine's own user could mount layers, but not every engine's; so layers, frozen homes and repositories are copied,
 //! which costs little where the file system shares blocks.
@@ -21,8 +21,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes the folders ready. It may take as long as copying takes.
-    pub fn furnish(surroundings: &Surroundings, limits: &Limits) -> Result<Self, SandboxError> {
+    /// Makes the folders ready. It may take as long as copying takes. `is_sent`: the container gets copies anyway.
+    pub fn furnish(surroundings: &Surroundings, limits: &Limits, is_sent: bool) -> Result<Self, SandboxError> {
         let mut budget = Budget::of(limits);
         let open = |path: &Path| {
             let opened = path.canonicalize();
@@ -36,11 +36,14 @@ impl Room {
         room.home = match &surroundings.home {
             Home::Empty => None,
             Home::Kept(folder) => Some(open(folder)?),
+            Home::Frozen(folder) if is_sent => Some(open(folder)?),
             Home::Frozen(folder) => Some(room.copy("home", folder, &mut budget)?),
         };
-        if let Some(repository) = &surroundings.repository {
-            room.repository = Some(room.copy("repository", repository, &mut budget)?);
-        }
+        room.repository = match &surroundings.repository {
+            None => None,
+            Some(folder) if is_sent => Some(open(folder)?),
+            Some(folder) => Some(room.copy("repository", folder, &mut budget)?),
+        };
         room.copied = budget.spent();
         Ok(room)
     }

@@ -13,7 +13,10 @@ use super::room::Room;
 use super::{Limits, SandboxError};
 
 /// The user of process 1: nobody's.
-const KEEPER: &str = "65533:65533";
+pub const KEEPER: &str = "65533:65533";
+
+/// Processes and threads of ours in a box of a remote engine, with what starts a command.
+const REMOTE_KEEPERS: u64 = 16;
 
 /// What differs between installations.
 pub struct Shape<'a> {
@@ -26,6 +29,8 @@ pub struct Shape<'a> {
     pub seccomp: Option<&'a str>,
     /// `None`: the engine's usual one.
     pub runtime: Option<&'a str>,
+    /// The box's folders are volumes of its own, and processes of ours are in it.
+    pub is_remote: bool,
 }
 
 /// The order for a container around `room` whose commands run as `user`.
@@ -33,7 +38,7 @@ pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreat
     let half = half_of_memory(shape.limits);
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
     let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
-    let (mounts, memory_folders) = folders(room, owned)?;
+    let (mounts, memory_folders) = if shape.is_remote { volumes(room, owned) } else { folders(room, owned)? };
     Ok(ContainerCreateBody {
         image: Some(shape.image.to_owned()),
         entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
@@ -94,6 +99,19 @@ fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, St
     Ok((mounts, memory_folders))
 }
 
+/// The same where the engine does not see this machine: volumes without a name, which go with the container.
+fn volumes(room: &Room, owned: String) -> (Vec<Mount>, HashMap<String, String>) {
+    let volume =
+        |target: &str| Mount { typ: Some(MountType::VOLUME), target: Some(target.to_owned()), ..Mount::default() };
+    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
+    let mut mounts = vec![volume(WORKSPACE)];
+    match room.home() {
+        Some(_) => mounts.push(volume(HOME)),
+        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
+    }
+    (mounts, memory_folders)
+}
+
 /// What keeps it small and without power.
 fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<String, String>) -> HostConfig {
     let half = half_of_memory(shape.limits);
@@ -109,7 +127,11 @@ fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<St
         network_mode: Some("none".into()),
         memory: Some(number(shape.limits.memory_bytes)),
         memory_swap: Some(number(shape.limits.memory_bytes)),
-        pids_limit: Some(number(shape.limits.processes.saturating_add(6))),
+        pids_limit: Some(number(shape.limits.processes.saturating_add(if shape.is_remote {
+            REMOTE_KEEPERS
+        } else {
+            6
+        }))),
         // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
         ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
         shm_size: Some(number(half.min(256 << 20))),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use patchwright::sandbox::level::Level;
-use patchwright::sandbox::{Backend, Choice, Command, Ending, Limits, SandboxError, Settings, Surroundings};
+use patchwright::sandbox::{
+    Backend, Choice, Command, Ending, EngineFiles, Limits, SandboxError, Settings, Surroundings,
+};
 
 use crate::figures::{Figures, Unit, milliseconds};
 
@@ -13,20 +15,22 @@ const GROUP: &str = "sandbox";
 /// Commands are short, so there are more of them.
 const COMMANDS_PER_ROUND: u32 = 4;
 
-/// Runs `true` in both kinds of sandbox.
+/// Runs `true` in both kinds of sandbox, and in a container that the files are sent to.
 pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
-    for (choice, kind, aim) in [(Choice::Namespace, "namespace", 30.0), (Choice::Container, "container", 80.0)] {
-        let name = match choice {
-            Choice::Container => "container: exec of `true`",
-            Choice::Namespace | Choice::Auto => "namespace: the whole of running `true`",
-        };
-        match Backend::probe(&settings(choice)).await {
-            Ok(backend) => measure_one(figures, choice, kind, (name, aim), &backend).await?,
-            Err(SandboxError::Unavailable { reason, .. }) if choice == Choice::Container => {
+    let mut remote = settings(Choice::Container);
+    remote.engine.files = EngineFiles::Sent;
+    for (settings, kind, name, aim) in [
+        (settings(Choice::Namespace), "namespace", "namespace: the whole of running `true`", Some(30.0)),
+        (settings(Choice::Container), "container", "container: exec of `true`", Some(80.0)),
+        (remote, "container, remote", "container, remote: exec of `true`, with the comparison of its files", None),
+    ] {
+        match Backend::probe(&settings).await {
+            Ok(backend) => measure_one(figures, &settings, kind, (name, aim), &backend).await?,
+            Err(SandboxError::Unavailable { reason, .. }) if settings.choice == Choice::Container => {
                 let reason = if reason.contains("no container engine answers") { "no engine" } else { &reason };
-                figures.leave_out(GROUP, name, reason, Some(aim));
+                figures.leave_out(GROUP, name, reason, aim);
             }
-            Err(error) => figures.leave_out(GROUP, name, &error.to_string(), Some(aim)),
+            Err(error) => figures.leave_out(GROUP, name, &error.to_string(), aim),
         }
     }
     Ok(())
@@ -34,16 +38,16 @@ pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
 
 async fn measure_one(
     figures: &mut Figures,
-    choice: Choice,
+    settings: &Settings,
     kind: &str,
-    (name, aim): (&str, f64),
+    (name, aim): (&str, Option<f64>),
     backend: &Backend,
 ) -> anyhow::Result<()> {
     let tree = tempfile::tempdir()?;
     let (mut probes, mut opens, mut runs, mut closes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=figures.rounds() {
         let started = Instant::now();
-        Backend::probe(&settings(choice)).await?;
+        Backend::probe(settings).await?;
         let probe = milliseconds(started.elapsed());
         let started = Instant::now();
         let sandbox = backend.open(&Surroundings::of(tree.path())).await?;
@@ -66,7 +70,7 @@ async fn measure_one(
             closes.push(close);
         }
     }
-    figures.add(GROUP, name, Unit::Milliseconds, runs, Some(aim));
+    figures.add(GROUP, name, Unit::Milliseconds, runs, aim);
     for (what, samples) in [("finding and trying it, once a process", probes), ("open", opens), ("close", closes)] {
         figures.add(GROUP, &format!("{kind}: {what}"), Unit::Milliseconds, samples, None);
     }
@@ -99,6 +103,7 @@ pub fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: BTreeMap::new(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        engine: Default::default(),
         runtime: None,
         minimum_level: Level::Confined,
         sources: Default::default(),

@@ -25,6 +25,8 @@ use scene::{File, Scene};
 pub enum Backend {
     Namespace,
     Container,
+    /// A container that the files are sent to, as to an engine elsewhere.
+    Remote,
 }
 
 #[test]
@@ -37,6 +39,17 @@ fn attacks_in_containers() {
     match std::env::var_os("PATCHWRIGHT_TEST_DOCKER_HOST") {
         Some(_) => run_all(Backend::Container, "", &wanted(scene::read_all())),
         None => skip("redteam::attacks_in_containers", "PATCHWRIGHT_TEST_DOCKER_HOST names no engine"),
+    }
+}
+
+/// The themes in which it matters that a box has its folders for itself.
+#[test]
+fn attacks_in_containers_elsewhere() {
+    let mut files = scene::read_all();
+    files.retain(|file| ["outside", "network", "names", "bombs"].iter().any(|theme| file.name.contains(theme)));
+    match std::env::var_os("PATCHWRIGHT_TEST_DOCKER_HOST") {
+        Some(_) => run_all(Backend::Remote, "", &files),
+        None => skip("redteam::attacks_in_containers_elsewhere", "PATCHWRIGHT_TEST_DOCKER_HOST names no engine"),
     }
 }
 

@@ -5,6 +5,7 @@ mod cases;
 mod disk;
 mod egress;
 mod engine;
+mod far;
 mod host;
 mod levels;
 mod nested;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use patchwright::sandbox::capture::Capture;
 use patchwright::sandbox::level::{Defence, Level};
 use patchwright::sandbox::{
-    Backend, Choice, Command, Ending, Limits, Network, Output, SandboxError, Settings, Surroundings,
+    Backend, Choice, Command, Ending, EngineSettings, Limits, Network, Output, SandboxError, Settings, Surroundings,
 };
 
 /// Tells that something was left out, or fails where nothing may be.
@@ -48,6 +49,10 @@ fn settings(choice: Choice) -> Settings {
         home: std::env::var_os("HOME").map(PathBuf::from),
         tool_homes: Default::default(),
         docker_host: std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").ok(),
+        engine: EngineSettings {
+            certificates: std::env::var_os("PATCHWRIGHT_TEST_CERTIFICATES").map(PathBuf::from),
+            ..EngineSettings::default()
+        },
         runtime: None,
         minimum_level: Level::Basic,
         sources: Default::default(),
@@ -207,7 +212,7 @@ async fn commands_in_namespaces_as_an_ordinary_user() {
     }
 }
 
-/// Both backends that work here, but for a child of these tests only one.
+/// The backends that work here, the container one also with an engine elsewhere; but for a child of these tests only one.
 async fn all_backends() -> Vec<(Choice, Backend)> {
     all_backends_with(|_| {}).await
 }
@@ -221,6 +226,11 @@ async fn all_backends_with(change: impl Fn(&mut Settings)) -> Vec<(Choice, Backe
             change(&mut settings);
             found.extend(backend(&settings).await.map(|backend| (choice, backend)));
         }
+    }
+    if let Some(far) = (!only).then(far::Far::get).flatten() {
+        let mut settings = far.settings();
+        change(&mut settings);
+        found.extend(backend(&settings).await.map(|backend| (Choice::Container, backend)));
     }
     found
 }
@@ -372,7 +382,13 @@ async fn a_killed_process_takes_its_boxes_with_it() {
         let tree = tempfile::tempdir().unwrap();
         let marker = marker();
         let line = format!("setsid sleep {marker} & sleep {marker}");
-        let mut process = child_process(choice, tree.path(), &line, &[]).spawn().unwrap();
+        let mut process = child_process(choice, tree.path(), &line, &[]);
+        if far::is_far(&backend) {
+            let settings = far::Far::get().unwrap().settings();
+            process.env("PATCHWRIGHT_TEST_DOCKER_HOST", settings.docker_host.unwrap());
+            process.env("PATCHWRIGHT_TEST_CERTIFICATES", settings.engine.certificates.unwrap());
+        }
+        let mut process = process.spawn().unwrap();
         let pid = process.id().unwrap();
         until("the command runs", || alive(&marker).len() >= 2).await;
         // As the kernel or an operator would: no chance to tidy up.

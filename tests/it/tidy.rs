@@ -48,6 +48,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
             "pipeline",
             "agent",
             "model",
+            "sandbox",
             "workspace",
             "event",
             "outcome",
@@ -64,6 +65,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
             "pipeline",
             "agent",
             "model",
+            "sandbox",
             "workspace",
             "event",
             "outcome",
@@ -479,7 +481,7 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
 
 /// Our closed enums, in whose matches a new variant must not go unnoticed. Errors are not among them; nor is an arm with a
 /// guard a wildcard, since the compiler still wants every variant.
-const CLOSED_ENUMS: [&str; 24] = [
+const CLOSED_ENUMS: [&str; 25] = [
     "Stage",
     "TestEnding",
     "Verdict",
@@ -496,6 +498,7 @@ const CLOSED_ENUMS: [&str; 24] = [
     "Message",
     "Ending",
     "Choice",
+    "EngineFiles",
     "Backend",
     "Home",
     "Network",

@@ -16,7 +16,7 @@ use crate::model::openai::OpenAi;
 const FORMAT: u32 = 1;
 const MOST_SECONDS: u64 = 7 * 24 * 3600;
 /// Of what was found in part, since the time was over.
-const MOST_SECONDS_IN_PART: u64 = 24 * 3600;
+const MOST_SECONDS_IN_PART: u64 = 3600;
 const MOST_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]

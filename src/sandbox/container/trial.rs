@@ -9,14 +9,18 @@ use super::super::level::Standing;
 use super::super::open::Open;
 use super::super::probe::{self, Kit, Known};
 use super::super::registry::Registry;
-use super::super::{Network, Sandbox, SandboxError, Settings, Surroundings};
+use super::super::remote::image;
+use super::super::{EngineFiles, Network, Sandbox, SandboxError, Settings, Surroundings};
 use super::super::{attach, ownership, portable, seccomp};
 use super::{Engine, Inner};
+
+/// What is wrong with an engine that has other files than we.
+const NOT_SEEN: &str = "the engine does not see this machine's files";
 
 impl Engine {
     /// Finds an engine that answers and has the image, and tries it with a real command.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
-        let docker = engine::connect(settings).await?;
+        let (docker, address) = engine::connect(settings).await?;
         let image = settings.image.clone().ok_or_else(|| SandboxError::Unavailable {
             reason: "a container engine answers, but no image is configured".into(),
             remedy: "Name one with `--image`".into(),
@@ -24,8 +28,9 @@ impl Engine {
         match tokio::time::timeout(ANSWER_LIMIT, docker.inspect_image(&image)).await {
             Ok(Ok(_)) => {}
             Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
+                let place = if address.is_local() { "this machine" } else { "the engine's machine" };
                 return Err(SandboxError::Unavailable {
-                    reason: format!("the image {image} is not on this machine, and images are never pulled unasked"),
+                    reason: format!("the image {image} is not on {place}, and images are never pulled unasked"),
                     remedy: format!("Run `docker pull {image}` (or `podman pull {image}`)"),
                 });
             }
@@ -66,27 +71,60 @@ impl Engine {
             open: Open::new(),
             registry: Registry::new(docker.clone()),
             docker,
+            is_local: address.is_local(),
+            remote_image: None,
+            kernel: info.kernel_version.filter(|_| !address.is_local()),
+            folder: settings.engine.folder.clone(),
         };
-        let trial = attach::Trial::new()?;
-        let standing = match Self::try_ways(&mut tried, "ours", &trial).await {
+        let files = settings.engine.files;
+        let may_share = address.is_local() && files != EngineFiles::Sent;
+        let shared = if may_share { Self::try_filters(&mut tried, settings).await } else { Err(unshared("")) };
+        let standing = match shared {
             Ok(standing) => standing,
-            // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
-            Err(error) => {
-                tried.filter = None;
-                match Self::try_ways(&mut tried, "the engine's own", &trial).await {
-                    Ok(standing) => standing,
-                    Err(_) => return Err(unstarted(error, settings.runtime.as_deref())),
-                }
-            }
+            Err(error) if files == EngineFiles::Shared || !sees_no_files(&error) => return Err(error),
+            Err(_) => Self::try_sending(&mut tried, settings).await?,
         };
         let runtime = settings.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
+        let place = if address.is_local() { String::new() } else { format!(" at {address}") };
+        let sent = if tried.remote_image.is_some() { "files are sent to it; " } else { "" };
         let description = format!(
-            "container{} ({name}{runtime}, {}; {}memory and processes by the engine)",
+            "container{} ({name}{place}{runtime}, {}; {sent}{}memory and processes by the engine)",
             standing.level_in_words(),
             tried.image,
             standing.walls_in_words()
         );
         Ok(Self { inner: Arc::new(Inner { limits: settings.limits.clone(), standing, description, ..tried }) })
+    }
+
+    /// Tries it with our folders sent to it.
+    async fn try_sending(tried: &mut Inner, settings: &Settings) -> Result<Standing, SandboxError> {
+        let portable = tried.portable.clone().map_err(|reason| SandboxError::Unavailable {
+            reason: format!("our own program cannot be brought to the engine: {reason}"),
+            remedy: "Use an engine that sees this machine's files, or `--sandbox namespace`".into(),
+        })?;
+        let image = image::prepare(&tried.docker, &tried.registry, &tried.image, &tried.owner, &portable).await?;
+        tried.remote_image = Some(image);
+        // The box's user is its own.
+        tried.keep_user = false;
+        Self::try_filters(tried, settings).await
+    }
+
+    /// Tries it with our filter of system calls and, if that fails, with the engine's own.
+    async fn try_filters(tried: &mut Inner, settings: &Settings) -> Result<Standing, SandboxError> {
+        let trial = attach::Trial::new(tried.folder.as_deref())?;
+        let ours = tried.filter.clone();
+        match Self::try_ways(tried, "ours", &trial).await {
+            Ok(standing) => Ok(standing),
+            // An engine that cannot take a filter has one of its own, or none: it is tried like ours.
+            Err(error) => {
+                tried.filter = None;
+                let standing = Self::try_ways(tried, "the engine's own", &trial).await;
+                standing.map_err(|_| {
+                    tried.filter = ours;
+                    unstarted(error, settings.runtime.as_deref())
+                })
+            }
+        }
     }
 
     /// Tries it with the relay to a proxy and, if that fails, without.
@@ -104,8 +142,14 @@ impl Engine {
 
     /// Tries it with real commands, which its small limits bound.
     async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
-        let kit = Kit::new()?;
-        let sandbox = self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await?;
+        let kit = Kit::new(self.inner.folder.as_deref())?;
+        let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await {
+            // It complains of the folder, whose name nobody else has.
+            Err(SandboxError::Broken(reason)) if reason.contains(&*kit.folder().to_string_lossy()) => {
+                return Err(unshared(&format!(": {reason}")));
+            }
+            opened => opened?,
+        };
         let tried = self.try_in(sandbox.as_ref(), &kit, filter).await;
         sandbox.close().await?;
         tried
@@ -116,12 +160,16 @@ impl Engine {
             cgroup: Some("by the engine".into()),
             landlock: "engines have no setting for it, and no program of ours is in the image".into(),
             seccomp: filter.into(),
-            user: ownership::user_for(kit.folder()).map_or(0, |user| user.uid),
+            user: match self.inner.remote_image {
+                Some(_) => ownership::OTHER_THAN_ROOT,
+                None => ownership::user_for(kit.folder()).map_or(0, |user| user.uid),
+            },
             runtime: self.inner.runtime.clone(),
+            kernel: self.inner.kernel.clone(),
         };
         let reason = match kit.examine(sandbox, &known).await {
             Ok(standing) if kit.folder().join(probe::WRITTEN).exists() => return Ok(standing),
-            Ok(_) => "the engine does not share this machine's files".into(),
+            Ok(_) => return Err(unshared("")),
             Err(SandboxError::Unavailable { reason, .. }) => format!("in {}, {reason}", self.inner.image),
             Err(error @ SandboxError::Broken(_)) => error.to_string(),
         };
@@ -132,6 +180,23 @@ impl Engine {
                      same path; or use `--sandbox namespace`"
                     .into(),
         })
+    }
+}
+
+/// The engine was asked to show a folder of ours, and did not.
+fn unshared(detail: &str) -> SandboxError {
+    SandboxError::Unavailable {
+        reason: format!("{NOT_SEEN}{detail}"),
+        remedy: "It must see this machine's temporary folder at the same path; or have the files sent to it: \
+                 sandbox.engine_files = \"auto\""
+            .into(),
+    }
+}
+
+fn sees_no_files(error: &SandboxError) -> bool {
+    match error {
+        SandboxError::Unavailable { reason, .. } => reason.starts_with(NOT_SEEN),
+        SandboxError::Broken(_) => false,
     }
 }
 

@@ -20,7 +20,7 @@ impl Launcher {
     /// caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let groups = look(Controllers::find).await?;
-        let kit = Kit::new()?;
+        let kit = Kit::new(None)?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
             for caches in [Caches::Overlay, Caches::ReadOnly] {
@@ -57,6 +57,7 @@ impl Launcher {
             seccomp: seccomp::missing().unwrap_or_default(),
             user: rustix::process::getuid().as_raw(),
             runtime: None,
+            kernel: None,
         };
         let standing = kit.examine(sandbox.as_ref(), &known).await?;
         Ok(Self::new(settings, plan, groups, standing))

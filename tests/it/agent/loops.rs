@@ -255,8 +255,8 @@ async fn three_unusable_replies_in_a_row_lead_to_another_protocol_and_then_to_th
 
     What was done in it:
     - plan: The plan is noted. The task: Change two to three.
-    - replace a.txt: Replaced in `a.txt` at line 2. It now reads:
-    - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, write, delete, run, finish.
+    - replace of `a.txt`: Replaced in `a.txt` at line 2. It now reads:
+    - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, patch, write, delete, run, finish.
 
     Changed so far, and still so: a.txt
     ");

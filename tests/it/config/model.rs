@@ -68,12 +68,13 @@ fn everything_that_the_file_says_reaches_the_endpoints() {
 #[test]
 fn what_cannot_be_used_is_refused_with_its_place() {
     let file = |text: &str| refusal(REMOTE, &[], Some(&format!("[model]\n{text}\n")));
-    insta::assert_snapshot!(file("provider = \"psychic\"").lines().last().unwrap(), @"");
-    insta::assert_snapshot!(file("headers = { x = { env = \"NO_SUCH\" } }"), @"");
-    insta::assert_snapshot!(file("headers = { x = 3 }").lines().last().unwrap(), @"");
-    insta::assert_snapshot!(file("body = { messages = [] }"), @"");
-    insta::assert_snapshot!(file("[[model.fallback]]\nendpoint = \"http://127.0.0.1:1\""), @"");
-    insta::assert_snapshot!(file("endpoint = \"http://127.0.0.1:1\"\n[[model.fallback]]\nname = \"x\""), @"");
-    insta::assert_snapshot!(file("endpoint = \"http://127.0.0.1:1\"\n[[model.fallback]]\nendpoint = \"ftp://x\""), @"");
-    insta::assert_snapshot!(file("price = { in = 1.0 }").lines().last().unwrap(), @"");
+    let provider = file("provider = \"psychic\"");
+    assert!(provider.contains("unknown variant `psychic`") && provider.contains("`lmstudio`"), "{provider}");
+    insta::assert_snapshot!(file("headers = { x = { env = \"NO_SUCH\" } }"), @"model.headers is to come from the variable NO_SUCH, which is not set");
+    insta::assert_snapshot!(file("headers = { x = 3 }").lines().last().unwrap(), @r#"expected a text, or { env = "NAME" } for a secret"#);
+    insta::assert_snapshot!(file("body = { messages = [] }"), @"model.body: `messages` is set by Patchwright itself. Take it out");
+    insta::assert_snapshot!(file("[[model.fallback]]\nendpoint = \"http://127.0.0.1:1\""), @"model.fallback stands in for an endpoint, and none is named. Set model.endpoint");
+    insta::assert_snapshot!(file("endpoint = \"http://127.0.0.1:1\"\n[[model.fallback]]\nname = \"x\""), @"model.fallback number 1 has no endpoint");
+    insta::assert_snapshot!(file("endpoint = \"http://127.0.0.1:1\"\n[[model.fallback]]\nendpoint = \"ftp://x\""), @"model.fallback number 1 cannot be used: the address must begin with https:// (or http://)");
+    insta::assert_snapshot!(file("price = { in = 1.0 }").lines().last().unwrap(), @"missing field `out`");
 }

@@ -34,11 +34,11 @@ async fn found(probed: Probed) -> String {
 
 #[tokio::test]
 async fn models_of_all_kinds_are_found_out() {
-    insta::assert_snapshot!(found(Probed::Able).await, @"");
-    insta::assert_snapshot!(found(Probed::Small).await, @"");
-    insta::assert_snapshot!(found(Probed::Refusing).await, @"");
-    insta::assert_snapshot!(found(Probed::Thinking).await, @"");
-    insta::assert_snapshot!(found(Probed::Broken).await, @"");
+    insta::assert_snapshot!(found(Probed::Able).await, @"Tried, 3 requests: native calls: yes, calls as text: no, several calls at once: yes, schema: yes, system role: yes, stop reasons: yes, usage: yes, reasoning apart: unknown");
+    insta::assert_snapshot!(found(Probed::Small).await, @"Tried, 3 requests: native calls: no, calls as text: yes, several calls at once: yes, schema: no, system role: yes, stop reasons: unknown, usage: no, reasoning apart: unknown");
+    insta::assert_snapshot!(found(Probed::Refusing).await, @"Tried, 5 requests: native calls: no, calls as text: unknown, several calls at once: unknown, schema: no, system role: no, stop reasons: yes, usage: yes, reasoning apart: unknown");
+    insta::assert_snapshot!(found(Probed::Thinking).await, @"Tried, 3 requests: native calls: yes, calls as text: no, several calls at once: no, schema: yes, system role: yes, stop reasons: yes, usage: yes, reasoning apart: yes");
+    insta::assert_snapshot!(found(Probed::Broken).await, @"TriedInPart, 1 requests: native calls: unknown, calls as text: unknown, several calls at once: unknown, schema: unknown, system role: unknown, stop reasons: unknown, usage: unknown, reasoning apart: unknown");
 }
 
 #[tokio::test]

@@ -74,7 +74,10 @@ async fn ollama_runs_with_the_window_of_the_operator() {
     let create = seen.iter().find(|seen| seen.path == "/api/create").unwrap();
     insta::assert_snapshot!(create.body, @r#"{"model":"qwen2.5-coder:14b-ctx32768","from":"qwen2.5-coder:14b","parameters":{"num_ctx":32768},"stream":false}"#);
     assert_eq!(chat(&seen).body["model"], "qwen2.5-coder:14b-ctx32768");
-    insta::assert_snapshot!(notes.join("\n"), @"");
+    insta::assert_snapshot!(notes.join("\n"), @r"
+    the model is `qwen2.5-coder:14b`
+    Ollama runs `qwen2.5-coder:14b` with 32768 tokens under the name `qwen2.5-coder:14b-ctx32768`
+    ");
 
     // It is written down once, and then taken.
     pages["list"]["data"] = json!([{ "id": "qwen2.5-coder:14b" }, { "id": "qwen2.5-coder:14b-ctx32768" }]);
@@ -95,7 +98,10 @@ async fn what_ollama_refuses_is_told_with_what_to_do() {
     let (model, notes, seen) = asked(ollama("qwen"), vec![hello()], wanted).await;
     assert_eq!((model.card().name.as_str(), model.card().window), ("qwen", Some(4096)));
     assert_eq!(seen.iter().find(|seen| seen.path == "/api/create").unwrap().body["model"], "qwen:ctx32768");
-    insta::assert_snapshot!(notes.join("\n"), @"");
+    insta::assert_snapshot!(notes.join("\n"), @r"
+    the model is `qwen`
+    Ollama runs `qwen` with 4096 tokens, not with the 32768 tokens of model.context_window: the model server answered with an error (HTTP 404): no such page. Start it with OLLAMA_CONTEXT_LENGTH=32768
+    ");
 }
 
 #[tokio::test]

@@ -157,19 +157,43 @@ async fn what_differs_is_told() {
     third.truncate(5);
     model.complete(&Request::new(&third, 100)).await.unwrap_err();
     assert_eq!(model.left_over(), 1);
-    insta::assert_snapshot!(serde_json::to_string_pretty(&model.differences()).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&model.differences()).unwrap(), @r#"
+    [
+      {
+        "request": 1,
+        "message": 1,
+        "recorded": "user: The test took 0.31 s at 0x7ffd12.",
+        "now": "user: The test took 12.5 s at 0x55aa00.",
+        "only_numbers": true
+      },
+      {
+        "request": 2,
+        "message": null,
+        "recorded": "at most 100 tokens, temperature the server's, tools []",
+        "now": "at most 99 tokens, temperature the server's, tools []",
+        "only_numbers": false
+      },
+      {
+        "request": 3,
+        "message": 5,
+        "recorded": "user: and on",
+        "now": "",
+        "only_numbers": false
+      }
+    ]
+    "#);
 }
 
 #[test]
 fn other_formats_and_other_files_are_refused_with_the_reason() {
     let line = |event: &Event| serde_json::to_string(event).unwrap();
     let error = |text: &str| Record::parse(text).unwrap_err().to_string();
-    insta::assert_snapshot!(error(&line(&begun()).replace("\"format\":1", "\"format\":2")), @"");
-    insta::assert_snapshot!(error("{\"event\": \"note\", \"text\": \"x\"}\n"), @"");
-    insta::assert_snapshot!(error("{\"event\": \"note\"}\nx = 1\n"), @"");
-    insta::assert_snapshot!(error("{\"instance_id\": \"a\"}\n"), @"");
+    insta::assert_snapshot!(error(&line(&begun()).replace("\"format\":1", "\"format\":2")), @"the record has the format 2, and this version reads 1. Use the version that wrote it");
+    insta::assert_snapshot!(error("{\"event\": \"note\", \"text\": \"x\"}\n"), @"the record does not say what was to be done: it ended before the checkout, or is of an older version");
+    insta::assert_snapshot!(error("{\"event\": \"note\"}\nx = 1\n"), @"line 2 is none of a record: expected value at line 1 column 1");
+    insta::assert_snapshot!(error("{\"instance_id\": \"a\"}\n"), @"line 1 is none of a record: it has no `event`");
     let dangling = r#"{"event":"exchange","number":2,"hash":"","after":1,"kept":1,"messages":[],"tools":[],"max_tokens":1,"temperature":null,"seed":null,"schema":null,"reply":null,"error":null,"milliseconds":0}"#;
-    insta::assert_snapshot!(error(&format!("{}\n{dangling}\n", line(&begun()))), @"");
+    insta::assert_snapshot!(error(&format!("{}\n{dangling}\n", line(&begun()))), @"line 2 is none of a record: request 2 goes on from 1, which is not there");
     assert!(matches!(Record::read("/no/such/record".as_ref()), Err(RecordError::Unreadable { .. })));
 }
 

@@ -355,6 +355,7 @@ fn sandbox_settings() -> sandbox::Settings {
         home: None,
         tool_homes: Default::default(),
         docker_host: None,
+        engine: Default::default(),
         runtime: None,
         minimum_level: sandbox::level::Level::Basic,
         sources: Default::default(),

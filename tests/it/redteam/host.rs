@@ -215,7 +215,7 @@ impl Host {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        if backend == Backend::Container {
+        if backend != Backend::Namespace {
             environment.insert("DOCKER_HOST".into(), std::env::var("PATCHWRIGHT_TEST_DOCKER_HOST").unwrap_or_default());
         }
         environment
@@ -231,7 +231,10 @@ impl Host {
         let image = std::env::var("PATCHWRIGHT_TEST_IMAGE").unwrap_or_else(|_| "patchwright-test:latest".into());
         match backend {
             Backend::Namespace => drop(sandbox.insert("backend".into(), "namespace".into())),
-            Backend::Container => {
+            Backend::Container | Backend::Remote => {
+                if backend == Backend::Remote {
+                    sandbox.insert("engine_files".into(), "sent".into());
+                }
                 sandbox.insert("backend".into(), "container".into());
                 sandbox.insert("image".into(), image.into());
             }

@@ -36,14 +36,11 @@ while True:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_box_holds_on_disk_is_bounded() {
-    for choice in [Choice::Namespace, Choice::Container] {
-        if choice == Choice::Container && std::env::var_os("PATCHWRIGHT_TEST_NAMESPACE_ONLY").is_some() {
-            continue;
-        }
-        let mut settings = settings(choice);
+    let small = |settings: &mut Settings| {
         settings.limits.disk_bytes = 96 << 20;
         settings.limits.disk_files = 3_000;
-        let Some(backend) = backend(&settings).await else { continue };
+    };
+    for (choice, backend) in all_backends_with(small).await {
         for (name, bomb) in
             [("bytes", BYTES), ("files", FILES), ("nameless", NAMELESS), ("closed", CLOSED), ("deep", DEEP)]
         {
