@@ -246,8 +246,9 @@ fn lines_of_range(arguments: &mut Map<String, Value>) {
         }
     }
     let end = ["end_line", "line_end", "endline", "to"].iter().find_map(|name| arguments.shift_remove(*name));
-    if let Some(end) = end.as_ref().and_then(Value::as_i64) {
-        let start = arguments.get("start").and_then(Value::as_i64).unwrap_or(1);
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+    if let Some(end) = end.as_ref().and_then(number) {
+        let start = arguments.get("start").and_then(number).unwrap_or(1);
         arguments.entry("lines").or_insert(Value::Number(Number::from((end - start + 1).max(1))));
     }
 }

@@ -18,7 +18,7 @@ fn each_language_tells_right_from_wrong() {
         ("a.rs", "fn f() -> u32 {\n    1\n}\n", "fn f() -> u32 {\n    1 +\n}\n", 2),
         ("a.js", "function f() {\n  return 1;\n}\n", "function f() {\n  return (1;\n}\n", 2),
         ("a.ts", "const a: number = 1;\n", "const a: number = = 1;\n", 1),
-        ("a.tsx", "const a = <p>one</p>;\n", "const a = <p>one</q>;\n", 1),
+        ("a.tsx", "const a = <p>one</p>;\n", "const a = <p>one</p;\n", 1),
         ("a.go", "package a\n\nfunc f() int {\n\treturn 1\n}\n", "package a\n\nfunc f() int {\n\treturn 1 +\n}\n", 4),
         ("A.java", "class A {\n  int a = 1;\n}\n", "class A {\n  int a = 1\n}\n", 2),
         ("a.c", "int f(void)\n{\n    return 1;\n}\n", "int f(void)\n{\n    return 1\n}\n", 3),

@@ -54,7 +54,7 @@ fn the_schemas_are_plain_and_short() {
         tools.iter().map(|tool| format!("{}{}{}", tool.name, tool.description, tool.parameters)).collect();
     assert!(!text.contains("$ref") && !text.contains("$schema") && !text.contains("\"title\""), "{text}");
     // With the system prompt's 1,300 bytes, about a thousand tokens.
-    assert!(text.len() < 2_400, "{} bytes", text.len());
+    assert!(text.len() < 2_700, "{} bytes", text.len());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn replace_changes_the_one_place() {
     assert_eq!(
         (answer.text.as_str(), answer.changed),
         (
-            "Replaced in `src/calc.py` at line 1. It now reads:\n   1  def add(a, b):\n   2      return a + b\n   3  ",
+            "Replaced in `src/calc.py` at line 2. It now reads:\n   1  def add(a, b):\n   2      return a + b\n   3  ",
             true
         )
     );
@@ -158,22 +158,20 @@ fn replace_forgives_white_space_only_where_it_is_no_guess() {
     let tree = Tree::new();
     fs::write(tree.path().join("a.py"), "class A:\n    def f(self):  \n        return 1\n    x = 2\n").unwrap();
     insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "    def f(self):\n        return 1\n", "new": "    def f(self):\n        return 2\n" })), @r"
-    Replaced in `a.py` at line 2. (White space at line ends differed.) It now reads:
-       1  class A:
-       2      def f(self):
+    Replaced in `a.py` at line 3. (White space at line ends differed.) It now reads:
+       2      def f(self):  
        3          return 2
        4      x = 2
     ");
     insta::assert_snapshot!(tree.say("replace", json!({ "path": "a.py", "old": "def f(self):\n    return 2", "new": "def f(self):\n    y = 1\n\n    return y" })), @r"
-    Replaced in `a.py` at line 2. (The indentation differed; the new text was moved along.) It now reads:
-       1  class A:
-       2      def f(self):
+    Replaced in `a.py` at line 3. (The indentation differed; the new text was moved along.) It now reads:
+       2      def f(self):  
        3          y = 1
        4  
        5          return y
        6      x = 2
     ");
-    assert_eq!(tree.read("a.py"), b"class A:\n    def f(self):\n        y = 1\n\n        return y\n    x = 2\n");
+    assert_eq!(tree.read("a.py"), b"class A:\n    def f(self):  \n        y = 1\n\n        return y\n    x = 2\n");
     fs::write(tree.path().join("b.py"), "if a:\n    x()\n    y()\nif b:\n        x()\n        y()\n").unwrap();
     insta::assert_snapshot!(tree.say("replace", json!({ "path": "b.py", "old": "x()\ny()", "new": "z()" })), @"Error: the text stands 2 times in `b.py`, at lines 2, 5; nothing was changed. Give more lines around it in the old text, so that it is unique.");
 }
@@ -272,7 +270,7 @@ fn patch_changes_several_files_or_none() {
     assert!(!tree.path().join("README.md").exists() && !tree.path().join("crlf.txt").exists());
     let before = tree.read("src/calc.py");
     let text = "--- a/src/calc.py\n+++ b/src/calc.py\n@@ -1 +1 @@\n-def add(a, b):\n+def plus(a, b):\n\
-                --- a/latin.txt\n+++ b/latin.txt\n@@ -9 +9 @@\n-new\n+old\n";
+                --- a/latin.txt\n+++ b/latin.txt\n@@ -9 +9 @@\n-new\n+newer\n";
     insta::assert_snapshot!(tree.say("patch", json!({ "text": text })), @"Error: the text is not in `latin.txt`; nothing was changed. Nothing there is like it: read the file.");
     assert_eq!(tree.read("src/calc.py"), before);
 }
@@ -322,7 +320,6 @@ fn a_new_syntax_error_is_told() {
     Replaced in `src/calc.py` at line 5. It now reads:
        4  
        5  def sub(a, b:
-       6      return a - b
     But `src/calc.py` has a syntax error now, which was not there before:
        5  def sub(a, b:
     Correct it.
