@@ -16,29 +16,31 @@ mod work;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream};
 
 use crate::agent::protocol::parameters_in;
-use crate::config::eval::EvalConfig;
+use crate::config::eval::{EvalConfig, EvalOrder};
 use crate::model::ModelCard;
 use crate::outcome::printable;
 use crate::pipeline::{self, ProtocolChoice, Services};
 use crate::progress::{self, Progress};
 use crate::service::assemble;
+use crate::{sandbox, workspace};
 use results::{Key, Results, Row, Status};
 use tasks::Instance;
 
 /// A set that is ready to be worked.
-pub struct Bench {
+struct Bench {
     instances: Vec<Instance>,
     results: Results,
 }
 
 impl Bench {
     /// Reads the tasks and opens the results, before anything costs time.
-    pub fn open(config: &EvalConfig) -> anyhow::Result<Self> {
+    fn open(config: &EvalConfig) -> anyhow::Result<Self> {
         let mut instances = tasks::read(&config.tasks)?;
         if let Some(unknown) =
             config.instances.iter().find(|id| !instances.iter().any(|instance| instance.instance_id == **id))
@@ -52,8 +54,51 @@ impl Bench {
     }
 }
 
+/// Cleaning up after an interruption takes at most this long.
+const GOODBYE: Duration = Duration::from_millis(1500);
+/// Removing folders at the normal end takes at most this long.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(60);
+
+/// Does what is ordered; answers how many instances could not be run. `None`: it was interrupted.
+pub async fn command(
+    order: EvalOrder,
+    progress: &Arc<Progress>,
+    interrupted: impl Future<Output = ()>,
+    output: &mut impl Write,
+) -> anyhow::Result<Option<usize>> {
+    let config = match order {
+        EvalOrder::Compare { left, right, out, json } => {
+            return compare::print(&left, &right, out.as_deref(), json, output).map(|()| Some(0));
+        }
+        EvalOrder::Report { out, json } => return print(&out, json, output).map(|()| Some(0)),
+        EvalOrder::Run(config) => config,
+    };
+    let mut interrupted = std::pin::pin!(interrupted);
+    let bench = Bench::open(&config)?;
+    let services = tokio::select! {
+        services = prepare(&config, progress) => services?,
+        () = &mut interrupted => {
+            sandbox::await_removals(GOODBYE).await;
+            return Ok(None);
+        }
+    };
+    let failed = tokio::select! {
+        failed = run(&config, bench, &services, progress) => failed?,
+        () = &mut interrupted => {
+            // The tasks' futures are dropped by now: their processes are killed, their folders removed.
+            services.backend.close_all(GOODBYE).await;
+            progress.print("what is finished stays; the same command goes on");
+            return Ok(None);
+        }
+    };
+    progress.finish();
+    print(&config.out, config.json, output)?;
+    workspace::await_removals(LONGEST_REMOVAL);
+    Ok(Some(failed))
+}
+
 /// The sandbox, the workspace and the model.
-pub async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Result<Services> {
+async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Result<Services> {
     let connected = assemble::connect_model(&config.common.model, config.common.model.probe).await;
     let (model, notes) = connected.map_err(|error| anyhow::anyhow!("{error}. {}", error.remedy()))?;
     let events = progress::events(Arc::clone(progress), None)?;
@@ -64,12 +109,7 @@ pub async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::R
 }
 
 /// Works what has no result yet; answers how many could not be run. The reports are written anew with each result.
-pub async fn run(
-    config: &EvalConfig,
-    mut bench: Bench,
-    services: &Services,
-    progress: &Progress,
-) -> anyhow::Result<usize> {
+async fn run(config: &EvalConfig, mut bench: Bench, services: &Services, progress: &Progress) -> anyhow::Result<usize> {
     let card = services.model.as_ref().context("an eval needs a model")?.card();
     let model = card.name.clone();
     let profile = config.label.clone().unwrap_or_else(|| profile_of(&services.settings, card));
@@ -103,7 +143,7 @@ pub async fn run(
 }
 
 /// Prints the report of a folder, and writes it anew.
-pub fn print(folder: &std::path::Path, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
+fn print(folder: &std::path::Path, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
     let rows = results::read(folder)?;
     report::write(folder, &rows)?;
     match json {

@@ -135,68 +135,21 @@ fn start(flags: &Flags, environment: &Environment) -> anyhow::Result<u8> {
 }
 
 async fn eval_command(order: EvalOrder) -> anyhow::Result<u8> {
-    let output = &mut std::io::stdout();
-    let config = match order {
-        EvalOrder::Compare { left, right, out, json } => {
-            return eval::compare::print(&left, &right, out.as_deref(), json, output).map(|()| 0);
-        }
-        EvalOrder::Report { out, json } => return eval::print(&out, json, output).map(|()| 0),
-        EvalOrder::Run(config) => config,
-    };
-    let mut signals = Signals::new()?;
-    let mut interrupted = std::pin::pin!(signals.heard());
-    let progress = Arc::new(Progress::new());
-    let bench = eval::Bench::open(&config)?;
-    let services = tokio::select! {
-        services = eval::prepare(&config, &progress) => services?,
-        () = &mut interrupted => {
-            sandbox::await_removals(GOODBYE).await;
-            return Ok(interruption(&progress));
-        }
-    };
-    let failed = tokio::select! {
-        failed = eval::run(&config, bench, &services, &progress) => failed?,
-        () = &mut interrupted => {
-            services.backend.close_all(GOODBYE).await;
-            progress.print("what is finished stays; the same command goes on");
-            return Ok(interruption(&progress));
-        }
-    };
-    progress.finish();
-    eval::print(&config.out, config.json, output)?;
-    workspace::await_removals(LONGEST_REMOVAL);
-    Ok(if failed == 0 { 0 } else { FAILED })
+    let (mut signals, progress) = (Signals::new()?, Arc::new(Progress::new()));
+    match eval::command(order, &progress, signals.heard(), &mut std::io::stdout()).await? {
+        None => Ok(interruption(&progress)),
+        Some(0) => Ok(0),
+        Some(_) => Ok(FAILED),
+    }
 }
 
 async fn replay_command(config: &ReplayConfig) -> anyhow::Result<u8> {
-    let mut signals = Signals::new()?;
-    let mut interrupted = std::pin::pin!(signals.heard());
-    let progress = Arc::new(Progress::new());
-    let play = tokio::select! {
-        play = replay::prepare(config, &progress) => play?,
-        () = &mut interrupted => {
-            sandbox::await_removals(GOODBYE).await;
-            return Ok(interruption(&progress));
-        }
-    };
-    let played = tokio::select! {
-        played = replay::run(config, &play) => played,
-        () = &mut interrupted => {
-            play.services.backend.close_all(GOODBYE).await;
-            return Ok(interruption(&progress));
-        }
-    };
-    progress.finish();
-    workspace::await_removals(LONGEST_REMOVAL);
-    match played {
-        Ok(report) => {
-            replay::print(&report, config.json, &mut std::io::stdout())?;
-            Ok(if report.same { 0 } else { DIFFERS })
-        }
-        Err(error) => {
-            progress.print(&format!("error: {error:#}"));
-            Ok(FAILED)
-        }
+    let (mut signals, progress) = (Signals::new()?, Arc::new(Progress::new()));
+    match replay::command(config, &progress, signals.heard(), &mut std::io::stdout()).await? {
+        replay::Played::Interrupted => Ok(interruption(&progress)),
+        replay::Played::Same => Ok(0),
+        replay::Played::Differs => Ok(DIFFERS),
+        replay::Played::Not => Ok(FAILED),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -20,12 +21,28 @@ use crate::outcome::{Conclusion, Outcome, printable};
 use crate::pipeline::{self, Ending, Order, Services};
 use crate::progress::{self, Progress};
 use crate::service::assemble;
+use crate::{sandbox, workspace};
+
+/// Cleaning up after an interruption takes at most this long.
+const GOODBYE: Duration = Duration::from_millis(1500);
+/// Removing folders at the normal end takes at most this long.
+const LONGEST_REMOVAL: Duration = Duration::from_secs(60);
+
+/// How a replay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Played {
+    Same,
+    Differs,
+    /// It did not get to the first question; the reason was told.
+    Not,
+    Interrupted,
+}
 
 /// A record that is ready to be played.
-pub struct Play {
+struct Play {
     record: Record,
     model: Arc<Replay>,
-    pub services: Services,
+    services: Services,
     target: RepositoryArgument,
 }
 
@@ -79,8 +96,44 @@ struct RecordedLimits {
     attempts: Option<u32>,
 }
 
+/// Plays a record and prints what came of it.
+pub async fn command(
+    config: &ReplayConfig,
+    progress: &Arc<Progress>,
+    interrupted: impl Future<Output = ()>,
+    output: &mut impl Write,
+) -> anyhow::Result<Played> {
+    let mut interrupted = std::pin::pin!(interrupted);
+    let play = tokio::select! {
+        play = prepare(config, progress) => play?,
+        () = &mut interrupted => {
+            sandbox::await_removals(GOODBYE).await;
+            return Ok(Played::Interrupted);
+        }
+    };
+    let played = tokio::select! {
+        played = run(config, &play) => played,
+        () = &mut interrupted => {
+            play.services.backend.close_all(GOODBYE).await;
+            return Ok(Played::Interrupted);
+        }
+    };
+    progress.finish();
+    workspace::await_removals(LONGEST_REMOVAL);
+    match played {
+        Ok(report) => {
+            print(&report, config.json, output)?;
+            Ok(if report.same { Played::Same } else { Played::Differs })
+        }
+        Err(error) => {
+            progress.print(&format!("error: {error:#}"));
+            Ok(Played::Not)
+        }
+    }
+}
+
 /// Reads the record and makes sandbox and workspace ready.
-pub async fn prepare(config: &ReplayConfig, progress: &Arc<Progress>) -> anyhow::Result<Play> {
+async fn prepare(config: &ReplayConfig, progress: &Arc<Progress>) -> anyhow::Result<Play> {
     let record = Record::read(&config.record)?;
     let recorded = || {
         let place = repository_of(&record.begun.repository, "/".as_ref(), &config.common.forge.server_url);
@@ -110,7 +163,7 @@ fn apply(settings: &Value, current: &mut pipeline::Settings) -> anyhow::Result<(
 }
 
 /// Plays the record to its end. An error: it did not get to the first question.
-pub async fn run(config: &ReplayConfig, play: &Play) -> anyhow::Result<Report> {
+async fn run(config: &ReplayConfig, play: &Play) -> anyhow::Result<Report> {
     let Play { record, model, services, target } = play;
     let begun = &record.begun;
     let order = Order {
@@ -168,7 +221,7 @@ fn kind(value: &impl Serialize, tag: &str) -> Value {
 }
 
 /// Tells whether it was the same, and else the first difference.
-pub fn print(report: &Report, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
+fn print(report: &Report, json: bool, output: &mut impl Write) -> anyhow::Result<()> {
     if json {
         serde_json::to_writer_pretty(&mut *output, report)?;
         writeln!(output)?;

@@ -6,6 +6,7 @@
 
 mod checkout;
 mod conversation;
+mod edits;
 mod figures;
 mod repository;
 mod sandboxes;
@@ -50,13 +51,13 @@ struct Options {
     bench: bool,
 }
 
-const GROUPS: [&str; 14] = [
+const GROUPS: [&str; 15] = [
     "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
-    "window", "map", "soak",
+    "window", "map", "edits", "soak",
 ];
-const DEFAULT_GROUPS: [&str; 13] = [
+const DEFAULT_GROUPS: [&str; 14] = [
     "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
-    "window", "map",
+    "window", "map", "edits",
 ];
 
 #[tokio::main]
@@ -98,6 +99,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("window") {
         conversation::measure_window(&mut figures).await.context("window")?;
+    }
+    if wanted("edits") {
+        edits::measure(&mut figures).context("edits")?;
     }
     if wanted("map") {
         conversation::measure_map(&mut figures).await.context("map")?;

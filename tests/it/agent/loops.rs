@@ -435,7 +435,47 @@ async fn long_output_is_shown_by_its_head_and_tail() {
     setup.run().await.0.unwrap();
     let told = &setup.told()[1];
     assert!(told.len() < 8_200 && told.starts_with("The command failed (exit code 1).\nfirst\nxx"), "{}", told.len());
-    assert!(told.contains("bytes left out") && told.ends_with("last"));
+    assert!(
+        told.contains("bytes left out") && told.contains("last\n[shortened; all 2 lines: read with path output:1]")
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_shown_of_an_output_can_be_read() {
+    let tests: String = (1..=300).map(|number| format!("tests/test_a.py::test_{number} PASSED\n")).collect();
+    let output: &'static str = Box::leak(
+        format!("{tests}=== FAILURES ===\n____ test_x ____\n>  assert f() == 2\nE  assert 1 == 2\n\ntests/test_a.py:9: AssertionError\n=== 1 failed, 300 passed in 0.20s ===\n")
+            .into_boxed_str(),
+    );
+    let read = |name: &str, start: u32| call("read", json!({ "path": name, "start": start, "lines": 60 }));
+    let turns = [
+        plan(),
+        call("run", json!({ "command": "pytest" })),
+        read("output:1", 290),
+        read("output:7", 1),
+        edit(),
+        finish(),
+    ];
+    let setup = Setup::new(turns).commands([("pytest", 1, output)]);
+    setup.run().await.0.unwrap();
+    let told = setup.told();
+    insta::assert_snapshot!(told[1], @r"
+    The command failed (exit code 1).
+    First failure:
+    ____ test_x ____
+    >  assert f() == 2
+    E  assert 1 == 2
+    tests/test_a.py:9: AssertionError
+    Counts:
+    === 1 failed, 300 passed in 0.20s ===
+    [shortened; all 307 lines: read with path output:1]
+    ");
+    assert!(
+        told[2].starts_with("`output:1`, lines 290 to 307 of 307:\n 290  tests/test_a.py::test_290 PASSED\n"),
+        "{}",
+        told[2]
+    );
+    insta::assert_snapshot!(told[3], @"Error: `output:7` is not kept. Kept is output:1; run the command again for another one");
 }
 
 #[tokio::test]

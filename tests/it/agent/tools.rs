@@ -48,7 +48,7 @@ impl Tree {
 #[test]
 fn the_schemas_are_plain_and_short() {
     let tools = specifications();
-    insta::assert_snapshot!(tools[1].parameters, @r#"{"type":"object","required":["path"],"properties":{"path":{"type":"string"},"start":{"type":"integer","description":"First line, from 1"},"lines":{"type":"integer","description":"How many lines; at least 60 come"}}}"#);
+    insta::assert_snapshot!(tools[1].parameters, @r#"{"type":"object","required":["path"],"properties":{"path":{"type":"string","description":"Also `output:1`, what a command printed"},"start":{"type":"integer","description":"First line, from 1"},"lines":{"type":"integer","description":"How many lines; at least 60 come"}}}"#);
     insta::assert_snapshot!(tools[0].parameters, @r#"{"type":"object","required":["steps"],"properties":{"steps":{"type":"array","items":{"type":"string"}}}}"#);
     let text: String =
         tools.iter().map(|tool| format!("{}{}{}", tool.name, tool.description, tool.parameters)).collect();
@@ -175,7 +175,7 @@ fn replace_forgives_white_space_only_where_it_is_no_guess() {
     ");
     assert_eq!(tree.read("a.py"), b"class A:\n    def f(self):\n        y = 1\n\n        return y\n    x = 2\n");
     fs::write(tree.path().join("b.py"), "if a:\n    x()\n    y()\nif b:\n        x()\n        y()\n").unwrap();
-    insta::assert_snapshot!(tree.say("replace", json!({ "path": "b.py", "old": "x()\ny()", "new": "z()" })), @"Error: the text stands 2 times in `b.py`, at lines 2, 5; nothing was changed. Give more lines around it in old, so that it is unique.");
+    insta::assert_snapshot!(tree.say("replace", json!({ "path": "b.py", "old": "x()\ny()", "new": "z()" })), @"Error: the text stands 2 times in `b.py`, at lines 2, 5; nothing was changed. Give more lines around it in the old text, so that it is unique.");
 }
 
 #[test]
@@ -183,12 +183,12 @@ fn replace_says_what_to_do_when_it_cannot() {
     let tree = Tree::new();
     let before = tree.read("src/calc.py");
     let say = |old: &str, new: &str| tree.say("replace", json!({ "path": "src/calc.py", "old": old, "new": new }));
-    insta::assert_snapshot!(say("return a - b", "x"), @"Error: the text stands 2 times in `src/calc.py`, at lines 2, 6; nothing was changed. Give more lines around it in old, so that it is unique.");
+    insta::assert_snapshot!(say("return a - b", "x"), @"Error: the text stands 2 times in `src/calc.py`, at lines 2, 6; nothing was changed. Give more lines around it in the old text, so that it is unique.");
     insta::assert_snapshot!(say("def sub(x, y):\n    return x - y", "x"), @r"
     Error: the text is not in `src/calc.py`; nothing was changed. The nearest text there is:
        5  def sub(a, b):
        6      return a - b
-    Copy old from these lines, without the numbers.
+    Copy the old text from these lines, without the numbers.
     ");
     insta::assert_snapshot!(say("zzzz qqqq", "x"), @"Error: the text is not in `src/calc.py`; nothing was changed. Nothing there is like it: read the file.");
     insta::assert_snapshot!(say("", "x"), @"Error: old is empty. To add lines, copy a line of the file into old, and that line with the new ones into new; to create a file or rewrite it, call write");
@@ -240,11 +240,96 @@ fn a_link_is_not_followed_out_of_the_tree() {
 #[test]
 fn wrong_arguments_are_told() {
     let tree = Tree::new();
-    insta::assert_snapshot!(tree.say("reed", json!({})), @"there is no tool `reed`. Did you mean read? The tools are plan, read, list, search, replace, write, delete, run, finish.");
-    insta::assert_snapshot!(tree.say("run_command", json!({})), @"there is no tool `run_command`. Did you mean run? The tools are plan, read, list, search, replace, write, delete, run, finish.");
-    insta::assert_snapshot!(tree.say("xyzzy", json!({})), @"there is no tool `xyzzy`. The tools are plan, read, list, search, replace, write, delete, run, finish.");
-    insta::assert_snapshot!(tree.say("read", json!({ "file": "a" })), @"read takes path, start, lines (needed: path), but: unknown field `file`, expected one of `path`, `start`, `lines`. Make the call again.");
+    insta::assert_snapshot!(tree.say("reed", json!({})), @"there is no tool `reed`. Did you mean read? The tools are plan, read, list, search, replace, patch, write, delete, run, finish.");
+    insta::assert_snapshot!(tree.say("run_it", json!({})), @"there is no tool `run_it`. Did you mean run? The tools are plan, read, list, search, replace, patch, write, delete, run, finish.");
+    insta::assert_snapshot!(tree.say("xyzzy", json!({})), @"there is no tool `xyzzy`. The tools are plan, read, list, search, replace, patch, write, delete, run, finish.");
+    insta::assert_snapshot!(tree.say("read", json!({ "name": "a" })), @"read takes path, start, lines (needed: path), but: unknown field `name`, expected one of `path`, `start`, `lines`. Make the call again.");
     insta::assert_snapshot!(tree.say("write", json!({ "path": "a" })), @"write takes path, content (needed: path, content), but: missing field `content`. Make the call again.");
     insta::assert_snapshot!(tree.say("read", json!({ "path": "a", "start": "first" })), @"read takes path, start, lines (needed: path), but: a whole number is needed. Make the call again.");
     insta::assert_snapshot!(tree.say("plan", json!({ "steps": 5 })), @"plan takes steps (needed: steps), but: steps must be a list of texts. Make the call again.");
+}
+
+#[test]
+fn patch_changes_several_files_or_none() {
+    let tree = Tree::new();
+    let text = "*** Begin Patch\n*** Update File: src/calc.py\n@@ def add(a, b):\n-    return a - b\n+    return a + b\n\
+                *** Add File: src/new.py\n+x = 1\n*** Delete File: README.md\n*** Update File: crlf.txt\n\
+                *** Move to: text/crlf.txt\n@@\n-two\n+2\n*** End Patch\n";
+    insta::assert_snapshot!(tree.say("patch", json!({ "text": text })), @r"
+    Changed `src/calc.py` at line 2. It now reads:
+       1  def add(a, b):
+       2      return a + b
+       3  
+    Created `src/new.py` (1 lines).
+    Deleted `README.md`.
+    Moved `crlf.txt` to `text/crlf.txt`.
+    Changed `text/crlf.txt` at line 2. It now reads:
+       1  one
+       2  2
+       3  three
+    ");
+    assert_eq!(tree.read("text/crlf.txt"), b"one\r\n2\r\nthree\r\n");
+    assert!(!tree.path().join("README.md").exists() && !tree.path().join("crlf.txt").exists());
+    let before = tree.read("src/calc.py");
+    let text = "--- a/src/calc.py\n+++ b/src/calc.py\n@@ -1 +1 @@\n-def add(a, b):\n+def plus(a, b):\n\
+                --- a/latin.txt\n+++ b/latin.txt\n@@ -9 +9 @@\n-new\n+old\n";
+    insta::assert_snapshot!(tree.say("patch", json!({ "text": text })), @"Error: the text is not in `latin.txt`; nothing was changed. Nothing there is like it: read the file.");
+    assert_eq!(tree.read("src/calc.py"), before);
+}
+
+#[test]
+fn a_patch_that_cannot_be_written_leaves_all_as_it_was() {
+    let tree = Tree::new();
+    std::os::unix::fs::symlink("/etc", tree.path().join("link")).unwrap();
+    let before = tree.read("src/calc.py");
+    let change = "--- a/src/calc.py\n+++ b/src/calc.py\n@@ -1 +1 @@\n-def add(a, b):\n+def plus(a, b):\n";
+    for (path, wanted) in [
+        ("link/x", "links are not followed"),
+        ("../x", "holds `..`"),
+        (".git/config", "git's own data"),
+        ("src", "is a folder"),
+    ] {
+        let text = format!("{change}--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n");
+        let answer = tree.act("patch", json!({ "text": text }));
+        assert!(!answer.ok && !answer.changed && answer.text.contains(wanted), "{path}: {answer:?}");
+        assert_eq!(tree.read("src/calc.py"), before, "{path}");
+    }
+    // The file layer learns only when it writes that a file is in the way of a folder.
+    let text = format!("{change}--- /dev/null\n+++ b/README.md/x\n@@ -0,0 +1 @@\n+x\n");
+    let answer = tree.act("patch", json!({ "text": text }));
+    assert!(!answer.ok && answer.text.contains("README.md"), "{answer:?}");
+    assert_eq!(tree.read("src/calc.py"), before);
+}
+
+#[test]
+fn a_moved_file_stays_executable() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = Tree::new();
+    let script = tree.path().join("run.sh");
+    fs::write(&script, "echo one\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = "*** Begin Patch\n*** Update File: run.sh\n*** Move to: bin/run.sh\n*** End Patch\n";
+    insta::assert_snapshot!(tree.say("apply_patch", json!({ "input": text })), @"Moved `run.sh` to `bin/run.sh`.");
+    let mode = fs::metadata(tree.path().join("bin/run.sh")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111);
+}
+
+#[test]
+fn a_new_syntax_error_is_told() {
+    let tree = Tree::new();
+    let edit = |old: &str, new: &str| tree.say("replace", json!({ "path": "src/calc.py", "old": old, "new": new }));
+    insta::assert_snapshot!(edit("def sub(a, b):", "def sub(a, b:"), @r"
+    Replaced in `src/calc.py` at line 5. It now reads:
+       4  
+       5  def sub(a, b:
+       6      return a - b
+    But `src/calc.py` has a syntax error now, which was not there before:
+       5  def sub(a, b:
+    Correct it.
+    ");
+    insta::assert_snapshot!(edit("def add(a, b):", "def add(a, c):"), @r"
+    Replaced in `src/calc.py` at line 1. It now reads:
+       1  def add(a, c):
+       2      return a - b
+    ");
 }
