@@ -102,7 +102,7 @@ pub struct ModelSection {
     /// Fields of every request's body. Default: none.
     pub body: toml::Table,
     /// Of a million tokens. Default: unknown.
-    pub price: Option<PriceSection>,
+    pub price: Option<super::model::PriceSection>,
     /// Asked where the ones before do not answer. Default: none.
     pub fallback: Vec<FallbackSection>,
 }
@@ -120,7 +120,7 @@ pub struct FallbackSection {
     pub context_window: Option<u64>,
     pub headers: BTreeMap<String, HeaderSetting>,
     pub body: toml::Table,
-    pub price: Option<PriceSection>,
+    pub price: Option<super::model::PriceSection>,
 }
 
 /// A header's value, or the environment's variable that holds it.
@@ -137,19 +137,6 @@ pub struct FromEnvironment {
     pub env: String,
 }
 
-/// In the operator's currency, of a million tokens.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriceSection {
-    #[serde(rename = "in")]
-    pub input: f64,
-    #[serde(rename = "out")]
-    pub output: f64,
-    /// Of prompt tokens that the server has cached. Default: as `in`.
-    pub cached: Option<f64>,
-}
-
-/// How the agent treats the model.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentSection {

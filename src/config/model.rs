@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::environment::Environment;
-use super::file::{ConfigFile, FallbackSection, FromEnvironment, HeaderSetting, PriceSection};
+use super::file::{ConfigFile, FallbackSection, FromEnvironment, HeaderSetting};
 use super::flags::{ProbeFlag, WorkFlags};
 use crate::model::ProbeMode;
 use crate::model::openai::Settings;
@@ -18,6 +19,20 @@ use crate::outcome::Price;
 
 /// Fields of a request that the loop lives by.
 const OURS: [&str; 6] = ["model", "messages", "tools", "stream", "max_tokens", "max_completion_tokens"];
+
+/// In the operator's currency, of a million tokens.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceSection {
+    #[serde(rename = "in")]
+    pub input: f64,
+    #[serde(rename = "out")]
+    pub output: f64,
+    /// Of prompt tokens that the server has cached. Default: as `in`.
+    pub cached: Option<f64>,
+}
+
+/// How the agent treats the model.
 
 /// The model, as far as the operator named it.
 #[derive(Debug, Clone)]

@@ -42,7 +42,7 @@ pub struct Difference {
     pub recorded: String,
     /// What it says now.
     pub now: String,
-    /// The texts are the same but for numbers, such as times and addresses.
+    /// What the model was told is the same but for numbers, such as times and addresses.
     pub only_numbers: bool,
 }
 
@@ -99,6 +99,11 @@ impl Model for Replay {
 fn differ(asked: u32, recorded: &RecordedRequest, now: &Request<'_>) -> Difference {
     let longest = recorded.messages.len().max(now.messages.len());
     let first = (0..longest).find(|at| recorded.messages.get(*at) != now.messages.get(*at));
+    // What the model itself said does not change by chance.
+    let is_told = first.and_then(|at| now.messages.get(at)).is_some_and(|message| match message {
+        Message::System { .. } | Message::User { .. } | Message::Tool { .. } => true,
+        Message::Assistant { .. } => false,
+    });
     let (then, now) = match first {
         Some(at) => (recorded.messages.get(at).map(text_of), now.messages.get(at).map(text_of)),
         None => (
@@ -112,7 +117,7 @@ fn differ(asked: u32, recorded: &RecordedRequest, now: &Request<'_>) -> Differen
     Difference {
         request: asked,
         message: first,
-        only_numbers: first.is_some() && without_numbers(&then) == without_numbers(&now),
+        only_numbers: is_told && without_numbers(&then) == without_numbers(&now),
         recorded: around(&then),
         now: around(&now),
     }
