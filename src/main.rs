@@ -164,6 +164,7 @@ async fn eval_command(order: EvalOrder) -> anyhow::Result<u8> {
     };
     progress.finish();
     eval::print(&config.out, config.json, output)?;
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     Ok(if failed == 0 { 0 } else { FAILED })
 }
@@ -187,6 +188,7 @@ async fn replay_command(config: &ReplayConfig) -> anyhow::Result<u8> {
         }
     };
     progress.finish();
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     match played {
         Ok(report) => {
@@ -291,6 +293,8 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     for line in progress::closing_lines(&outcome) {
         progress.print(&line);
     }
+    // A box that was dropped holds its folder until it is gone.
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     Ok(exit_code(&outcome.conclusion, printed, &progress))
 }

@@ -321,7 +321,8 @@ fn ended(ending: &TestEnding) -> String {
 
 /// Where the commands came from that made the tests able to run, and how they went; and the repository that boxes showed.
 fn environment(setup: Option<&Setup>, repository: Option<&str>) -> Option<String> {
-    let repository = repository.map(|repository| format!("`.git` in the sandbox: {}", line(repository, LONGEST_REMARK)));
+    let repository =
+        repository.map(|repository| format!("`.git` in the sandbox: {}", line(repository, LONGEST_REMARK)));
     let parts: Vec<String> = setup.map(commands).into_iter().chain(repository).collect();
     (!parts.is_empty()).then(|| format!("## Environment\n\n{}", parts.join("\n\n")))
 }

@@ -20,9 +20,7 @@ use crate::event::Event;
 use crate::outcome::{ChangedFile, Outcome, Setup, SetupStep, StepEnding};
 use crate::sandbox::egress::{Passage, Phase};
 use crate::sandbox::{Command, Ending, Home, Output, Sandbox, Surroundings, WORKSPACE};
-use crate::workspace::{
-    Artefacts, Checkout, Files, Found, Hold, Inside, Layer, Preparation, Prepared, StandIn,
-};
+use crate::workspace::{Artefacts, Checkout, Files, Found, Hold, Inside, Layer, Preparation, Prepared, StandIn};
 use recipe::{Origin, Recipe, RecipeError, RepositoryCommands, Step};
 use repository::ShowRepository;
 

@@ -25,6 +25,7 @@ use super::level::Standing;
 use super::online::{self, SHOWN};
 use super::open::{Open, Use};
 use super::plan::{Entry, Plan, WORKSPACE};
+use super::registry;
 use super::sources::Sources;
 use super::surround::{Ground, Overlays, is_cache};
 use super::{
@@ -135,9 +136,8 @@ impl Launcher {
 
     /// Puts a box around what the surroundings name.
     pub async fn open(&self, surroundings: &Surroundings) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let is_bare = surroundings.layers.is_empty()
-            && surroundings.home == Home::Empty
-            && surroundings.repository.is_none();
+        let is_bare =
+            surroundings.layers.is_empty() && surroundings.home == Home::Empty && surroundings.repository.is_none();
         let overlays =
             if is_bare { Overlays { memory: false, tree: false } } else { self.overlays(surroundings).await? };
         self.open_with(surroundings, overlays).await.map(|sandbox| Box::new(sandbox) as Box<dyn Sandbox>)
@@ -207,7 +207,12 @@ impl Sandbox for NamespaceSandbox {
         };
         let child = self.launcher.start(group.as_ref())?;
         let (launcher, disk, open) = (self.launcher.clone(), self.disk.clone(), self.open.child());
-        let held = Held { _turn: turn, _hold: self.surroundings.hold.clone(), _use: open.begin() };
+        let held = Held {
+            _turn: turn,
+            _hold: self.surroundings.hold.clone(),
+            _use: open.begin(),
+            _removal: registry::removal(),
+        };
         let _end = EndOnDrop(open.clone());
         let running = Running { child, group, launcher, disk, open, started, _held: held };
         // A task of its own: whoever does not wait for the command any more must not leave it dying unobserved.
@@ -326,6 +331,7 @@ struct Held {
     _turn: tokio::sync::OwnedMutexGuard<()>,
     _hold: Option<Arc<dyn Any + Send + Sync>>,
     _use: Use,
+    _removal: Use,
 }
 
 /// Why a command was ended before its time.

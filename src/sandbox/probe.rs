@@ -81,8 +81,7 @@ impl Kit {
     /// Makes all of it, for any number of boxes.
     pub fn new() -> Result<Self, SandboxError> {
         let folder = tempfile::tempdir().map_err(|error| broken("create a temporary folder", &error))?;
-        let listener =
-            TcpListener::bind(("127.0.0.1", 0)).map_err(|error| broken("listen on the loopback", &error))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| broken("listen on the loopback", &error))?;
         let port = listener.local_addr().map_err(|error| broken("listen on the loopback", &error))?.port();
         let programs = [
             ("calls", attempt::forbidden_calls()),

@@ -55,7 +55,8 @@ pub(super) fn find(path: &Path, base: Option<&str>) -> Result<Found, WorkspaceEr
 /// All tags, by their full names.
 pub(super) fn tags(path: &Path) -> Result<Vec<(String, Oid)>, WorkspaceError> {
     let repository = open(path)?;
-    let references = repository.references_glob("refs/tags/*").map_err(WorkspaceError::git2("read the tags of", path))?;
+    let references =
+        repository.references_glob("refs/tags/*").map_err(WorkspaceError::git2("read the tags of", path))?;
     let tag = |reference: git2::Reference<'_>| Some((reference.name().ok()?.to_owned(), reference.target()?));
     Ok(references.flatten().filter_map(tag).collect())
 }

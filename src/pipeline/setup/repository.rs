@@ -134,7 +134,17 @@ const MANIFESTS: [&str; 28] = [
     "CMakeLists.txt",
 ];
 const MANIFEST_ENDINGS: [&str; 12] = [
-    ".bash", ".bats", ".cabal", ".cmake", ".csproj", ".fsproj", ".gemspec", ".gradle", ".gradle.kts", ".mk", ".sh",
+    ".bash",
+    ".bats",
+    ".cabal",
+    ".cmake",
+    ".csproj",
+    ".fsproj",
+    ".gemspec",
+    ".gradle",
+    ".gradle.kts",
+    ".mk",
+    ".sh",
     ".targets",
 ];
 
@@ -160,7 +170,9 @@ pub fn wanted(listing: &Listing<'_>) -> Option<String> {
             return None;
         }
         let text = text.to_ascii_lowercase();
-        if is_manifest(name) && let Some(tool) = tool_in(&text) {
+        if is_manifest(name)
+            && let Some(tool) = tool_in(&text)
+        {
             return Some(format!("`{}` names {tool}", shown(path)));
         }
         if let Some(question) = question_in(&text) {
@@ -212,7 +224,8 @@ fn question_in(text: &str) -> Option<&'static str> {
     ["git", "git_executable"].iter().find_map(|program| {
         text.match_indices(program).find_map(|(place, _)| {
             let before = text[..place].chars().next_back();
-            let is_word = before.is_some_and(|character| character.is_ascii_alphanumeric() || "-_.".contains(character));
+            let is_word =
+                before.is_some_and(|character| character.is_ascii_alphanumeric() || "-_.".contains(character));
             if is_word { None } else { question_after(&text[place + program.len()..]) }
         })
     })
