@@ -133,7 +133,8 @@ async fn the_repository_that_boxes_show_has_the_newest_tag_from_the_setup_on() {
     let Some(place) = place(setup).await else { return };
     let mut order = order(&place, None);
     let line = "test \"$(git describe --tags --abbrev=0)\" = \"$(cat dep/version)\" && grep -q fixed state.txt";
-    order.test_command = order.test_command.map(|command| patchwright::outcome::TestCommand { command: line.into(), ..command });
+    order.test_command =
+        order.test_command.map(|command| patchwright::outcome::TestCommand { command: line.into(), ..command });
     tag(&place, "v1").await;
     let shows = |outcome: &Outcome, name: &str| {
         let shown = outcome.shown_repository.as_deref().unwrap_or_default();

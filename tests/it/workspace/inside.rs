@@ -128,7 +128,10 @@ async fn nothing_of_the_past_of_people_or_of_the_operator_is_in_it() {
         for secret in ["SECRET of the past", "Test", "example.invalid", "person", ground.path("").to_str().unwrap()] {
             assert!(!told.contains(secret) && !files.contains(secret), "{kind}: {secret}\n{told}\n{files}");
         }
-        assert!(!files.contains("alternates") && !files.contains("logs/") && !files.contains("hooks"), "{kind}: {files}");
+        assert!(
+            !files.contains("alternates") && !files.contains("logs/") && !files.contains("hooks"),
+            "{kind}: {files}"
+        );
         assert_eq!(shown.git(&["remote"]), "", "{kind}");
         assert_eq!(shown.git(&["config", "--local", "--list", "--name-only"]).lines().count(), 5, "{kind}");
         assert_eq!(shown.git(&["rev-list", "--all", "--count"]), "4", "{kind}");
