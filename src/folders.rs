@@ -129,7 +129,9 @@ pub fn measure(path: &Path, access: Access, is_enough: impl Fn(Usage) -> bool) -
             Met::Entry(entry) => {
                 let Ok(stat) = entry.stat() else { return Ok(Next::On) };
                 // A file of several names is met several times.
-                let shares = if entry.is_folder() { 1 } else { u64::from(stat.st_nlink).max(1) };
+                #[allow(clippy::useless_conversion, reason = "the kernel's type differs from processor to processor")]
+                let names = u64::from(stat.st_nlink).max(1);
+                let shares = if entry.is_folder() { 1 } else { names };
                 usage = usage.plus(Usage { bytes: blocks(&stat) / shares, files: 1 });
             }
             Met::Left(_) => {}

@@ -244,6 +244,8 @@ async fn run_command(flags: &Flags, run: &RunFlags, environment: &Environment) -
     for line in progress::closing_lines(&outcome) {
         progress.print(&line);
     }
+    // A box that was dropped holds its folder until it is gone.
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     Ok(exit_code(&outcome.conclusion, printed, &progress))
 }

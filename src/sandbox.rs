@@ -376,11 +376,13 @@ impl Backend {
             Self::Container(engine) => engine.close_all(limit).await,
             Self::Namespace(launcher) => launcher.close_all(limit).await,
         }
+        // What they held is let go of then.
+        await_removals(limit).await;
     }
 }
 
-/// Waits, up to `limit`, until the boxes that were dropped are gone: for an interrupt during [`Backend::probe`], which
-/// leaves no backend to close.
+/// Waits, up to `limit`, until the boxes that were dropped are gone, and what they held is let go of: before the program ends,
+/// and for an interrupt during [`Backend::probe`], which leaves no backend to close.
 pub async fn await_removals(limit: Duration) {
     registry::await_removals(limit).await;
 }

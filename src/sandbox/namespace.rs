@@ -25,6 +25,7 @@ use super::level::Standing;
 use super::online::{self, SHOWN};
 use super::open::{Open, Use};
 use super::plan::{Entry, Plan, WORKSPACE};
+use super::registry;
 use super::sources::Sources;
 use super::surround::{Ground, Overlays, is_cache};
 use super::{
@@ -206,7 +207,12 @@ impl Sandbox for NamespaceSandbox {
         };
         let child = self.launcher.start(group.as_ref())?;
         let (launcher, disk, open) = (self.launcher.clone(), self.disk.clone(), self.open.child());
-        let held = Held { _turn: turn, _hold: self.surroundings.hold.clone(), _use: open.begin() };
+        let held = Held {
+            _turn: turn,
+            _hold: self.surroundings.hold.clone(),
+            _use: open.begin(),
+            _removal: registry::removal(),
+        };
         let _end = EndOnDrop(open.clone());
         let running = Running { child, group, launcher, disk, open, started, _held: held };
         // A task of its own: whoever does not wait for the command any more must not leave it dying unobserved.
@@ -325,6 +331,7 @@ struct Held {
     _turn: tokio::sync::OwnedMutexGuard<()>,
     _hold: Option<Arc<dyn Any + Send + Sync>>,
     _use: Use,
+    _removal: Use,
 }
 
 /// Why a command was ended before its time.

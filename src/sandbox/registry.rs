@@ -14,7 +14,7 @@ use bollard::query_parameters::CreateContainerOptionsBuilder;
 
 use super::SandboxError;
 use super::engine::{self, ANSWER_LIMIT, ask};
-use super::open::Open;
+use super::open::{Open, Use};
 
 /// Removals in the background, of all engines of this process.
 static REMOVALS: LazyLock<Open> = LazyLock::new(Open::new);
@@ -126,9 +126,14 @@ impl Drop for Registered {
     }
 }
 
+/// A removal in the background, of whatever kind, as long as the answer lives.
+pub fn removal() -> Use {
+    REMOVALS.begin()
+}
+
 /// Waits, up to `limit`, until no removal is under way in the background.
 pub async fn await_removals(limit: Duration) {
     if tokio::time::timeout(limit, REMOVALS.idle()).await.is_err() {
-        tracing::warn!("the engine is slow to remove a container; the next start removes what is left");
+        tracing::warn!("a box is slow to end; the next start removes what is left");
     }
 }

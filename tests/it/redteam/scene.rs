@@ -199,6 +199,9 @@ impl Scene {
         }
         settings.args = args.into_iter().map(str::to_owned).collect();
         settings.env.extend(host.environment(backend));
+        if self.attack.iter().any(|attack| attack.by == By::Setup) {
+            settings.env.insert("PATCHWRIGHT_SETUP".into(), "on".into());
+        }
         settings.env.insert("PATCHWRIGHT_CONFIG".into(), host.config(backend, &self.config));
         if !without.is_empty() {
             settings.env.insert("PATCHWRIGHT_WITHOUT".into(), without.into());
