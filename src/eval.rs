@@ -93,6 +93,7 @@ pub async fn command(
     };
     progress.finish();
     print(&config.out, config.json, output)?;
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     Ok(Some(failed))
 }

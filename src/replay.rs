@@ -119,6 +119,7 @@ pub async fn command(
         }
     };
     progress.finish();
+    sandbox::await_removals(LONGEST_REMOVAL).await;
     workspace::await_removals(LONGEST_REMOVAL);
     match played {
         Ok(report) => {
