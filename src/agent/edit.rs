@@ -152,7 +152,7 @@ impl Hunk {
     }
 
     /// The lines that stand there afterwards.
-    fn new(&self) -> Vec<&str> {
+    fn wanted(&self) -> Vec<&str> {
         self.texts(LineKind::Remove)
     }
 
@@ -161,7 +161,7 @@ impl Hunk {
     }
 
     fn changes_anything(&self) -> bool {
-        self.final_newline.is_some() || self.old() != self.new()
+        self.final_newline.is_some() || self.old() != self.wanted()
     }
 }
 

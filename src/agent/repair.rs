@@ -82,7 +82,7 @@ impl Repair {
         Self { questions: questions.into_iter(), answers: HashSet::new() }
     }
 
-    pub fn next(&mut self) -> Option<Question> {
+    pub fn next_question(&mut self) -> Option<Question> {
         self.questions.next()
     }
 

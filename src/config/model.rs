@@ -32,8 +32,6 @@ pub struct PriceSection {
     pub cached: Option<f64>,
 }
 
-/// How the agent treats the model.
-
 /// The model, as far as the operator named it.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {

@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
         let Some((open, numbers)) = self.open.as_ref().and_then(|open| Some((open, open.numbers?))) else {
             return false;
         };
-        let (old, new) = (open.hunk.old().len() + open.blanks, open.hunk.new().len() + open.blanks);
+        let (old, new) = (open.hunk.old().len() + open.blanks, open.hunk.wanted().len() + open.blanks);
         let looks_like_a_path = alone(&path_of(&self.line(at)[4..])).is_some();
         numbers.old == old + 1 && numbers.new == new + 1 && !(looks_like_a_path && self.line(at + 2).starts_with("@@"))
     }
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
     fn unclosed(&self) -> Option<usize> {
         let open = self.open.as_ref().filter(|_| self.fence.is_some())?;
         let numbers = open.numbers?;
-        (open.hunk.old().len() < numbers.old && open.hunk.new().len() < numbers.new).then_some(self.lines.len())
+        (open.hunk.old().len() < numbers.old && open.hunk.wanted().len() < numbers.new).then_some(self.lines.len())
     }
 
     fn close_file(&mut self) -> Result<(), Unreadable> {
@@ -369,7 +369,7 @@ impl File {
                 return Err(malformed("a new file has no lines to remove"));
             }
             let without_end = self.hunks.last().is_some_and(|hunk| hunk.final_newline == Some(false));
-            let mut content: String = self.hunks.iter().flat_map(Hunk::new).flat_map(|line| [line, "\n"]).collect();
+            let mut content: String = self.hunks.iter().flat_map(Hunk::wanted).flat_map(|line| [line, "\n"]).collect();
             if without_end {
                 content.pop();
             }

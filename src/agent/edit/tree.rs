@@ -228,7 +228,7 @@ pub(super) fn find<'a>(
     let mut located = locate(document, hunk).map_err(too_many)?;
     if located.places.is_empty() {
         let adds = hunk.lines.iter().any(|line| line.kind == LineKind::Add);
-        return Err(match exactly(document, &hunk.new())[..] {
+        return Err(match exactly(document, &hunk.wanted())[..] {
             [line] if adds => Refusal::Already { path: owned(), part, line: line + 1 },
             _ => Refusal::NotFound { path: owned(), part, nearest: nearest(document.bytes, &old) },
         });
@@ -271,7 +271,8 @@ fn keep_if_any(places: &mut Vec<Place>, fits: impl Fn(&Place) -> bool) {
 /// The lines that belong to what the anchors name, each within the one before it: an anchor's line, and those behind it
 /// that stand deeper.
 fn regions(document: &Document<'_>, anchors: &[String]) -> Vec<Range<usize>> {
-    let mut regions = vec![0..document.len()];
+    let everything = 0..document.len();
+    let mut regions = vec![everything];
     for anchor in anchors {
         let anchor = anchor.trim().as_bytes();
         let in_region = |region: Range<usize>| {

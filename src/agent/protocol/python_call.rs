@@ -175,16 +175,18 @@ impl Cursor<'_> {
         let letter = self.rest().chars().next()?;
         self.at += letter.len_utf8();
         let digits = match letter {
-            'n' => return Some(text.push('\n')),
-            't' => return Some(text.push('\t')),
-            'r' => return Some(text.push('\r')),
-            '\\' | '\'' | '"' => return Some(text.push(letter)),
-            '\n' => return Some(()),
             'x' => 2,
             'u' => 4,
-            other => {
-                text.push('\\');
-                return Some(text.push(other));
+            letter => {
+                match letter {
+                    'n' => text.push('\n'),
+                    't' => text.push('\t'),
+                    'r' => text.push('\r'),
+                    '\\' | '\'' | '"' => text.push(letter),
+                    '\n' => {}
+                    other => text.extend(['\\', other]),
+                }
+                return Some(());
             }
         };
         let code = self.rest().get(..digits)?;

@@ -69,7 +69,7 @@ impl Repairing {
         let sources: Vec<Source<'_>> = texts.iter().map(|(path, content)| Source { path, content }).collect();
         let paths = candidates(&sources, clues);
         let mut repair = Repair::new(&paths);
-        let now = repair.next()?;
+        let now = repair.next_question()?;
         let originals = paths.iter().filter_map(|path| texts.remove_entry(path)).collect();
         Some(Self { repair, now, originals, told: BTreeMap::new(), failure })
     }
@@ -138,7 +138,7 @@ impl Repairing {
         if let Some((_, told)) = self.told.get_mut(&self.now.path) {
             *told = elide(problem.trim(), MOST_FAILURE_BYTES);
         }
-        match self.repair.next() {
+        match self.repair.next_question() {
             Some(question) => {
                 self.now = question;
                 true

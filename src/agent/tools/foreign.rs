@@ -136,12 +136,12 @@ const UNLESS: [(&str, &str); 5] = [
     ("run_in_background", "false"),
 ];
 
+/// A tool, and its arguments by our names.
+pub(super) type Understood = (Tool, Map<String, Value>);
+
 /// The tool that a name means, and its arguments by our names; `None`: the name is in no list. The error is the answer to
 /// the model.
-pub(super) fn understood(
-    name: &str,
-    arguments: &Map<String, Value>,
-) -> Result<Option<(Tool, Map<String, Value>)>, String> {
+pub(super) fn understood(name: &str, arguments: &Map<String, Value>) -> Result<Option<Understood>, String> {
     let plain = plain(name);
     let own = Tool::ALL.into_iter().find(|tool| tool.name() == plain);
     let mut arguments = arguments.clone();

@@ -77,7 +77,7 @@ fn each_question_is_asked_once_and_the_likeliest_first() {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
         let mut repair = Repair::new(&paths);
         let mut asked = Vec::new();
-        while let Some(question) = repair.next() {
+        while let Some(question) = repair.next_question() {
             asked.push((question.path, question.way));
         }
         asked
