@@ -25,7 +25,8 @@ pub fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     let diff = format!("--- a/a.py\n+++ b/a.py\n@@ -7,2 +7,2 @@\n {first}\n-{second}\n+changed()\n");
     let patch = format!("*** Begin Patch\n*** Update File: a.py\n@@\n {first}\n-{second}\n+changed()\n*** End Patch\n");
     let quoted = format!("{}\n{}", first.replace('"', "'"), second.replace('"', "'"));
-    let cases: [(&str, bool, Box<dyn Fn() -> bool>); 9] = [
+    type Case<'a> = (&'a str, bool, Box<dyn Fn() -> bool>);
+    let cases: [Case<'_>; 9] = [
         ("replace, exact", true, replacing(&file, format!("{first}\n{second}"))),
         ("replace, another indentation", true, replacing(&file, format!("{}\n{}", shallow(first), shallow(second)))),
         ("replace, other quotes", true, replacing(&file, quoted)),

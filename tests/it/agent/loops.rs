@@ -291,10 +291,8 @@ async fn repetition_is_told_then_begun_anew_and_then_ends_the_run() {
     );
     assert!(!asked[3].contains("same call") && !asked[5].contains("same call"), "{asked:?}");
     assert!(asked[7].contains("made the same calls again and again with the same results"), "{asked:?}");
-    let requests = setup.model.requests.lock().unwrap();
-    let lengths: Vec<usize> = requests.iter().map(|(messages, _)| messages.len()).collect();
+    let lengths: Vec<usize> = setup.model.requests.lock().unwrap().iter().map(|(messages, _)| messages.len()).collect();
     assert_eq!(lengths, [2, 4, 6, 8, 10, 12, 14, 2, 4, 6]);
-    drop(requests);
 
     let list = || call("list", json!({}));
     let pairs = (0..3).flat_map(|_| [look(), list(), look(), list()]);

@@ -130,10 +130,8 @@ proptest! {
     fn a_run_that_makes_progress_goes_on(gaps in prop::collection::vec(0..=1usize, 1..100), useless in prop::collection::vec(any_step(), 100)) {
         let mut watch = Watch::new(0, true);
         let mut useless = useless.into_iter().cycle();
-        let mut files = 10;
-        for (round, gap) in gaps.into_iter().enumerate() {
-            files += 1;
-            let call = 1_000 + round as u64;
+        for (files, gap) in (11..).zip(gaps) {
+            let call = 1_000 + files;
             let progress = Step { deeds: vec![Deed { call, answer: 0, kind: Kind::Edits }], nothing: None, files };
             prop_assert!(!matches!(watch.observe(&progress), Advice::End(_)));
             for _ in 0..gap {

@@ -6,7 +6,7 @@ mod hostile;
 mod same;
 
 use std::io::{BufRead, BufReader};
-use std::process::{ChildStdin, Stdio};
+use std::process::Stdio;
 use std::sync::LazyLock;
 
 use patchwright::sandbox::{EngineFiles, EngineSettings};
@@ -53,7 +53,7 @@ rm -rf "$1"/*
 pub struct Far {
     pub folder: PathBuf,
     pub port: u16,
-    _input: ChildStdin,
+    _script: std::process::Child,
 }
 
 static FAR: LazyLock<Result<Far, String>> = LazyLock::new(Far::start);
@@ -80,16 +80,16 @@ impl Far {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let input = script.stdin.take().unwrap();
         let mut said = String::new();
         let mut output = BufReader::new(script.stdout.take().unwrap());
         while said != "ready\n" {
             said.clear();
             if output.read_line(&mut said).unwrap() == 0 {
+                script.wait().unwrap();
                 return Err(format!("the engine did not start; see {}", folder.join("dockerd.log").display()));
             }
         }
-        Ok(Self { folder, port, _input: input })
+        Ok(Self { folder, port, _script: script })
     }
 
     /// The engine, or that it cannot be had.

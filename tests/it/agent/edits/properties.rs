@@ -115,7 +115,7 @@ fn diff(before: &[String], start: usize, end: usize, new: &[String], around: usi
 }
 
 /// A line of a text that would be a mark of its format cannot be told from one.
-fn is_no_mark(line: &String) -> bool {
+fn is_no_mark(line: &str) -> bool {
     let body = line.trim_start();
     !["<<<<<", "=====", ">>>>>", "-----", "+++++", "```", "~~~", ":start", ":end"]
         .iter()
@@ -188,7 +188,7 @@ proptest! {
         (before, start, end, new) in change(), around in 0..4_usize, off in 0..3_usize, crlf: bool, final_newline: bool
     ) {
         let later = after(&before, start, end, &new);
-        prop_assume!(before.iter().chain(&new).all(is_no_mark));
+        prop_assume!(before.iter().chain(&new).all(|line| is_no_mark(line)));
         // Without a mark in the diff, the end of the last line is not told from a last line that is empty.
         prop_assume!(final_newline || before.last() != Some(&String::new()) && later.last() != Some(&String::new()));
         prop_assume!(final_newline || !later.is_empty());
@@ -221,7 +221,7 @@ proptest! {
     fn a_block_of_known_texts_gives_the_second_one(
         (before, start, end, new) in change(), around in 0..4_usize, marks in 5..10_usize, crlf: bool, final_newline: bool
     ) {
-        prop_assume!(before.iter().chain(&new).all(is_no_mark) && start < end);
+        prop_assume!(before.iter().chain(&new).all(|line| is_no_mark(line)) && start < end);
         let later = after(&before, start, end, &new);
         prop_assume!(final_newline || before.last() != Some(&String::new()) && later.last() != Some(&String::new()));
         prop_assume!(final_newline || !later.is_empty());
