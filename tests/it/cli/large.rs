@@ -200,13 +200,18 @@ async fn a_full_disk_is_told_and_left_as_it_was() {
     git(&small, &["init", "--quiet", "--initial-branch", "main"], b"");
     git(&small, &["add", "--all"], b"");
     git(&small, &["commit", "--quiet", "--no-gpg-sign", "--message", "One"], b"");
-    let calls = serde_json::json!([
-        { "name": "plan", "arguments": { "steps": ["Fill the disk"] } },
-        { "name": "run", "arguments": { "command": "cat /dev/zero > full" } },
-        { "name": "write", "arguments": { "path": "more.txt", "content": "No room for me.\n".repeat(1000) } },
-    ]);
-    let reply = serde_json::json!({ "calls": calls }).to_string();
-    let model = lab.model(lab::Script::parse(&reply).unwrap()).await.unwrap();
+    let calls = [
+        serde_json::json!([
+            { "name": "plan", "arguments": { "steps": ["Fill the disk"] } },
+            { "name": "run", "arguments": { "command": "cat /dev/zero > full" } },
+        ]),
+        // In a reply of its own, for nothing is changed behind a call that failed.
+        serde_json::json!([
+            { "name": "write", "arguments": { "path": "more.txt", "content": "No room for me.\n".repeat(1000) } },
+        ]),
+    ];
+    let replies = calls.map(|calls| serde_json::json!({ "calls": calls }).to_string()).join("\n");
+    let model = lab.model(lab::Script::parse(&replies).unwrap()).await.unwrap();
     let endpoint = model.endpoint();
     let run = ["run", "--repo", small.to_str().unwrap(), "--task", "Greet.", "--endpoint", &endpoint];
     let ran = run_on_small_disk(&place, &workspace, &run).unwrap();
