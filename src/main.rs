@@ -306,9 +306,13 @@ async fn prepare_task(config: &RunConfig, events: Events) -> anyhow::Result<Read
             }
             taken
         })
-        .await?
+        .await
     };
-    let order = match order {
+    if !matches!(order, Ok(Ok(_))) {
+        // What has begun cleans up behind itself.
+        trial.as_mut().await;
+    }
+    let order = match order? {
         Ok(order) => order,
         Err(failed) => return Ok(Ready::Failed(failed)),
     };

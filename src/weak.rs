@@ -27,8 +27,6 @@ pub enum Defence {
     FreshTree,
     /// Only allowed repositories are worked on.
     AllowedTargets,
-    /// The model is shown the head and the tail of long output.
-    OutputLimit,
     /// The sandbox has a network of its own.
     NetworkNamespace,
     /// The operator's home is not shown.

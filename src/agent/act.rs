@@ -59,7 +59,7 @@ impl Agent<'_> {
     async fn act_on_native(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
         let prose = without_thinking(without_repeated(&reply.content, &reply.reasoning)).to_owned();
         self.history.push_reply(prose.clone(), &reply.calls);
-        let round = self.carry_out(&prose, reply.calls.iter().map(wanted).collect()).await?;
+        let round = self.carry_out(&prose, reply.calls.iter().map(wanted).collect(), false).await?;
         let mut calls = reply.calls;
         let rest = calls.split_off(round.answers.len());
         let answers = calls.into_iter().zip(&round.answers);
@@ -97,7 +97,7 @@ impl Agent<'_> {
             return self.follow(step, vec![Message::User { content: nudge }], None);
         }
         let names: Vec<String> = wanted.iter().map(|wanted| clip(&wanted.name, 60)).collect();
-        let round = self.carry_out(&said.prose, wanted).await?;
+        let round = self.carry_out(&said.prose, wanted, true).await?;
         let answered = names.iter().zip(&round.answers).map(|(name, text)| format!("Result of {name}:\n{text}"));
         let mut content = answered.collect::<Vec<_>>().join("\n\n");
         if let Some(arguments) = round.finished.clone() {
@@ -137,12 +137,17 @@ impl Agent<'_> {
         (said, wanted)
     }
 
-    async fn carry_out(&mut self, prose: &str, wanted: Vec<Wanted>) -> Result<Round, AgentError> {
+    /// Makes the calls of one reply. Those in the server's own form are made side by side, so each stands alone; of
+    /// those in a text (`in_turn`), behind one that failed nothing more is changed or run.
+    async fn carry_out(&mut self, prose: &str, wanted: Vec<Wanted>, in_turn: bool) -> Result<Round, AgentError> {
         let refusal = self.refuse_without_plan(prose, wanted.first().map(|wanted| wanted.name.as_str()))?;
         let mut round = Round::default();
         let mut has_failed = false;
         for wanted in wanted {
-            if has_failed && wanted.arguments.as_ref().is_ok_and(|arguments| tools::acts(&wanted.name, arguments)) {
+            if in_turn
+                && has_failed
+                && wanted.arguments.as_ref().is_ok_and(|arguments| tools::acts(&wanted.name, arguments))
+            {
                 round.answers.push(AFTER_A_FAILURE.into());
                 continue;
             }

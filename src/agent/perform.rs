@@ -192,8 +192,11 @@ impl Agent<'_> {
     async fn look_at_all_files(&mut self) -> Result<(), AgentError> {
         let files = self.files.clone();
         let walked = tokio::task::spawn_blocking(move || files.walk(None, MOST_COMPARED_FILES)).await;
-        let walk = walked.map_err(|error| AgentError::Broken(error.to_string()))??;
-        self.state.update(&self.files, &walk);
+        match walked.map_err(|error| AgentError::Broken(error.to_string()))? {
+            Ok(walk) => self.state.update(&self.files, &walk),
+            // The snapshot tells what is wrong, when it comes to that; until then a command may mend it.
+            Err(_) => self.state.is_unknown(),
+        }
         Ok(())
     }
 

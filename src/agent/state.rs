@@ -47,6 +47,11 @@ impl State {
         self.sum
     }
 
+    /// The files cannot be looked at: a state like none before.
+    pub(super) fn is_unknown(&mut self) {
+        self.sum = self.sum.wrapping_add(1);
+    }
+
     pub(super) fn has_changed(&self) -> bool {
         self.sum != self.beginning
     }

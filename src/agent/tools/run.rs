@@ -10,7 +10,6 @@ use super::super::budget::Budgets;
 use super::super::text::{elide, plain};
 use super::{Answer, Outputs, RunArguments, digest};
 use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
-use crate::weak::{self, Defence};
 
 /// The most bytes of output that the model reads, half from the head and half from the tail.
 const MOST_OUTPUT_BYTES: usize = 8_000;
@@ -72,7 +71,7 @@ fn render(output: &Output, outputs: &mut Outputs) -> String {
         omitted => format!("{head}\n[... {omitted} bytes left out ...]\n{tail}"),
     };
     let whole = whole.trim_end();
-    if weak::is_off(Defence::OutputLimit) || whole.len() <= LEAST_DIGESTED_BYTES {
+    if whole.len() <= LEAST_DIGESTED_BYTES {
         return whole.to_owned();
     }
     let shown = match digest(whole) {

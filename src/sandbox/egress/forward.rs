@@ -19,17 +19,11 @@ use super::meter::Meter;
 use super::upstream::Upstream;
 
 /// Headers that are for one hop alone (RFC 9110, 7.6.1), and those that both ends of a hop write anew.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-];
-const HOP_BY_HOP_OF_OLD: [&str; 2] = ["keep-alive", "proxy-connection"];
+const HOP_BY_HOP: [HeaderName; 6] =
+    [header::CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT];
+const HOP_BY_HOP_OF_OLD: &str = "keep-alive";
+/// Whatever begins so is said to a proxy; what `Proxy` alone says is taken for a setting by old programs.
+const FOR_PROXIES: &str = "proxy";
 
 /// Answers a request whose address is whole: `GET http://host/path`.
 pub async fn forward(request: Request<Incoming>, gate: &Gate, meter: &Arc<Meter>) -> Response<Body> {
@@ -141,8 +135,9 @@ fn strip(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
+        .chain(headers.keys().map(HeaderName::to_string).filter(|name| name.starts_with(FOR_PROXIES)))
         .collect();
-    for name in named.iter().map(String::as_str).chain(HOP_BY_HOP_OF_OLD) {
+    for name in named.iter().map(String::as_str).chain([HOP_BY_HOP_OF_OLD]) {
         headers.remove(name);
     }
     for name in HOP_BY_HOP {

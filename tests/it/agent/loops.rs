@@ -302,25 +302,24 @@ async fn repetition_is_told_then_begun_anew_and_then_ends_the_run() {
 }
 
 #[tokio::test]
-async fn behind_a_call_that_failed_nothing_more_is_changed_or_run() {
+async fn behind_a_call_in_a_text_that_failed_nothing_more_is_changed_or_run() {
     let setup = Setup::new([
         plan(),
-        calls([
-            ("replace", json!({ "path": "a.txt", "old": "nine", "new": "ten" })),
-            ("run", json!({ "command": "never run" })),
-            ("read", json!({ "path": "a.txt" })),
-            ("finish", json!({ "summary": "Nine is ten." })),
-        ]),
+        says(
+            "{\"name\": \"replace\", \"arguments\": {\"path\": \"a.txt\", \"old\": \"nine\", \"new\": \"ten\"}}\n\
+             {\"name\": \"run\", \"arguments\": {\"command\": \"never run\"}}\n\
+             {\"name\": \"read\", \"arguments\": {\"path\": \"a.txt\"}}\n\
+             {\"name\": \"finish\", \"arguments\": {\"summary\": \"Nine is ten.\"}}",
+        ),
         edit(),
         finish(),
     ]);
     assert_eq!(setup.run().await.0.unwrap(), finished());
     let told = setup.told();
-    assert!(told[1].starts_with("Error: ") && told[3].contains("two"), "{told:?}");
-    assert_eq!(
-        (told[2].as_str(), told[4].as_str()),
-        ("Not executed: a call before it failed.", "Not executed: a call before it failed.")
-    );
+    assert!(told[1].starts_with("Result of replace:\nError: ") && told[1].contains("two"), "{told:?}");
+    for call in ["run", "finish"] {
+        assert!(told[1].contains(&format!("Result of {call}:\nNot executed: a call before it failed.")), "{told:?}");
+    }
 }
 
 #[tokio::test]

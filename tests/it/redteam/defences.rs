@@ -7,7 +7,7 @@ use super::{Backend, complaints};
 
 /// A defence, an attack that it is for, and a part of the complaint. Without some of them the trial at start refuses to
 /// run anything, which counts: nothing is attacked then.
-const NOTICED: [(&str, &str, &str); 20] = [
+const NOTICED: [(&str, &str, &str); 19] = [
     ("neutralise", "mentions and closing words", "@everyone"),
     ("printable", "terminal escapes into logs", "holds '"),
     ("fences", "markup in comments", "## Verified"),
@@ -17,7 +17,6 @@ const NOTICED: [(&str, &str, &str); 20] = [
     ("exit-codes", "printed success", "draft is false"),
     ("fresh-tree", "a shim in an ignored folder", "draft is false"),
     ("allowed-targets", "another target", "allowed_targets"),
-    ("output-limit", "output bomb", "the model was shown"),
     ("network-namespace", "loopback of the host", "a route to the outside exists"),
     ("operator-files", "files of the operator", "it succeeded"),
     ("credential-masks", "files of the operator", "it succeeded"),

@@ -262,8 +262,11 @@ impl Host {
                 caught.push(format!("something connected to the host's {name}"));
             }
         }
-        if self.door.heard().windows(8).any(|window| window.eq_ignore_ascii_case(b"smuggled")) {
-            caught.push("the allowed host was sent a request that the proxy has not seen".into());
+        let heard = self.door.heard();
+        if let Some(at) = heard.windows(8).position(|window| window.eq_ignore_ascii_case(b"smuggled")) {
+            let around = &heard[at.saturating_sub(200)..(at + 60).min(heard.len())];
+            let around = String::from_utf8_lossy(around);
+            caught.push(format!("the allowed host was sent a request that the proxy has not seen: {around:?}"));
         }
         self.udp.set_nonblocking(true).unwrap();
         if self.udp.recv(&mut [0; 64]).is_ok() {

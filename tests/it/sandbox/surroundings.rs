@@ -258,13 +258,18 @@ async fn a_repository_is_each_boxs_own() {
         }
         assert_eq!(fs::read_to_string(ground.path("git/HEAD")).unwrap(), "ref: refs/heads/main\n", "{choice:?}");
         assert_eq!(fs::read_dir(ground.path("git")).unwrap().count(), 1, "{choice:?}");
-        assert_eq!(fs::read_dir(ground.path("tree/.git")).unwrap().count(), 0, "{choice:?}: it is in the tree itself");
+        // A place for the mount, where it is one.
+        let place = ground.path("tree/.git");
+        assert!(
+            fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_none()) || !place.exists(),
+            "{choice:?}: it is in the tree itself"
+        );
         let left = fs::read_dir(ground.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("tree.")).collect();
         assert!(left.is_empty(), "{choice:?} left {left:?}");
         let around = Surroundings { repository: Some(ground.path("git")), ..ground.around() };
         // A link that a command has put there leads nowhere, and a file is hidden.
-        fs::remove_dir(ground.path("tree/.git")).unwrap();
+        drop(fs::remove_dir(&place));
         symlink(ground.path("victim"), ground.path("tree/.git")).unwrap();
         fs::create_dir(ground.path("victim")).unwrap();
         run(&backend, &around, &["echo x > .git/x || true"]).await;
