@@ -219,6 +219,9 @@ fn tool_in(text: &str) -> Option<&'static str> {
     words.map(|word| word.replace('_', "-")).find_map(|word| TOOLS.iter().find(|tool| **tool == word).copied())
 }
 
+/// What follows git's name is read so far, in bytes: a text may hold the name very often.
+const LONGEST_QUESTION: usize = 200;
+
 /// The first call of git that needs a repository: as a line of a shell, or as a list of words in a program.
 fn question_in(text: &str) -> Option<&'static str> {
     ["git", "git_executable"].iter().find_map(|program| {
@@ -226,7 +229,12 @@ fn question_in(text: &str) -> Option<&'static str> {
             let before = text[..place].chars().next_back();
             let is_word =
                 before.is_some_and(|character| character.is_ascii_alphanumeric() || "-_.".contains(character));
-            if is_word { None } else { question_after(&text[place + program.len()..]) }
+            let after = &text[place + program.len()..];
+            let mut end = after.len().min(LONGEST_QUESTION);
+            while !after.is_char_boundary(end) {
+                end -= 1;
+            }
+            if is_word { None } else { question_after(&after[..end]) }
         })
     })
 }

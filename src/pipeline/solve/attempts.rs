@@ -67,9 +67,12 @@ pub(super) async fn work(work: Work<'_>, outcome: &mut Outcome) -> anyhow::Resul
 
 /// A tree for each attempt; the first one's is the checkout's own.
 async fn desks(work: Work<'_>, attempts: usize) -> anyhow::Result<Vec<Desk>> {
+    // With the patches of the instruction, where there are any.
+    let begun = Desk::Own.snapshot(work.checkout, &work.tests.environment.artefacts()).await;
+    let begun = begun.context("cannot take a snapshot for the attempts")?;
     let mut desks = vec![Desk::Own];
     for _ in 1..attempts {
-        let worktree = work.checkout.worktree(work.untouched).await;
+        let worktree = work.checkout.worktree(begun.tree()).await;
         desks.push(Desk::Beside(worktree.context("cannot lay out a tree for another attempt")?));
     }
     Ok(desks)

@@ -27,7 +27,8 @@ static CHANGING: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 /// The transcript: progress, the talk with the model, the requests to GitHub, the end.
 pub fn render(report: &Report, scenario: &Scenario) -> String {
     let mut text = format!("# {}\n\n$ patchwright {}\n", scenario.settings.about, scenario.settings.args.join(" "));
-    for line in report.stderr.lines() {
+    // What others left behind on this machine, containers for one, is no matter of this run.
+    for line in report.stderr.lines().filter(|line| !line.contains("leftovers of runs that were killed")) {
         text.push_str(&format!("! {line}\n"));
     }
     text.push_str(&format!("exit {}\n", report.exit.map_or("killed".into(), |code| code.to_string())));
