@@ -3,6 +3,7 @@
 use std::fs;
 
 use patchwright::agent::tokens::weigh;
+use patchwright::agent::tools::digest;
 use patchwright::agent::{Profile, ProfileChoice, ProtocolChoice};
 use patchwright::model::{Message, ModelError};
 use patchwright::outcome::{TestCommand, TestEnding, TestRun};
@@ -28,7 +29,7 @@ fn over(files: &[(&str, &str)], instruction: &str) -> Setup {
 fn failing(mut setup: Setup, output: &str) -> Setup {
     let ending = TestEnding::Failed { exit_code: 1 };
     setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
-    let run = TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt: output.into() };
+    let run = TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt: output.into(), digest: digest(output) };
     setup.brief.baseline = Some(run);
     setup
 }
