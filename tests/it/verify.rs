@@ -277,7 +277,8 @@ async fn a_broken_sandbox_is_no_verdict() {
 #[tokio::test]
 async fn the_first_failure_is_read_from_the_whole_output() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("out.txt"), include_str!("agent/digest/pytest_diff.txt")).unwrap();
+    let printed = include_str!("agent/digest/pytest_diff.txt").lines().filter(|line| !line.ends_with("%]"));
+    std::fs::write(folder.path().join("out.txt"), printed.collect::<Vec<_>>().join("\n")).unwrap();
     for (code, is_read) in [(1, true), (0, false)] {
         let line = command(&format!("cat out.txt; exit {code}"));
         let run = run_tests(&Shell(folder.path().into()), &line, Duration::from_secs(60)).await.unwrap();

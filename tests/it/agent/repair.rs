@@ -343,7 +343,36 @@ async fn the_same_answer_is_not_tested_twice_and_what_came_of_it_is_told() {
 #[tokio::test]
 async fn a_question_shows_the_file_then_what_fails_and_asks_last() {
     let (system, first) = asked_first(&SHOP, "The tests fail.", Some(FAILURE), ProtocolChoice::WholeFile).await;
-    insta::assert_snapshot!(first, @"");
+    insta::assert_snapshot!(first, @r#"
+    shop/cart.py
+    ```py
+    """A cart."""
+
+
+    def total(prices):
+        return sum(prices) + 1
+    ```
+
+    A test that fails:
+    <test>
+    def test_total():
+        assert total([1, 2]) == 3
+    </test>
+
+    It says:
+    <output>
+    ____ test_total ____
+    >       assert total([1, 2]) == 3
+    E   assert 4 == 3
+    test_cart.py:5: AssertionError
+    </output>
+
+    <task>
+    The tests fail.
+    </task>
+
+    Write the whole corrected file shop/cart.py in one code block.
+    "#);
     assert!(system.len() < 700, "short for a slow model: {}", system.len());
 }
 
@@ -429,12 +458,13 @@ async fn a_long_file_is_not_replaced_by_what_is_not_its_functions() {
     std::fs::write(setup.path().join("test_cart.py"), LONG_TEST).unwrap();
     assert!(is_finish(&setup.run().await.0.unwrap()));
     assert_eq!(setup.file("cart.py"), module.replace("sum(prices) + 1", "3"));
-    assert!(setup.asked()[1].contains("363|     return sum(prices) + 1") || setup.asked()[1].contains("|     return sum"));
+    let at = 1 + module.lines().position(|line| line.contains("sum(prices)")).unwrap();
+    assert!(setup.asked()[1].contains(&format!("{at}|     return sum(prices) + 1\n")), "{}", setup.asked()[1]);
 }
 
 #[tokio::test]
 async fn a_small_window_gets_functions_sooner() {
-    let mut files = setup([answer("sum(prices)")]);
+    let mut files = setup([says("```python\ndef total(prices):\n    return sum(prices)\n```")]);
     std::fs::write(files.path().join("cart.py"), format!("{}{CART}", "# A long comment on the cart.\n".repeat(120))).unwrap();
     files.model.card.window = Some(4_096);
     assert!(is_finish(&files.run().await.0.unwrap()));
