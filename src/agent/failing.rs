@@ -242,7 +242,11 @@ fn render(path: &str, lines: &[String], piece: &Piece) -> Option<String> {
 
 /// The first lines of a piece, without the spaces that all of them begin with.
 fn bare(lines: &[String], piece: &Piece) -> String {
-    let shown: Vec<&str> =
-        lines.iter().skip(piece.first).take(MOST_TEST_LINES.min(piece.last + 1 - piece.first)).map(String::as_str).collect();
+    let shown: Vec<&str> = lines
+        .iter()
+        .skip(piece.first)
+        .take(MOST_TEST_LINES.min(piece.last + 1 - piece.first))
+        .map(String::as_str)
+        .collect();
     text::dedented(&shown)
 }

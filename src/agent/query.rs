@@ -31,8 +31,10 @@ impl Agent<'_> {
             let window = self.window();
             let weight = self.history.weight() + self.tool_weight;
             let (repairing, whole_file) = (self.repairing.as_ref(), self.whole_file.as_ref());
-            let most_tokens =
-                repairing.map(Repairing::answer_tokens).or(whole_file.map(WholeFile::answer_tokens)).unwrap_or(u32::MAX);
+            let most_tokens = repairing
+                .map(Repairing::answer_tokens)
+                .or(whole_file.map(WholeFile::answer_tokens))
+                .unwrap_or(u32::MAX);
             let max_tokens = match self.spent.clip_answer(&self.budgets, window, weight) {
                 Ok(max_tokens) => max_tokens.min(most_tokens),
                 Err(stop) => return Ok(Err(stop)),

@@ -176,7 +176,10 @@ pub fn speaks_of_new(task: &str) -> bool {
             before = bare;
         }
     }
-    prose.contains("feature") || prose.contains("with a test") || prose.contains("with tests") || begins_lines(&prose, &VERBS)
+    prose.contains("feature")
+        || prose.contains("with a test")
+        || prose.contains("with tests")
+        || begins_lines(&prose, &VERBS)
 }
 
 /// Whether a line begins with one of the verbs.

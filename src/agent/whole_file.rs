@@ -22,10 +22,7 @@ use super::repair::changed_lines;
 use super::shown::{self, Shown, text_of};
 use super::text::{clip, elide};
 use super::tools::{self, Action, Answer, WriteArguments};
-use super::{
-    Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause,
-    SinceFinish,
-};
+use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
 use crate::event::Event;
 use crate::model::{Message, Reply};
 use crate::outcome::{Habit, StopReason};
@@ -208,7 +205,8 @@ impl Agent<'_> {
     /// Asks the first question again, with the change that is thrown away and what was wrong with it; on the files as
     /// they were.
     pub(super) fn begin_anew(&mut self, problem: &str) -> Result<(), AgentError> {
-        let tried = self.change().into_iter().map(|(path, before, now)| format!("{path}\n{}", changed_lines(&before, &now)));
+        let tried =
+            self.change().into_iter().map(|(path, before, now)| format!("{path}\n{}", changed_lines(&before, &now)));
         let tried = elide(&tried.collect::<Vec<_>>().join("\n"), MOST_TRIED_BYTES);
         self.put_back()?;
         let Some(whole_file) = &self.whole_file else { return Ok(()) };

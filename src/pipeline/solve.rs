@@ -114,12 +114,7 @@ fn now() -> i64 {
 
 /// Takes a snapshot of the working tree, and if the guard lets it pass, runs the tests on it. `None`: nothing changed.
 /// `most`: the longest that the tests may take.
-async fn judge(
-    work: Work<'_>,
-    desk: &Desk,
-    most: Duration,
-    outcome: &mut Outcome,
-) -> anyhow::Result<Option<Judged>> {
+async fn judge(work: Work<'_>, desk: &Desk, most: Duration, outcome: &mut Outcome) -> anyhow::Result<Option<Judged>> {
     let Work { services, order, checkout, tests, untouched } = work;
     let snapshot = desk.snapshot(checkout, &tests.environment.artefacts()).await;
     let snapshot = snapshot.context("cannot take a snapshot of the change")?;

@@ -97,7 +97,9 @@ impl Repairing {
         let most_questions = match (protocol, failing) {
             (Protocol::WholeFile, Some(_)) => usize::MAX,
             (Protocol::WholeFile, None) if speaks_of_wrong(&task) && !speaks_of_new(&task) => usize::MAX,
-            (Protocol::Native | Protocol::Schema | Protocol::Fenced, Some(_)) if !speaks_of_new(&task) => MOST_OF_OTHERS,
+            (Protocol::Native | Protocol::Schema | Protocol::Fenced, Some(_)) if !speaks_of_new(&task) => {
+                MOST_OF_OTHERS
+            }
             (Protocol::WholeFile | Protocol::Native | Protocol::Schema | Protocol::Fenced, _) => return None,
         };
         let most = most_shown(window);
@@ -321,8 +323,7 @@ impl Agent<'_> {
         (self.plan, self.summary) = (None, None);
         self.since_finish = SinceFinish::Work;
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let mut opening =
-            opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, Beginning::Task)?;
+        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, Beginning::Task)?;
         if let Some(Message::User { content }) = opening.messages.last_mut().filter(|_| !tried.is_empty()) {
             *content = opening.prompts.whole_anew(content, &tried, &came, false)?;
         }

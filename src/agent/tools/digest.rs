@@ -10,6 +10,7 @@ use regex::Regex;
 
 use super::super::text::clip;
 use crate::outcome::Digest;
+use crate::pattern::compile;
 
 /// The most lines of a failure, the first and the last ones.
 const MOST_LINES: usize = 20;
@@ -70,11 +71,7 @@ pub fn digest(output: &str) -> Option<Digest> {
     let is_hidden = failure.is_none() && counts.iter().any(|line| tells_of_failures(line));
     let counts = if is_hidden { &[] } else { &counts[counts.len().saturating_sub(MOST_COUNTS)..] };
     let counts: Vec<String> = counts.iter().map(|line| clip(line.trim(), LONGEST_LINE)).collect();
-    Some(Digest {
-        first_failure: failure.as_deref().map(shortened),
-        counts: counts.join("\n"),
-        failed: *failed,
-    })
+    Some(Digest { first_failure: failure.as_deref().map(shortened), counts: counts.join("\n"), failed: *failed })
 }
 
 impl Runner {
@@ -104,7 +101,7 @@ impl Runner {
 static FAILED: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let before = r"\b(\d{1,9}) (?:tests? |subtests? )?(?:failed|failing|failures?|errors?)\b";
     let behind = r"\b(?:failures|errors|fail|failed)(?:=|: | )(\d{1,9})\b";
-    Regex::new(&format!("(?i){before}|{behind}")).ok()
+    compile(&format!("(?i){before}|{behind}"))
 });
 
 /// How many failures a line with counts tells of, all kinds together.
@@ -115,7 +112,8 @@ fn failures_in(line: &str) -> Option<u64> {
 }
 
 fn tells_of_failures(line: &&str) -> bool {
-    let is_bad = |word: &str| matches!(word, "fail" | "failed" | "failing" | "failure" | "failures" | "error" | "errors");
+    let is_bad =
+        |word: &str| matches!(word, "fail" | "failed" | "failing" | "failure" | "failures" | "error" | "errors");
     match failures_in(line) {
         Some(number) => number > 0,
         None if line.starts_with("ok") => false,
@@ -186,8 +184,7 @@ fn begins_with_number(line: &str, number: &str) -> bool {
 /// A frame of a stack that is not the tests' or the program's.
 fn is_foreign_frame(line: &str) -> bool {
     let line = line.trim_start();
-    let places =
-        ["node_modules", "node:", "org.junit", "java.base/", "jdk.internal", "org.apache.maven", "/gems/"];
+    let places = ["node_modules", "node:", "org.junit", "java.base/", "jdk.internal", "org.apache.maven", "/gems/"];
     (line.starts_with("at ") || line.starts_with("# /") || line.starts_with("❯ "))
         && places.iter().any(|place| line.contains(place))
 }
@@ -234,9 +231,7 @@ const CARGO_TEST: Runner = Runner {
     counts: |line| line.starts_with("test result: ") && !line.contains("ok. 0 passed; 0 failed"),
     failed: sum_of_counts,
     begins: |line| line.starts_with("---- ") && line.ends_with(" ----"),
-    ends: |line| {
-        line == "failures:" || line.trim() == "stack backtrace:" || line.starts_with("test result: ")
-    },
+    ends: |line| line == "failures:" || line.trim() == "stack backtrace:" || line.starts_with("test result: "),
     says: |line| !line.starts_with("note: run with"),
 };
 
@@ -299,10 +294,7 @@ const NODE_SPEC: Runner = Runner {
 };
 
 /// As it was before version 20: without a line that says where a test stands.
-const NODE_SPEC_OF_18: Runner = Runner {
-    begins: |line| line.starts_with("✖ failing tests"),
-    ..NODE_SPEC
-};
+const NODE_SPEC_OF_18: Runner = Runner { begins: |line| line.starts_with("✖ failing tests"), ..NODE_SPEC };
 
 const MOCHA: Runner = Runner {
     counts: |line| line.starts_with("  ") && counts_of(line, &["passing", "failing"]),
@@ -379,7 +371,15 @@ const TAP: Runner = Runner {
     },
     says: |line| {
         const ASIDE: [&str; 9] = [
-            "duration_ms:", "failureType:", "code:", "name:", "operator:", "type:", "severity:", "node:internal", "stack:",
+            "duration_ms:",
+            "failureType:",
+            "code:",
+            "name:",
+            "operator:",
+            "type:",
+            "severity:",
+            "node:internal",
+            "stack:",
         ];
         let line = line.trim();
         !is_foreign_frame(line)

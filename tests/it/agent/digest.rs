@@ -278,7 +278,12 @@ const JUNIT_THREE: &str = "[INFO]  T E S T S\n[INFO] Running com.example.BookTes
 const THREE: [(&str, &str, &[&str], &[&str]); 8] = [
     ("pytest", include_str!("digest/pytest_three.txt"), &["test_first", "test_three.py:24"], &["test_second"]),
     ("unittest", include_str!("digest/unittest_three.txt"), &["ERROR: test_c", "KeyError: 'c'"], &["test_a", "test_b"]),
-    ("cargo", include_str!("digest/cargo_three.txt"), &["tests::a_first", "minutes of a day"], &["b_second", "c_third"]),
+    (
+        "cargo",
+        include_str!("digest/cargo_three.txt"),
+        &["tests::a_first", "minutes of a day"],
+        &["b_second", "c_third"],
+    ),
     ("go", GO_THREE, &["TestSplit", "want [a b]"], &["TestJoin", "TestTrim"]),
     ("node", include_str!("digest/node_three.txt"), &["three.test.mjs:3:1", "2 !== 3"], &["keeps order", "joins"]),
     ("node, TAP", include_str!("digest/tap_three.txt"), &["not ok 1 - adds", "2 !== 3"], &["keeps order", "node:"]),

@@ -422,7 +422,11 @@ async fn the_whole_task_is_told_what_the_series_tried_last() {
 
 /// A module that is too long to be written as a whole.
 fn long_module() -> String {
-    let filler = |number: usize| format!("def filler_{number}(value):\n    \"\"\"Gives the value, number {number}.\"\"\"\n    return value\n\n\n");
+    let filler = |number: usize| {
+        format!(
+            "def filler_{number}(value):\n    \"\"\"Gives the value, number {number}.\"\"\"\n    return value\n\n\n"
+        )
+    };
     let before: String = (0..120).map(filler).collect();
     let after: String = (120..240).map(filler).collect();
     format!("{before}class Cart:\n    def total(self, prices):\n        return sum(prices) + 1\n\n\n{after}")
@@ -465,7 +469,8 @@ async fn a_long_file_is_not_replaced_by_what_is_not_its_functions() {
 #[tokio::test]
 async fn a_small_window_gets_functions_sooner() {
     let mut files = setup([says("```python\ndef total(prices):\n    return sum(prices)\n```")]);
-    std::fs::write(files.path().join("cart.py"), format!("{}{CART}", "# A long comment on the cart.\n".repeat(120))).unwrap();
+    std::fs::write(files.path().join("cart.py"), format!("{}{CART}", "# A long comment on the cart.\n".repeat(120)))
+        .unwrap();
     files.model.card.window = Some(4_096);
     assert!(is_finish(&files.run().await.0.unwrap()));
     assert!(files.asked()[0].starts_with("Of cart.py, only these functions:"), "{}", files.asked()[0]);

@@ -30,7 +30,13 @@ fn over(files: &[(&str, &str)], instruction: &str) -> Setup {
 fn failing(mut setup: Setup, output: &str) -> Setup {
     let ending = TestEnding::Failed { exit_code: 1 };
     setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
-    let run = TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt: output.into(), digest: digest(output) };
+    let run = TestRun {
+        command: "make check".into(),
+        ending,
+        milliseconds: 1,
+        excerpt: output.into(),
+        digest: digest(output),
+    };
     setup.brief.baseline = Some(run);
     setup
 }
@@ -250,7 +256,10 @@ async fn the_code_that_a_failing_test_names_is_shown() {
 
 #[tokio::test]
 async fn a_bug_is_shown_with_its_failure_and_its_code() {
-    let setup = over(&[("stack.py", STACK), ("test_stack.py", STACK_TEST)], "The stack gives back the wrong item. Please add a test.");
+    let setup = over(
+        &[("stack.py", STACK), ("test_stack.py", STACK_TEST)],
+        "The stack gives back the wrong item. Please add a test.",
+    );
     let output = "FAIL: test_last (test_stack.StackTest.test_last)\nAssertionError: 1 != 2";
     let (_, first) = opening(&failing(setup, output)).await;
     insta::assert_snapshot!(first, @r"

@@ -225,7 +225,10 @@ async fn a_rejected_change_is_tried_anew_on_the_files_as_they_were_and_then_repa
     let Message::User { content: anew } = &requests[1].0[1] else { panic!("the task") };
     let Message::User { content: first } = &requests[0].0[1] else { panic!("the task") };
     assert!(anew.starts_with(first.trim_end()) && anew.contains("1 != 2"), "{anew}");
-    assert!(anew.contains("a.txt\n- one\n- two\n+ four\n") && anew.contains("new.txt\n+ new"), "what was tried: {anew}");
+    assert!(
+        anew.contains("a.txt\n- one\n- two\n+ four\n") && anew.contains("new.txt\n+ new"),
+        "what was tried: {anew}"
+    );
     assert!(!anew.contains("Of tests that you add"), "the task asks for none: {anew}");
     let Message::User { content: repair } = &requests[2].0[3] else { panic!("the feedback") };
     assert!(repair.contains("3 != 4") && repair.contains("Change two to three."), "{repair}");
@@ -383,7 +386,12 @@ async fn the_same_rejected_change_again_and_again_ends_the_run() {
 
 #[tokio::test]
 async fn files_that_are_put_back_by_hand_are_no_change() {
-    let setup = setup([says(THREE), says("a.txt\n```\nfour\n```"), says("a.txt\n```\none\ntwo\n```"), says("a.txt\n```\n5\n```")]);
+    let setup = setup([
+        says(THREE),
+        says("a.txt\n```\nfour\n```"),
+        says("a.txt\n```\none\ntwo\n```"),
+        says("a.txt\n```\n5\n```"),
+    ]);
     let mut agent = setup.agent();
     for _ in 0..2 {
         assert!(is_finish(&agent.run().await.unwrap()));
