@@ -47,6 +47,9 @@ struct Round {
 impl Agent<'_> {
     /// Acts on a reply and appends it with the answers.
     pub(super) async fn act(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if self.repairing.is_some() {
+            return self.act_on_repair(reply).await;
+        }
         if self.whole_file.is_some() {
             return self.act_on_whole_files(reply).await;
         }

@@ -5,8 +5,10 @@ use minijinja::context;
 
 use super::context::digest;
 use super::history::History;
+use super::opening::{self, Beginning, Opening};
 use super::prompt::quoted;
-use super::{Agent, AgentError, MOST_COMPARED_FILES, opening};
+use super::whole_file::WholeFile;
+use super::{Agent, AgentError, MOST_COMPARED_FILES};
 use crate::model::Message;
 use crate::outcome::Habit;
 
@@ -21,7 +23,7 @@ impl Agent<'_> {
         let how = other.map(|protocol| format!(", in the protocol {}", protocol.name())).unwrap_or_default();
         self.events.note(format!("the model {}: it begins again with a summary{how}", habit.describe()));
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol)?;
+        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, Beginning::Task)?;
         let messages = self.history.messages();
         let summary = context! {
             habit => habit.name(),
@@ -33,12 +35,17 @@ impl Agent<'_> {
         if let Some(Message::User { content }) = opening.messages.last_mut() {
             *content = opening.prompts.again(content, summary)?;
         }
+        self.take_up(opening);
+        Ok(())
+    }
+    /// Goes on with another beginning; what was read the model does not know any more.
+    pub(super) fn take_up(&mut self, opening: Opening) {
         self.history = History::begin(self.events.clone(), opening.most_observed, opening.messages);
         self.spent.estimator.forget();
         (self.prompts, self.tools, self.schema) = (opening.prompts, opening.tools, opening.schema);
         self.tool_weight = opening.tool_weight;
-        // What it read it does not know any more.
         self.seen.clone_from(&self.written);
-        Ok(())
+        self.seen.extend(opening.whole_file.iter().flat_map(WholeFile::shown_paths));
+        (self.whole_file, self.repairing) = (opening.whole_file, opening.repairing);
     }
 }

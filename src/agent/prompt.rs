@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::protocol::whole_file::fence_for;
 use super::shown::Shown;
 use super::text::{elide, keep_tail};
-use super::{AgentError, Brief, tools};
+use super::{AgentError, Brief};
 use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
@@ -70,11 +70,14 @@ pub(super) struct Asked<'a> {
     pub(super) path: &'a str,
     /// With numbers before the lines, where `way` speaks of them.
     pub(super) content: &'a str,
+    /// It is functions of the file, and not the whole.
+    pub(super) is_part: bool,
     /// `plain`, `trace`, `told` or `describe`.
     pub(super) way: &'a str,
-    /// What the failing tests printed before any change.
+    /// The code of the first failing test, and what it printed before any change.
+    pub(super) test: &'a str,
     pub(super) failure: &'a str,
-    /// The change of an earlier answer, and what came of it.
+    /// The change of an earlier answer, and what came of it; without a change, why the last answer was of no use.
     pub(super) tried: &'a str,
     pub(super) problem: &'a str,
 }
@@ -187,9 +190,17 @@ impl Prompts {
         self.render("whole_rejected.md", context! { feedback => feedback, task => task })
     }
 
-    /// The first message again, with what became of the try before.
-    pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
-        self.render("whole_anew.md", context! { first => first, problem => problem })
+    /// The first message, with the change that was thrown away and what came of it. `writes_tests`: there are none yet.
+    pub(super) fn whole_anew(
+        &self,
+        first: &str,
+        tried: &str,
+        problem: &str,
+        writes_tests: bool,
+    ) -> Result<String, AgentError> {
+        let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
+        let (tried, problem) = (data("change", tried), data("output", problem));
+        self.render("whole_anew.md", context! { first, tried, problem, writes_tests })
     }
 
     pub(super) fn repair_system(&self) -> Result<String, AgentError> {
@@ -198,14 +209,13 @@ impl Prompts {
 
     /// The question for one file, in which something is wrong.
     pub(super) fn repair(&self, brief: &Brief, asked: &Asked<'_>) -> Result<String, AgentError> {
-        let Asked { path, content, way, failure, tried, problem } = *asked;
+        let Asked { path, content, is_part, way, test, failure, tried, problem } = *asked;
         let (fence, language) = (fence_for(content), language_of(path));
         let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
-        let (failure, tried, problem) = (data("output", failure), data("change", tried), data("output", problem));
-        self.render(
-            "repair.md",
-            context! { path, content, way, failure, tried, problem, fence, language, ..values_of(brief) },
-        )
+        let (test, failure) = (data("test", test), data("output", failure));
+        let (tried, problem) = (data("change", tried), data("output", problem));
+        let own = context! { path, content, is_part, way, test, failure, tried, problem, fence, language };
+        self.render("repair.md", context! { ..own, ..values_of(brief) })
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
@@ -270,14 +280,16 @@ fn values_of(brief: &Brief) -> minijinja::Value {
     }
 }
 
-/// How the tests fared before any change, unless they passed: the first failure and the counts, as far as their runner is
-/// known, else the end of what they printed.
+/// How the tests fared before any change, unless they passed: what is told of them, or as much of the end as fits.
 fn baseline_of(brief: &Brief, view: &View) -> Option<minijinja::Value> {
     let run = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed)?;
     let most = usize::try_from(view.allowance.output).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_A_TOKEN);
-    let digest = tools::digest(&run.excerpt).filter(|digest| digest.len() <= most.min(run.excerpt.len()));
-    let output = digest.unwrap_or_else(|| keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)));
-    Some(context! { ending => run.ending.describe(), output => quoted("output", &output) })
+    let told = run.told();
+    let output = match told.len() <= most {
+        true => told,
+        false => keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)),
+    };
+    Some(context! { ending => run.ending.describe(), output => quoted("output", output.trim()) })
 }
 
 /// A text of others in a tag that it cannot close: one that it does not hold.

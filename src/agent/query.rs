@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::budget::context_full;
 use super::context;
 use super::perform::milliseconds_since;
+use super::repair::Repairing;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
@@ -29,20 +30,24 @@ impl Agent<'_> {
             }
             let window = self.window();
             let weight = self.history.weight() + self.tool_weight;
-            let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
+            let (repairing, whole_file) = (self.repairing.as_ref(), self.whole_file.as_ref());
+            let most_tokens = repairing
+                .map(Repairing::answer_tokens)
+                .or(whole_file.map(WholeFile::answer_tokens))
+                .unwrap_or(u32::MAX);
             let max_tokens = match self.spent.clip_answer(&self.budgets, window, weight) {
                 Ok(max_tokens) => max_tokens.min(most_tokens),
                 Err(stop) => return Ok(Err(stop)),
             };
-            let whole_file = self.whole_file.as_ref();
             let protocol = self.protocol;
-            let is_enough = |content: &str| match whole_file {
-                Some(whole_file) => whole_file.is_enough(content),
+            let is_enough = |content: &str| match repairing {
+                Some(repairing) => repairing.is_enough(content),
                 None => protocol.is_enough(content),
             };
+            let of_samples = repairing.map(Repairing::temperature).or(whole_file.map(WholeFile::temperature));
             let request = Request {
                 tools: &self.tools,
-                temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
+                temperature: self.budgets.temperature.or(of_samples),
                 schema: self.schema.as_ref(),
                 enough: Some(&is_enough),
                 ..Request::new(self.history.messages(), max_tokens)
@@ -122,7 +127,7 @@ impl Agent<'_> {
     /// The first message with what was done up to `until`, and that alone.
     async fn summary_until(&mut self, until: usize) -> Result<Result<(String, String), StopReason>, AgentError> {
         let mut done = context::digest(self.history.messages(), until);
-        if self.profile.summarises() && self.whole_file.is_none() {
+        if self.profile.summarises() && self.whole_file.is_none() && self.repairing.is_none() {
             match self.ask_for_summary().await? {
                 Ok(Some(said)) => done = said,
                 // Whatever the model said instead, the calls tell what was done.
