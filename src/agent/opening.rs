@@ -44,18 +44,18 @@ pub(super) struct View {
     pub(super) allowance: Allowance,
 }
 
-/// Looks at the repository, and writes the first two messages.
+/// Looks at the repository, and writes the first two messages. `window`: of the model, as far as it is known by now.
 pub(super) fn begin(
     files: &Files,
     walk: &Walk,
     brief: &Brief,
     model: &dyn Model,
     protocol: Protocol,
+    window: Option<u64>,
 ) -> Result<Opening, AgentError> {
     let card = model.card();
-    let window = card.window;
     let profile = brief.profile.pick(card.parameters.or_else(|| parameters_in(&card.name)), window);
-    let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol)?;
+    let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol, card)?;
     let view = look(files, walk, brief, profile.allowance(window));
     let conversation = |system: String| -> Result<[Message; 2], AgentError> {
         Ok([Message::System { content: system }, Message::User { content: prompts.task(brief, &view)? }])

@@ -95,6 +95,9 @@ pub(super) async fn work(
         };
         let judged = match judge(work, desk, outcome).await {
             Ok(None) if stop == StopReason::Finished && !admits_no_change => {
+                if agent.find_unchanged()? {
+                    continue;
+                }
                 outcome.stop = Some(StopReason::GaveUp);
                 break None;
             }
