@@ -118,6 +118,9 @@ fn want(block: &Block<'_>, later: &[Block<'_>], was_cut: bool) -> Wanted {
         Body::File | Body::Command if language == "write" => write(block, later, path, was_cut),
         Body::Command | Body::Plain if is_missing => cut(),
         Body::Command | Body::Plain => command(block, &language),
+        Body::Edit if language == "write" => Wanted::Broken(
+            "a block with the lines to search for needs the word edit, not write, before its path".into(),
+        ),
         Body::Edit | Body::Other if has_piece() && is_missing => cut(),
         Body::Edit | Body::Other if has_piece() => edit(block, path),
         Body::Edit if is_missing => cut(),

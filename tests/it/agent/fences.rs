@@ -35,7 +35,6 @@ fn fences_in_the_texts_of_a_command_are_part_of_it() {
         "cat <<A 2<<B\n```\nB\nA\n```\nB",
         "python3 - <<'PY' && ls\nprint('''\n```\n''')\nPY",
         "printf '%s\n```\n' x > a.md",
-        "python3 -c \"\nprint('''\n```\n''')\n\"",
         "echo \"$(cat <<EOF\n```\nEOF\n)\"",
         "echo $'a\\'\n```\n'",
         "echo it\\'s; echo \"it's\" # don't\nls",

@@ -201,7 +201,7 @@ async fn the_first_message_says_what_fits_the_task() {
     for (instruction, is_for_tests) in [("Create sum.py and a test.", true), ("Set x in a.py to 2.", false)] {
         let mut setup = setup([]);
         setup.brief.instruction = instruction.into();
-        for number in 0..200 {
+        for number in 0..400 {
             std::fs::write(setup.path().join(format!("some_module_{number}.txt")), "word ".repeat(40)).unwrap();
         }
         drop(setup.agent());
