@@ -94,8 +94,7 @@ pub struct Brief {
 /// Why the loop paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pause {
-    /// The model says that it is done. It may still have changed nothing: it was told so once. `no_change_needed` only
-    /// if it says so and no file differs.
+    /// The model says that it is done, and maybe that no change is needed. Whether anything has changed, the tree tells.
     Finish { summary: String, no_change_needed: bool },
     /// The loop ended the run.
     Stopped(StopReason),
@@ -139,6 +138,8 @@ pub struct Agent<'a> {
     files: Files,
     brief: Brief,
     budgets: Budgets,
+    /// What an answer may have of thoughts besides, in tokens.
+    thoughts: u32,
     events: Events,
     prompts: Prompts,
     /// The beginning of the instruction, for reminders.
@@ -163,7 +164,12 @@ pub struct Agent<'a> {
     state: State,
     pending: Pending,
     plan: Option<String>,
-    plan_refusals: u32,
+    /// The model called `plan`.
+    has_planned: bool,
+    /// It said that nothing is to be changed, and was told that the tests fail.
+    was_told_of_red: bool,
+    /// It said that it is done, and was told that no file differs.
+    was_told_unchanged: bool,
     /// Replies in a row that held no file.
     unusable: u32,
     summary: Option<String>,
@@ -215,17 +221,21 @@ impl<'a> Agent<'a> {
     ) -> Result<Self, AgentError> {
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
         let protocol = brief.protocol.resolve(model.card());
-        let opening = opening::begin(files, &walk, brief, model, protocol, Beginning::Repair)?;
+        let window = model.card().window;
+        let opening = opening::begin(files, &walk, brief, model, protocol, Beginning::Repair, window)?;
         let shown = opening.whole_file.iter().flat_map(WholeFile::shown_paths);
         let asked_for = opening.repairing.iter().flat_map(Repairing::paths).cloned();
         let state = State::new(files, &walk);
+        let thoughts = thoughts(model, opening.profile);
+        let answer_tokens = budgets.answer_tokens.saturating_add(thoughts);
         let watch = Watch::new(state.sum(), protocol.instead(model.card()).is_some());
         Ok(Self {
             model,
             sandbox,
             files: files.clone(),
             brief: brief.clone(),
-            budgets,
+            budgets: Budgets { answer_tokens, ..budgets },
+            thoughts,
             seen: shown.chain(asked_for).collect(),
             history: History::begin(events.clone(), opening.most_observed, opening.messages),
             events,
@@ -245,7 +255,9 @@ impl<'a> Agent<'a> {
             state,
             pending: Pending::Nothing,
             plan: None,
-            plan_refusals: 0,
+            has_planned: false,
+            was_told_of_red: false,
+            was_told_unchanged: false,
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
@@ -327,6 +339,24 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Answers the `finish` that paused the run with that no file differs from the base: what was written was undone.
+    /// `false`: the model was told so before.
+    pub fn find_unchanged(&mut self) -> Result<bool, AgentError> {
+        if std::mem::replace(&mut self.was_told_unchanged, true) {
+            return Ok(false);
+        }
+        self.written.clear();
+        self.since_finish = SinceFinish::Work;
+        let text = match &self.whole_file {
+            Some(_) => {
+                self.prompts.whole_again("Nothing has changed: the files read as before the task.", &self.task)?
+            }
+            None => self.prompts.no_change()?,
+        };
+        self.observe(text);
+        Ok(true)
+    }
+
     /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
     pub fn is_sampling(&self) -> bool {
         self.repairing.is_some()
@@ -348,6 +378,12 @@ impl<'a> Agent<'a> {
             written_paths: self.written.iter().cloned().collect(),
         }
     }
+}
+
+/// The tokens that a model thinks with before it answers, where it was seen to think.
+fn thoughts(model: &dyn Model, profile: Profile) -> u32 {
+    let thinks = model.card().abilities.unwrap_or_default().reasoning.is_yes();
+    if thinks { profile.thoughts() } else { 0 }
 }
 
 impl std::fmt::Debug for Agent<'_> {

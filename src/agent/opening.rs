@@ -58,7 +58,7 @@ pub(super) struct View {
     pub(super) allowance: Allowance,
 }
 
-/// Looks at the repository, and writes the first two messages.
+/// Looks at the repository, and writes the first two messages. `window`: of the model, as far as it is known by now.
 pub(super) fn begin(
     files: &Files,
     walk: &Walk,
@@ -66,11 +66,11 @@ pub(super) fn begin(
     model: &dyn Model,
     protocol: Protocol,
     beginning: Beginning,
+    window: Option<u64>,
 ) -> Result<Opening, AgentError> {
     let card = model.card();
-    let window = card.window;
     let profile = brief.profile.pick(card.parameters.or_else(|| parameters_in(&card.name)), window);
-    let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol)?;
+    let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol, card)?;
     let view = look(files, walk, brief, profile.allowance(window));
     let repairing = match beginning {
         Beginning::Repair => Repairing::new(files, walk, brief, &view, protocol, window),

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::opening::View;
 use super::perform::milliseconds_since;
 use super::prompt::Prompts;
+use super::protocol::fences::info_of;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
 use super::repair::changed_lines;
 use super::shown::{self, Shown, text_of};
@@ -88,7 +89,8 @@ impl WholeFile {
     ) -> Result<(Self, [Message; 2]), AgentError> {
         let shown = shown::select(files, walk, view);
         let first = prompts.whole_task(brief, view, &shown)?;
-        let messages = [Message::System { content: prompts.whole_system()? }, Message::User { content: first.clone() }];
+        let messages =
+            [Message::System { content: prompts.whole_system(brief)? }, Message::User { content: first.clone() }];
         Ok((Self::new(brief, &shown, first), messages))
     }
 
@@ -110,6 +112,26 @@ impl WholeFile {
 
     pub(super) fn shown_paths(&self) -> BTreeSet<String> {
         self.known.keys().cloned().collect()
+    }
+
+    /// Whether an answer that is still being written begins to go round in a circle, or has the only file there is.
+    pub(super) fn is_enough(&self, content: &str) -> bool {
+        // Reading is not for nothing, and only a close can make it so.
+        let line = content.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
+        if !content.ends_with('\n') || info_of(line) != Some("") {
+            return false;
+        }
+        let written = read_files(content, true);
+        let only =
+            self.known.iter().next().filter(|(path, _)| {
+                self.known.len() == 1 && self.only_named.as_ref() == Some(*path) && !self.lacks_test
+            });
+        let has_only = || {
+            only.is_some_and(|(path, before)| {
+                written.files.iter().any(|file| tools::normal(&file.path) == *path && file.content != *before)
+            })
+        };
+        written.repeats || has_only()
     }
 
     /// The longest answer that makes sense: every shown file again, and new ones.
@@ -350,7 +372,8 @@ impl Agent<'_> {
         }
         for path in &written.ambiguous {
             applied.problems.push(format!(
-                "{} was not written, since it holds fences as long as the one around it: put a longer one around it.",
+                "{} was not written, since where it ends cannot be told: put a fence around it that is longer than any \
+                 inside of it, and close it.",
                 clip(path, 200)
             ));
         }
@@ -420,7 +443,7 @@ impl Agent<'_> {
         let original = RelativePath::parse(path).ok().and_then(|path| self.files.read(&path, MOST_ORIGINAL_BYTES).ok());
         let write = WriteArguments { path: path.to_owned(), content: content.to_owned() };
         let is_unseen = self.seen.insert(path.to_owned());
-        let protected = if is_unseen { tools::protect_unseen(&self.files, &write)? } else { None };
+        let protected = if is_unseen { tools::protect_unseen(&self.files, &write, u64::MAX)? } else { None };
         let answer = match protected {
             Some(refused) => self.show_instead(path).unwrap_or(refused),
             None => self.edit(path.to_owned(), Action::Write(write)).await?,

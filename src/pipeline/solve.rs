@@ -158,11 +158,12 @@ async fn judge(work: Work<'_>, desk: &Desk, most: Duration, outcome: &mut Outcom
     Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
 }
 
-/// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the
-/// tests themselves turned from red to green.
+/// What a change comes to: where the tests themselves turned from red to green, it is verified, however the agent ended.
+/// Else a budget that ran out is said first, and an agent that went astray is not trusted.
 fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
     let was_red = outcome.baseline.as_ref().is_some_and(|run| matches!(run.ending, TestEnding::Failed { .. }));
     match (&outcome.stop, verdict) {
+        (Some(StopReason::BudgetRanOut { .. }), Verdict::Verified) if was_red => Conclusion::Verified,
         (Some(StopReason::BudgetRanOut { budget }), _) => Conclusion::BudgetRanOut { budget: *budget },
         (Some(StopReason::Stuck { .. } | StopReason::ModelFailed { .. }), Verdict::Verified) if !was_red => {
             Conclusion::Unverified

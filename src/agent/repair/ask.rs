@@ -323,7 +323,9 @@ impl Agent<'_> {
         (self.plan, self.summary) = (None, None);
         self.since_finish = SinceFinish::Work;
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, Beginning::Task)?;
+        let (beginning, window) = (Beginning::Task, self.window());
+        let mut opening =
+            opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, beginning, window)?;
         if let Some(Message::User { content }) = opening.messages.last_mut().filter(|_| !tried.is_empty()) {
             *content = opening.prompts.whole_anew(content, &tried, &came, false)?;
         }

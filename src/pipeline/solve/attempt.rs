@@ -99,6 +99,9 @@ pub(super) async fn work(
         let most = if is_sampling { verify::longest_of_sample(tests.baseline.as_ref(), limit) } else { limit };
         let judged = match judge(work, desk, most, outcome).await {
             Ok(None) if stop == StopReason::Finished && !admits_no_change => {
+                if agent.find_unchanged()? {
+                    continue;
+                }
                 outcome.stop = Some(StopReason::GaveUp);
                 break None;
             }

@@ -3,6 +3,7 @@
 use patchwright::agent::protocol::parameters_in;
 use patchwright::agent::protocol::whole_file::{elision, fence_for, left_out, read_files};
 use patchwright::agent::{Pause, ProtocolChoice};
+use patchwright::event::Event;
 use patchwright::model::{Message, Reply};
 use patchwright::outcome::StopReason;
 use proptest::prelude::*;
@@ -168,6 +169,56 @@ proptest! {
         let fence = fence_for(&content);
         let reply = format!("src/a.txt\n{fence}txt\n{content}{fence}\n");
         prop_assert_eq!(files(&reply), file("src/a.txt", &content));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_round_in_a_circle_or_has_all_is_cut() {
+    const CIRCLE: &str = "a.py\n```python\nx = 2\n```\n\na.py\n```python\nx = 2\n```\n\na.py\n```python\nx = 3\n```\n";
+    const ONLY: &str = "a.py\n```python\nx = 2\n```\n\nb.py\n```python\ny = 2\n```\n";
+    for (others, streamed, length) in [(true, CIRCLE, 51), (false, ONLY, 25), (true, ONLY, ONLY.len())] {
+        let mut setup = setup([Turn::Streamed(streamed)]);
+        setup.brief.instruction = "Set x in a.py to 2.".into();
+        std::fs::remove_file(setup.path().join("a.txt")).unwrap();
+        std::fs::write(setup.path().join("a.py"), "x = 1\n").unwrap();
+        if others {
+            std::fs::write(setup.path().join("c.py"), "z = 1\n").unwrap();
+        }
+        let mut agent = setup.agent();
+        assert!(is_finish(&agent.run().await.unwrap()));
+        assert_eq!(setup.file("a.py"), "x = 2\n");
+        let log = setup.log.lock().unwrap();
+        let said = log.iter().find_map(|event| match event {
+            Event::Reply { reply, .. } => reply["content"].as_str().map(str::to_owned),
+            _ => None,
+        });
+        assert_eq!(said.unwrap().len(), length, "{streamed}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_message_says_what_fits_the_task() {
+    for (instruction, is_for_tests) in [("Create sum.py and a test.", true), ("Set x in a.py to 2.", false)] {
+        let mut setup = setup([]);
+        setup.brief.instruction = instruction.into();
+        for number in 0..400 {
+            std::fs::write(setup.path().join(format!("some_module_{number}.txt")), "word ".repeat(40)).unwrap();
+        }
+        drop(setup.agent());
+        let log = setup.log.lock().unwrap();
+        let messages: Vec<String> = log
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message { message } => message["content"].as_str().map(str::to_owned),
+                _ => None,
+            })
+            .collect();
+        let [system, first] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!(system.contains("takes one input and returns"), is_for_tests, "{system}");
+        assert_eq!(first.contains("There are no tests yet"), is_for_tests, "{first}");
+        // It has no tools to see more with.
+        assert!(first.contains(" more files)") && !first.contains("with list and search"), "{first}");
+        assert!(first.contains(&format!("The task is, once more: A task: {instruction}")), "{first}");
     }
 }
 
