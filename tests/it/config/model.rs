@@ -46,7 +46,8 @@ X-Team = "the-widgets-team"
 endpoint = "http://127.0.0.1:8080/v1?code=query-secret-4"
 "#;
     resolve(REMOTE, &[], Some(file)).unwrap();
-    let text = "2024-10-21 query/secret-1 plain-secret-2 plain-secret-3 q7x2mm0d4k9zt5w8b3vj the-widgets-team query-secret-4";
+    let text =
+        "2024-10-21 query/secret-1 plain-secret-2 plain-secret-3 q7x2mm0d4k9zt5w8b3vj the-widgets-team query-secret-4";
     let told = patchwright::logging::redacted(text);
     let left: Vec<&str> = text.split(' ').filter(|word| told.contains(word)).collect();
     assert_eq!(left, ["2024-10-21", "the-widgets-team"], "{told}");
