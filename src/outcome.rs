@@ -3,6 +3,8 @@
 mod printable;
 mod setup;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use printable::printable;
@@ -101,6 +103,9 @@ pub struct TestRun {
     pub milliseconds: u64,
     /// The end of what the tests printed, for people and for the model. Never parsed for a verdict.
     pub excerpt: String,
+    /// The names of the tests that failed, where the runner tells them; `None`: unknown. Only to choose among red results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<BTreeSet<String>>,
 }
 
 /// Where a test command comes from, so that `--json` can say why it was chosen.
@@ -473,9 +478,15 @@ pub struct Outcome {
     /// What the operator's policy saw in the change.
     #[serde(default)]
     pub policy: Option<Report>,
+    /// What the model's review of the change has found, and nobody has mended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub review: Vec<String>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
+    /// Of several attempts, the one that counts, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     pub steps: u32,
     pub usage: Usage,
     pub sandbox: Option<String>,
@@ -509,9 +520,11 @@ impl Outcome {
             changed_files: Vec::new(),
             diff: None,
             policy: None,
+            review: Vec::new(),
             plan: None,
             summary: None,
             model: None,
+            attempt: None,
             steps: 0,
             usage: Usage::default(),
             sandbox: None,

@@ -8,7 +8,7 @@ use super::interest::{Interest, Paths};
 use super::map::{self, Index, Map};
 use super::profile::{Allowance, Profile};
 use super::prompt::{Prompts, top_folders};
-use super::protocol::{Protocol, parameters_in, schema};
+use super::protocol::{Protocol, schema};
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{AgentError, Brief, tools};
@@ -54,7 +54,7 @@ pub(super) fn begin(
 ) -> Result<Opening, AgentError> {
     let card = model.card();
     let window = card.window;
-    let profile = brief.profile.pick(card.parameters.or_else(|| parameters_in(&card.name)), window);
+    let profile = brief.profile.of(card);
     let prompts = Prompts::load(brief.prompts.as_deref(), profile, protocol)?;
     let view = look(files, walk, brief, profile.allowance(window));
     let conversation = |system: String| -> Result<[Message; 2], AgentError> {

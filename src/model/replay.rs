@@ -1,7 +1,7 @@
 //! A model that gives the answers of a record again, and tells where it is asked something else.
 //!
 //! An answer is found by the request's hash; where no request of the record has it, the next answer that was not given
-//! yet is taken, and what is different is kept for the report.
+//! yet is taken, and what is different is kept for the report. Of several attempts, each gets its own answers only.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -61,9 +61,10 @@ impl Replay {
         self.state().differences.clone()
     }
 
-    /// How many answers of the record nobody asked for.
-    pub fn left_over(&self) -> usize {
-        self.state().requests.iter().filter(|(_, given)| !given).count()
+    /// How many answers of the record nobody asked for; of several attempts, of this one.
+    pub fn left_over(&self, attempt: Option<u32>) -> usize {
+        let is_of = |request: &RecordedRequest| attempt.is_none() || request.attempt == attempt;
+        self.state().requests.iter().filter(|(request, given)| !given && is_of(request)).count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,8 +82,12 @@ impl Model for Replay {
         let mut state = self.state();
         state.asked += 1;
         let (asked, wanted) = (state.asked, hash(request));
-        let same = state.requests.iter().position(|(recorded, given)| !given && recorded.hash == wanted);
-        let next = || state.requests.iter().position(|(_, given)| !given);
+        let is_open = |recorded: &RecordedRequest, given: bool| !given && recorded.attempt == request.attempt;
+        let position = |fits: &dyn Fn(&RecordedRequest) -> bool| {
+            state.requests.iter().position(|(recorded, given)| is_open(recorded, *given) && fits(recorded))
+        };
+        let same = position(&|recorded| recorded.hash == wanted);
+        let next = || position(&|_| true);
         let Some(at) = same.or_else(next) else { return Err(ModelError::NotRecorded { request: asked }) };
         let Some((recorded, given)) = state.requests.get_mut(at) else {
             return Err(ModelError::NotRecorded { request: asked });

@@ -2,6 +2,7 @@
 
 pub(super) mod detect;
 mod excerpt;
+mod names;
 mod shell;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use crate::weak::{self, Defence};
 pub use detect::{Listing, detect};
 pub use excerpt::excerpt;
+pub use names::failing;
 
 /// How long it may take to look whether the test runner is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,12 +42,19 @@ pub async fn run_tests(
         Ending::OutOfMemory => TestEnding::OutOfMemory,
         Ending::OutOfDisk => TestEnding::OutOfDisk,
     };
+    let is_red = matches!(ending, TestEnding::Failed { .. }) && output.omitted_bytes == 0;
     Ok(TestRun {
         command: command.command.clone(),
+        failing: if is_red { failing(&whole_of(&output)) } else { None },
         ending,
         milliseconds: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
         excerpt: excerpt(&output.head, &output.tail, output.omitted_bytes),
     })
+}
+
+/// What was kept of the output.
+fn whole_of(output: &Output) -> String {
+    format!("{}{}", text_of(output), String::from_utf8_lossy(&output.tail))
 }
 
 fn text_of(output: &Output) -> String {

@@ -76,7 +76,8 @@ async fn the_first_messages_hold_the_task_as_data() {
     setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
     let excerpt = format!("{}E   assert 1 == 2", "noise\n".repeat(1_000));
     let ending = TestEnding::Failed { exit_code: 1 };
-    setup.brief.baseline = Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt });
+    setup.brief.baseline =
+        Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt, failing: None });
     setup.run().await.0.unwrap();
     let requests = setup.model.requests.lock().unwrap();
     let Message::User { content } = &requests[0].0[1] else { panic!("no task") };

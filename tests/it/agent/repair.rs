@@ -203,7 +203,7 @@ fn setup(turns: impl IntoIterator<Item = Turn>) -> Setup {
     let ending = TestEnding::Failed { exit_code: 1 };
     let excerpt = FAILURE.to_owned();
     setup.brief.test_command = Some(TestCommand { command: "pytest".into(), reason: "told".into() });
-    setup.brief.baseline = Some(TestRun { command: "pytest".into(), ending, milliseconds: 1, excerpt });
+    setup.brief.baseline = Some(TestRun { command: "pytest".into(), ending, milliseconds: 1, excerpt, failing: None });
     setup
 }
 

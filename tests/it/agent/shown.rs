@@ -28,7 +28,7 @@ fn over(files: &[(&str, &str)], instruction: &str) -> Setup {
 fn failing(mut setup: Setup, output: &str) -> Setup {
     let ending = TestEnding::Failed { exit_code: 1 };
     setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
-    let run = TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt: output.into() };
+    let run = TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt: output.into(), failing: None };
     setup.brief.baseline = Some(run);
     setup
 }
