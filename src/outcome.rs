@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use printable::printable;
 pub use setup::{Setup, SetupStep, StepEnding};
 
-use crate::policy::Report;
+use crate::policy::{Level, Report};
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
@@ -533,6 +533,16 @@ impl Outcome {
             milliseconds: 0,
             notes: Vec::new(),
         }
+    }
+}
+
+impl Outcome {
+    /// Why a person has to look at the change, in words: by the policy, or by what a model's review has found.
+    pub fn why_review(&self) -> Option<String> {
+        let report = self.policy.as_ref().filter(|report| report.level() == Level::Review);
+        let by_policy = report.map(|report| format!("the policy wants a person to look: {}", report.summary()));
+        let by_model = || format!("the model's review of it has found: {}", self.review.join("; "));
+        by_policy.or_else(|| (!self.review.is_empty()).then(by_model))
     }
 }
 

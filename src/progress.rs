@@ -14,7 +14,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::event::{Event, Events};
 use crate::logging;
 use crate::outcome::{self, Conclusion, Outcome, Verdict};
-use crate::policy::Level;
 
 /// The longest text of one progress line, in characters.
 const LINE: usize = 160;
@@ -197,16 +196,8 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
     lines.push(match &outcome.conclusion {
         Conclusion::Verified => "verified: the tests pass on exactly this change".to_owned(),
         Conclusion::NeedsReview => {
-            let verified = "verified: the tests pass on exactly this change; but";
-            match &outcome.policy {
-                Some(report) if report.level() == Level::Review => {
-                    format!("{verified} the policy wants a person to look: {}", report.summary())
-                }
-                Some(_) | None if !outcome.review.is_empty() => {
-                    format!("{verified} the model's review wants a person to look: {}", outcome.review.join("; "))
-                }
-                Some(_) | None => format!("{verified} a person has to look"),
-            }
+            let why = outcome.why_review().unwrap_or_else(|| "a person has to look".into());
+            format!("verified: the tests pass on exactly this change; but {why}")
         }
         Conclusion::Unverified => format!("not verified: {}", verdict_in_words(outcome)),
         Conclusion::NoChange => "no change was needed".to_owned(),

@@ -15,7 +15,6 @@ use crate::model::Model;
 use crate::model::record::Recorded;
 use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestCommand, TestEnding, TestRun};
 use crate::pipeline::{self, Ending, Judge, Order, Services, intake};
-use crate::policy::Level;
 use crate::progress;
 use crate::service::assemble;
 
@@ -232,9 +231,8 @@ fn conclude(row: &mut Row, outcome: &Outcome, run: &TestRun, is_world: bool) {
 /// Why a person has to look at a change first, whatever the tests that it was made for say of it: it may be what makes them
 /// pass, like a file among what is installed, or the tests' configuration.
 fn held(outcome: &Outcome) -> Option<String> {
-    let report = outcome.policy.as_ref().filter(|report| report.level() == Level::Review);
-    let seen = report.map(|report| format!("the policy wants a person to look: {}", report.summary()));
-    seen.or_else(|| (outcome.conclusion == Conclusion::NeedsReview).then(|| "it is held for a person".into()))
+    let is_held = outcome.conclusion == Conclusion::NeedsReview;
+    outcome.why_review().or_else(|| is_held.then(|| "a person has to look".into()))
 }
 
 /// A file of one run: where it is, and what the row calls it.

@@ -208,16 +208,16 @@ fn own_address(url: &str) -> String {
 /// What the tests say, and whether a person has to look.
 fn verdict_in_words(outcome: &Outcome) -> String {
     let tests = tests_in_words(outcome);
-    let review = (!outcome.review.is_empty()).then_some(
-        "**Needs review**: a model that looked at the change found what is named under *Review by a model*.",
-    );
+    let review = findings(&outcome.review)
+        .map(|_| "**Needs review**: a model that looked at the change found what is named under *Review by a model*.");
     let calls = policy::call(outcome.policy.as_ref()).into_iter().chain(review);
     std::iter::once(tests.as_str()).chain(calls).collect::<Vec<_>>().join("\n\n")
 }
 
 /// What the model's review has found, and was not mended.
 fn findings(findings: &[String]) -> Option<String> {
-    let lines: Vec<String> = findings.iter().map(|finding| format!("- {}", line(finding, LONGEST_LINE))).collect();
+    let lines = findings.iter().map(|finding| line(finding, LONGEST_LINE)).filter(|line| !line.is_empty());
+    let lines: Vec<String> = lines.map(|line| format!("- {line}")).collect();
     let opening = "A model looked at the task and at the change. It may be wrong.";
     (!lines.is_empty()).then(|| format!("## Review by a model\n\n{opening}\n\n{}", lines.join("\n")))
 }

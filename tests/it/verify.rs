@@ -292,7 +292,7 @@ fn failing_tests_are_known_by_their_names() {
         ("  ● Console\n  ● adds › two numbers\n  ● adds › two numbers\n", &["adds › two numbers"]),
         (" FAIL  a.test.ts > adds > two\nFAIL src/a.test.js\n", &["a.test.ts > adds > two"]),
         ("✖ adds two (1.5ms)\n✖ failing tests:\n", &["adds two"]),
-        ("not ok 3 - adds\nnot ok 4 - later # TODO not yet\nok 5 - b\n", &["adds"]),
+        ("not ok 3 - adds\nnot ok 4 - later # todo not yet\nok 5 - b\n", &["adds"]),
         ("rspec ./spec/a_spec.rb:3 # A adds two\n", &["A adds two"]),
         (
             "[ERROR] a.BTest.adds  Time elapsed: 0.1 s <<< FAILURE!\n[ERROR] Tests run: 1 <<< FAILURE!\n",

@@ -196,10 +196,10 @@ async fn tests_that_are_named_count_by_their_names() {
 async fn a_stuck_attempt_on_a_green_base_does_not_win() {
     use Answer::{After, Call, Words};
     let plan = || Call("plan", json!({ "steps": ["change the state"] }));
-    let write = |text: &str| Call("write", json!({ "path": "state.txt", "content": text }));
+    let write = |text: &str| Call("replace", json!({ "path": "state.txt", "old": "broken", "new": text }));
     let finish = || Call("finish", json!({ "summary": "Done." }));
-    let good = [After(1, Box::new(plan())), write("good\n"), finish()];
-    let answers: [&[Answer]; 2] = [&[plan(), write("half\n"), Words], &good];
+    let good = [After(1, Box::new(plan())), write("good"), finish()];
+    let answers: [&[Answer]; 2] = [&[plan(), write("half"), Words], &good];
     let Some((mut place, script)) = place(&answers).await else { return };
     place.services.settings.protocol = ProtocolChoice::Native;
     place.services.settings.limits.steps = 40;
