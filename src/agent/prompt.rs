@@ -16,7 +16,7 @@ use super::protocol::Protocol;
 use super::protocol::fences::fence_for;
 use super::shown::Shown;
 use super::text::{clip, elide, keep_tail};
-use super::{AgentError, Brief, tools};
+use super::{AgentError, Brief};
 use crate::model::ModelCard;
 use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};

@@ -326,7 +326,8 @@ fn counts_without_the_failure_that_they_tell_of_are_not_shown() {
         assert_eq!((digest.shown(), digest.failed), (None, failed), "{output}");
         let ending = TestEnding::Failed { exit_code: 1 };
         let excerpt = output.to_owned();
-        let run = TestRun { command: "t".into(), ending, milliseconds: 1, excerpt, digest: Some(digest) };
+        let run =
+            TestRun { command: "t".into(), ending, milliseconds: 1, excerpt, digest: Some(digest), failing: None };
         assert_eq!(run.told(), output, "what is there is told");
     }
     let green = read("ok  \texample.com/failover\t0.002s\n").unwrap();

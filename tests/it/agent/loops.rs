@@ -460,7 +460,14 @@ async fn that_nothing_is_to_be_changed_is_doubted_once_where_tests_fail() {
     let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
     for (ending, claims) in [(TestEnding::Failed { exit_code: 1 }, 2), (TestEnding::Passed, 1)] {
         let mut setup = Setup::new([plan()].into_iter().chain((0..claims).map(|_| claim())));
-        setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt: "E".into() });
+        setup.brief.baseline = Some(TestRun {
+            command: "make".into(),
+            ending,
+            milliseconds: 1,
+            excerpt: "E".into(),
+            digest: None,
+            failing: None,
+        });
         assert_eq!(setup.run().await.0.unwrap(), expected);
         let told = setup.told();
         assert_eq!(
@@ -527,7 +534,8 @@ async fn a_long_first_message_ends_with_the_task() {
         let mut setup = Setup::new([plan(), edit(), finish()]);
         let excerpt = "a line of what they print\n".repeat(lines);
         let ending = TestEnding::Failed { exit_code: 1 };
-        setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt });
+        setup.brief.baseline =
+            Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt, digest: None, failing: None });
         for number in 0..40 {
             let text = format!("def of_number_{number}(value):\n    return value\n").repeat(lines.min(2));
             fs::write(setup.path().join(format!("module_number_{number}.py")), text).unwrap();
@@ -657,7 +665,8 @@ async fn a_first_request_that_is_too_long_is_made_shorter() {
     let mut setup = Setup::new([overflow, plan(), edit(), finish()]);
     let ending = TestEnding::Failed { exit_code: 1 };
     let excerpt = "a line of what the tests print before they fail\n".repeat(200);
-    setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt });
+    setup.brief.baseline =
+        Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt, digest: None, failing: None });
     for number in 0..200 {
         let text = format!("def function_of_number_{number}(value):\n    return value\n");
         fs::write(setup.path().join(format!("module_of_number_{number}.py")), text).unwrap();

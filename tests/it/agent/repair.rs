@@ -45,7 +45,7 @@ async fn asked_first(
 
 fn red(output: &str) -> TestRun {
     let (ending, excerpt) = (TestEnding::Failed { exit_code: 1 }, output.to_owned());
-    TestRun { command: "pytest".into(), ending, milliseconds: 1, excerpt, digest: digest(output) }
+    TestRun { command: "pytest".into(), ending, milliseconds: 1, excerpt, digest: digest(output), failing: None }
 }
 
 /// The file that a small model is asked for first; `None`: it gets the whole task.
