@@ -226,11 +226,11 @@ impl ContainerSandbox {
         .await?;
         let mut state = self.state.lock().await;
         self.look(&mut state).await?;
-        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
-            if mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch {
-                let reason = "the box cannot be filled: it is too much, or the engine too slow";
-                return Err(SandboxError::Broken(reason.into()));
-            }
+        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site)
+            && mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch
+        {
+            let reason = "the box cannot be filled: it is too much, or the engine too slow";
+            return Err(SandboxError::Broken(reason.into()));
         }
         Ok(())
     }
@@ -365,12 +365,12 @@ impl Sandbox for ContainerSandbox {
         }
         self.hand_over(self.user).await?;
         let mut guard = Guard { sandbox: Some(self) };
-        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
-            if mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch {
-                guard.sandbox = None;
-                let reason = "what is to be sent to the box takes too long";
-                return Ok(not_run(Ending::OutOfDisk, reason));
-            }
+        if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site)
+            && mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch
+        {
+            guard.sandbox = None;
+            let reason = "what is to be sent to the box takes too long";
+            return Ok(not_run(Ending::OutOfDisk, reason));
         }
         let start = Instant::now();
         let kills = self.count_memory_kills(&mut state).await?;
