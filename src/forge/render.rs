@@ -85,8 +85,8 @@ pub fn pull_request_title(task: &Task) -> String {
 
 /// The body of the task's pull request, complete from the start: edits of it count for nothing at the dispatcher.
 ///
-/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. what the policy saw in them, and
-/// the model's review; 6. evidence; 7. how it was made; 8. notes; 9. where it comes from.
+/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. what policy and review say of them;
+/// 6. evidence; 7. how it was made; 8. notes; 9. where it comes from.
 pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     let mut parts = vec![metadata_line(&task.id), verdict_in_words(outcome)];
     parts.extend(prose("Summary", outcome.summary.as_deref()));

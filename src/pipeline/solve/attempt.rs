@@ -1,10 +1,11 @@
 //! One attempt: an agent at a desk, and the guard and the tests that judge what it makes.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::review::{Looked, Review};
+use super::review::Review;
 use super::{Judged, Judgement, Work, judge};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause, Purse};
 use crate::model::ModelError;
@@ -115,8 +116,8 @@ pub(super) async fn work(
             judged => judged?,
         };
         let judged = match review.look(work, &mut agent, &stop, judged, outcome).await? {
-            Looked::SentBack => continue,
-            Looked::Done(judged) => judged,
+            ControlFlow::Continue(()) => continue,
+            ControlFlow::Break(judged) => judged,
         };
         // An agent that finishes again on the tree that was rejected has said its last word, unless its answers are
         // samples: then it knows itself which it gave before.

@@ -1,6 +1,8 @@
 //! Review before publishing, where the operator wants it: the model looks at a change whose tests pass. What it finds goes
 //! back to the agent once; what it finds then is told, and a person has to look.
 
+use std::ops::ControlFlow;
+
 use super::{Judged, Judgement, Work};
 use crate::agent::Agent;
 use crate::outcome::{Outcome, StopReason, Verdict};
@@ -14,15 +16,8 @@ pub(super) struct Review {
     sent_back: Option<(Judged, Vec<String>)>,
 }
 
-/// What follows a look.
-pub(super) enum Looked {
-    /// The agent works on.
-    SentBack,
-    Done(Option<Judged>),
-}
-
 impl Review {
-    /// Looks at what an agent has finished with, if its tests pass.
+    /// Looks at what an agent has finished with, if its tests pass; it goes on where that was sent back.
     pub(super) async fn look(
         &mut self,
         work: Work<'_>,
@@ -30,32 +25,32 @@ impl Review {
         stop: &StopReason,
         judged: Option<Judged>,
         outcome: &mut Outcome,
-    ) -> anyhow::Result<Looked> {
+    ) -> anyhow::Result<ControlFlow<Option<Judged>>> {
         let policy = work.services.settings.publish.review;
         outcome.review.clear();
         let judged = match judged {
             Some(judged) if policy != ReviewPolicy::Off && *stop == StopReason::Finished && is_green(&judged) => judged,
-            judged => return Ok(Looked::Done(judged)),
+            judged => return Ok(ControlFlow::Break(judged)),
         };
         if let Some((before, findings)) = &self.sent_back
             && is_same(before, judged.snapshot.tree())
         {
             outcome.review.clone_from(findings);
-            return Ok(Looked::Done(Some(judged)));
+            return Ok(ControlFlow::Break(Some(judged)));
         }
         let diff = work.checkout.diff(&judged.snapshot).await?.patch;
         let Some(findings) = agent.review(&String::from_utf8_lossy(&diff)).await? else {
             work.services.events.note("the change was not reviewed: the model gave no answer to it");
-            return Ok(Looked::Done(Some(judged)));
+            return Ok(ControlFlow::Break(Some(judged)));
         };
         work.services.events.note(format!("the review of the change has {} findings", findings.len()));
         if policy == ReviewPolicy::SendBack && self.sent_back.is_none() && !findings.is_empty() {
             agent.hand_back(&findings)?;
             self.sent_back = Some((judged, findings));
-            return Ok(Looked::SentBack);
+            return Ok(ControlFlow::Continue(()));
         }
         outcome.review = findings;
-        Ok(Looked::Done(Some(judged)))
+        Ok(ControlFlow::Break(Some(judged)))
     }
 
     /// The last word: where what came after the findings does not pass the tests, the change that they were about, with
