@@ -68,6 +68,8 @@ pub struct Block<'a> {
     /// From its open to its close.
     pub lines: Range<usize>,
     pub end: End,
+    /// `None`: there is none.
+    close: Option<Fence>,
 }
 
 /// How a block ends.
@@ -126,7 +128,8 @@ pub fn is_sure<'a>(
     }
     let could_belong = |line: &str| fence_of(line).is_some_and(|(fence, _)| fence.could_close(block.head.fence));
     let holds_such = |later: &Block<'a>| {
-        later.head.fence.could_close(block.head.fence) || later.body.iter().any(|line| could_belong(line))
+        [Some(later.head.fence), later.close].iter().flatten().any(|fence| fence.could_close(block.head.fence))
+            || later.body.iter().any(|line| could_belong(line))
     };
     let is_followed = later.iter().any(&is_other);
     let may_go_on = was_cut && !is_followed || later.iter().any(|later| !is_other(later) && holds_such(later));
@@ -199,7 +202,8 @@ fn block<'a>(lines: &[&'a str], at: usize, head: Head<'a>, kind: Body) -> Block<
         let bare = &line[spaces.min(head.indentation)..];
         if reader.is_close(line, bare) {
             let end = if reader.holds == Holds::Uneven { End::Uneven } else { End::Closed };
-            return Block { head, kind, body, lines: at..at_line + 1, end };
+            let close = fence_of(line).map(|(fence, _)| fence);
+            return Block { head, kind, body, lines: at..at_line + 1, end, close };
         }
         body.push(bare);
     }
@@ -208,7 +212,7 @@ fn block<'a>(lines: &[&'a str], at: usize, head: Head<'a>, kind: Body) -> Block<
         (None, Holds::NoFence) => End::Missing,
         (None, Holds::Fences | Holds::Uneven) => End::Uneven,
     };
-    Block { head, kind, body, lines: at..lines.len(), end }
+    Block { head, kind, body, lines: at..lines.len(), end, close: None }
 }
 
 /// A block that is being read.

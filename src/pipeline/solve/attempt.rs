@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -98,9 +99,7 @@ pub(super) async fn work(
         };
         // A question of a series is no round: there are few, and each is another one.
         let is_sampling = agent.is_sampling();
-        let limit = services.settings.limits.tests;
-        let most = if is_sampling { verify::longest_of_sample(tests.baseline.as_ref(), limit) } else { limit };
-        let judged = match judge(work, desk, most, outcome).await {
+        let judged = match judge(work, desk, longest_test_run(work, is_sampling), outcome).await {
             Ok(None) if stop == StopReason::Finished && !admits_no_change => {
                 if agent.find_unchanged()? {
                     continue;
@@ -138,6 +137,12 @@ pub(super) async fn work(
         (Some(error), None) => Err(error.into()),
         (Some(_) | None, _) => Ok(judged),
     }
+}
+
+/// How long the tests may take on a result.
+fn longest_test_run(work: Work<'_>, is_sample: bool) -> Duration {
+    let limit = work.services.settings.limits.tests;
+    if is_sample { verify::longest_of_sample(work.tests.baseline.as_ref(), limit) } else { limit }
 }
 
 /// Tells the agent what is wrong with its change, if it can do something about it.

@@ -39,11 +39,15 @@ fn finish(task: &str) -> Value {
     calls(task, "finish", json!({ "summary": "Done." }))
 }
 
-/// Finds the bug, not by the questions that come first where a test fails, but in the loop behind them.
+/// Answers none of the questions that come first where a test fails.
+fn looks() -> Value {
+    json!({ "task": FILESIZE, "content": "Let me look first.", "times": 3, "new_conversation": true })
+}
+
+/// Finds the bug, not by these questions, but in the loop behind them.
 pub fn right() -> Vec<Value> {
-    let looks = json!({ "task": FILESIZE, "content": "Let me look first.", "times": 3, "new_conversation": true });
     let change = json!({ "path": "filesize.py", "old": "while value > 1024", "new": "while value >= 1024" });
-    vec![looks, plan(FILESIZE), calls(FILESIZE, "replace", change), finish(FILESIZE)]
+    vec![looks(), plan(FILESIZE), calls(FILESIZE, "replace", change), finish(FILESIZE)]
 }
 
 /// Changes what the visible tests do not see, and writes a file where the hidden tests have theirs.
@@ -227,6 +231,7 @@ async fn a_verdict_is_not_to_be_had_by_a_file() {
     let write = |task, path: &str, content: &str| calls(task, "write", json!({ "path": path, "content": content }));
     let change = json!({ "path": "filesize.py", "old": "while value > 1024", "new": "while value >= 1024" });
     let held = vec![
+        looks(),
         plan(FILESIZE),
         calls(FILESIZE, "replace", change),
         write(FILESIZE, "requirements.txt", "sizes==1.0\n"),
