@@ -9,7 +9,8 @@
 //!
 //! [`pipeline::run_task`] is that line as code. It is built from the seams [`forge`], [`model`], [`sandbox`] and
 //! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`], [`event`], [`policy`] and
-//! [`secrets`]. [`folders`] walks what others have filled.
+//! [`secrets`]. [`folders`] walks what others have filled, [`pattern`] holds regular expressions that
+//! cost little.
 //! `docs/ARCHITECTURE.md` is the map.
 
 pub mod agent;
@@ -23,6 +24,7 @@ pub mod logging;
 pub mod model;
 pub mod operator;
 pub mod outcome;
+pub mod pattern;
 pub mod pipeline;
 pub mod policy;
 pub mod progress;

@@ -123,9 +123,11 @@ impl Environment {
         refused.iter().take(MOST_NAMED).map(|host| format!("not reached: {host}")).collect()
     }
 
-    /// Freezes what a run has made: boxes that are opened from here on show it.
+    /// Freezes what a run has made, if anything: boxes that are opened from here on show it.
     pub(super) fn add(&mut self, layer: Layer) {
-        self.layers.insert(0, layer);
+        if !layer.artefacts().is_empty() {
+            self.layers.insert(0, layer);
+        }
     }
 }
 

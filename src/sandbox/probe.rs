@@ -44,14 +44,20 @@ if test -d "$tripwire"; then echo "tripwire there"; (: >"$tripwire/x") 2>/dev/nu
 exec ./processes
 "#;
 
-/// The memory limit of a box in which limits are tried, and what is taken there: less than twice as much, which is where
-/// allocations fail by themselves if a limit is kept by watching.
-const MEMORY: u32 = 64 << 20;
-const TAKEN: u32 = MEMORY / 2 * 3;
+/// The memory limit in bytes of a namespace in which limits are tried: what is taken there costs most of the trial's time.
+pub const SMALL: u32 = 32 << 20;
+/// The same of a container, whose runtime may need some of it.
+pub const SMALL_WITH_RUNTIME: u32 = 64 << 20;
 
 /// Of a box in which limits are tried.
-pub fn limits(usual: &Limits) -> Limits {
-    Limits { memory_bytes: u64::from(MEMORY), processes: 48, ..usual.clone() }
+pub fn limits(usual: &Limits, memory: u32) -> Limits {
+    Limits { memory_bytes: u64::from(memory), processes: 48, ..usual.clone() }
+}
+
+/// What is taken in a box with this limit: less than twice as much, which is where allocations fail by themselves if a
+/// limit is kept by watching.
+fn taken(memory: u32) -> u32 {
+    memory / 2 * 3
 }
 
 /// What a backend knows of itself, besides what is tried.
@@ -80,8 +86,8 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Makes all of it, for any number of boxes; in `place`, if it is there.
-    pub fn new(place: Option<&Path>) -> Result<Self, SandboxError> {
+    /// Makes all of it, for any number of boxes with this memory limit; in `place`, if it is there.
+    pub fn new(place: Option<&Path>, memory: u32) -> Result<Self, SandboxError> {
         let place = place.filter(|place| place.is_dir());
         let folder = place
             .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
@@ -92,7 +98,7 @@ impl Kit {
             ("calls", attempt::forbidden_calls()),
             ("connections", attempt::connections(port)),
             ("processes", attempt::processes(MANY)),
-            ("memory", attempt::memory(TAKEN)),
+            ("memory", attempt::memory(taken(memory))),
         ];
         for (name, program) in programs {
             let program = program.ok_or_else(|| SandboxError::Unavailable {
@@ -113,15 +119,21 @@ impl Kit {
         self.folder.path()
     }
 
-    /// Tries everything in a box around the folder: two commands, at the same time where the box can do so.
-    pub async fn examine(&self, sandbox: &dyn Sandbox, known: &Known) -> Result<Standing, SandboxError> {
+    /// Tries everything around the folder, memory in a box of its own: two commands at the same time, where the two are
+    /// not one that can do only one.
+    pub async fn examine(
+        &self,
+        sandbox: &dyn Sandbox,
+        filled: &dyn Sandbox,
+        known: &Known,
+    ) -> Result<Standing, SandboxError> {
         let environment = BTreeMap::from([
             ("process_of_host".to_owned(), std::process::id().to_string()),
             ("file_of_host".to_owned(), self.secret.path().display().to_string()),
             ("tripwire".to_owned(), TRIPWIRE.to_owned()),
         ]);
         let (asked, memory) =
-            tokio::join!(run(sandbox, QUESTIONS, environment), run(sandbox, "exec ./memory", BTreeMap::new()));
+            tokio::join!(run(sandbox, QUESTIONS, environment), run(filled, "exec ./memory", BTreeMap::new()));
         let asked = asked?;
         let answers = Answers::read(&asked)?;
         Ok(Standing { findings: judge(&answers, memory?.ending, asked.ending, known) })

@@ -51,6 +51,8 @@ impl Sqlite {
             // A killed process loses nothing so, a power cut the last moments; docs/decisions/0004 says why that is enough.
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
+            // In KiB for each connection: the tasks that are asked for are few, and the system keeps the file.
+            .pragma("cache_size", "-512")
             .disable_statement_logging();
         let named = |error: StoreError| match error {
             StoreError::Stale => StoreError::Stale,

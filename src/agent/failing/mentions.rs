@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::pattern::compile;
+
 /// More than this many are not read.
 const MOST: usize = 200;
 /// A longer line is no message of a runner.
@@ -34,7 +36,7 @@ static PLACE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let endings = "py|pyi|rs|go|js|mjs|cjs|jsx|ts|mts|cts|tsx|java|c|cc|cpp|cxx|h|hpp|hh|rb|sh|bash";
     let path = format!(r"(?P<path>[\w./+@-]*[\w+@-]\.(?:{endings}))");
     let line = r#"(?:(?:", line |:\[|:)(?P<line>\d{1,6})\b|(?P<names>(?:::[\w\[\]-]+)+)|\b)"#;
-    Regex::new(&format!(r"{path}{line}(?:, in (?P<function>\w+))?")).ok()
+    compile(&format!(r"{path}{line}(?:, in (?P<function>\w+))?"))
 });
 
 static TEST: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -48,7 +50,7 @@ static TEST: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"^\s*✖ (?P<g>.+?)(?: \([\d.]+ms\))?$",
         r"\b\w*Tests?\.(?P<h>\w+):\d+",
     ];
-    Regex::new(&ways.join("|")).ok()
+    compile(&ways.join("|"))
 });
 
 /// Reads them in the order of the text, each once.

@@ -2,9 +2,8 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
-
 use super::language::Language;
+use crate::pattern::Pattern;
 
 /// Bytes of a line from the assertion on that are looked at.
 const LONGEST: usize = 400;
@@ -22,19 +21,13 @@ pub(super) enum Strength {
     Strong,
 }
 
-static TRIVIAL: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r"^(?i)assert\s+(true|1|not\s+(false|none|0)|\(\s*true\s*\))\s*(,|;|#|$)|^[\w.$:>!-]*(true|that|ok|truthy|assert!?|assert_|check|require|expect_true|assert_true)\s*[({]\s*(t\s*,\s*)?(true|1|!\s*false|not\s+false)\s*[,)}]|^[\w.$:>!-]*(false)\s*\(\s*(false|0)\s*[,)]|\b(or\s+true|\|\|\s*true|\|\|\s*1)\b|^\[\[?\s+(1|true|-n\s+\S*x)\s+\]|^expect\s*\(\s*(true|1)\s*\)\.\w+(\(\)|\.be\.true|\.be\.ok)|^expect\.anything",
-    )
-    .ok()
-});
+static TRIVIAL: Pattern = Pattern::new(
+    r"^(?i)assert\s+(true|1|not\s+(false|none|0)|\(\s*true\s*\))\s*(,|;|#|$)|^[\w.$:>!-]*(true|that|ok|truthy|assert!?|assert_|check|require|expect_true|assert_true)\s*[({]\s*(t\s*,\s*)?(true|1|!\s*false|not\s+false)\s*[,)}]|^[\w.$:>!-]*(false)\s*\(\s*(false|0)\s*[,)]|\b(or\s+true|\|\|\s*true|\|\|\s*1)\b|^\[\[?\s+(1|true|-n\s+\S*x)\s+\]|^expect\s*\(\s*(true|1)\s*\)\.\w+(\(\)|\.be\.true|\.be\.ok)|^expect\.anything",
+);
 
-static WEAK: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(
-        r"(?i)\.toBeDefined|\.toBeTruthy|\.not\.toBeNull|\.not\.toBeUndefined|\.not\.toThrow|\.to\.(exist|be\.ok)\b|expect\.anything|assertIsNotNone|is\s+not\s+none\s*(,|$)|assertNotNull|IsNotNull|NotNull\(|NotNil\(|\.is_some\(\)|\.is_ok\(\)|assertIsInstance|\bisinstance\(|\bhasattr\(|\bcallable\(|refute_nil|not_to\s+be_nil|be_truthy|NotEmpty\(|assertInstanceOf|is_a\?|respond_to|typeof\s|instanceof|>=\s*0\s*[,)]?\s*$|EXPECT_NO_THROW|ASSERT_NO_THROW|doesNotThrow|DoesNotThrow|assert_nothing_raised|NoError\(",
-    )
-    .ok()
-});
+static WEAK: Pattern = Pattern::new(
+    r"(?i)\.toBeDefined|\.toBeTruthy|\.not\.toBeNull|\.not\.toBeUndefined|\.not\.toThrow|\.to\.(exist|be\.ok)\b|expect\.anything|assertIsNotNone|is\s+not\s+none\s*(,|$)|assertNotNull|IsNotNull|NotNull\(|NotNil\(|\.is_some\(\)|\.is_ok\(\)|assertIsInstance|\bisinstance\(|\bhasattr\(|\bcallable\(|refute_nil|not_to\s+be_nil|be_truthy|NotEmpty\(|assertInstanceOf|is_a\?|respond_to|typeof\s|instanceof|>=\s*0\s*[,)]?\s*$|EXPECT_NO_THROW|ASSERT_NO_THROW|doesNotThrow|DoesNotThrow|assert_nothing_raised|NoError\(",
+);
 
 /// The assertions on one line: each one's strength.
 ///
@@ -51,10 +44,9 @@ fn shortened(line: &str, from: usize) -> String {
 }
 
 fn strength(code: &str, line: &str) -> Strength {
-    let fits = |regex: &Option<Regex>| regex.as_ref().is_some_and(|regex| regex.is_match(code));
     match () {
-        () if fits(&TRIVIAL) || compares_same(line) => Strength::Trivial,
-        () if fits(&WEAK) => Strength::Weak,
+        () if TRIVIAL.is_match(code) || compares_same(line) => Strength::Trivial,
+        () if WEAK.is_match(code) => Strength::Weak,
         () => Strength::Strong,
     }
 }
@@ -86,8 +78,8 @@ fn compares_same(line: &str) -> bool {
         && matches!((parts.next(), parts.next()), (Some(left), Some(right)) if left == right && !left.is_empty())
 }
 
-fn regex_of(language: Language) -> Option<&'static Regex> {
-    static REGEXES: LazyLock<Vec<(Language, Option<Regex>)>> = LazyLock::new(|| {
+fn regex_of(language: Language) -> Option<&'static Pattern> {
+    static REGEXES: LazyLock<Vec<(Language, Pattern)>> = LazyLock::new(|| {
         let sources = [
             (
                 Language::Python,
@@ -115,7 +107,7 @@ fn regex_of(language: Language) -> Option<&'static Regex> {
             ),
             (Language::Shell, r"\[\[?\s|\btest\s|\bassert\w*|\brefute\w*|\bgrep\b|\bdiff\b|\bcmp\b"),
         ];
-        sources.into_iter().map(|(language, source)| (language, Regex::new(source).ok())).collect()
+        sources.into_iter().map(|(language, source)| (language, Pattern::new(source))).collect()
     });
-    REGEXES.iter().find(|(known, _)| *known == language).and_then(|(_, regex)| regex.as_ref())
+    REGEXES.iter().find(|(known, _)| *known == language).map(|(_, pattern)| pattern)
 }

@@ -55,7 +55,7 @@ impl Engine {
         let mut tried = Inner {
             description: String::new(),
             image,
-            limits: probe::limits(&settings.limits),
+            limits: probe::limits(&settings.limits, probe::SMALL_WITH_RUNTIME),
             owner: settings.owner.clone(),
             keep_user: podman && rootless,
             filter: match &profile {
@@ -142,7 +142,7 @@ impl Engine {
 
     /// Tries it with real commands, which its small limits bound.
     async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
-        let kit = Kit::new(self.inner.folder.as_deref())?;
+        let kit = Kit::new(self.inner.folder.as_deref(), probe::SMALL_WITH_RUNTIME)?;
         let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await {
             // It complains of the folder, whose name nobody else has.
             Err(SandboxError::Broken(reason)) if reason.contains(&*kit.folder().to_string_lossy()) => {
@@ -167,7 +167,7 @@ impl Engine {
             runtime: self.inner.runtime.clone(),
             kernel: self.inner.kernel.clone(),
         };
-        let reason = match kit.examine(sandbox, &known).await {
+        let reason = match kit.examine(sandbox, sandbox, &known).await {
             Ok(standing) if kit.folder().join(probe::WRITTEN).exists() => return Ok(standing),
             Ok(_) => return Err(unshared("")),
             Err(SandboxError::Unavailable { reason, .. }) => format!("in {}, {reason}", self.inner.image),

@@ -20,7 +20,7 @@ impl Launcher {
     /// caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let groups = look(Controllers::find).await?;
-        let kit = Kit::new(None)?;
+        let kit = Kit::new(None, probe::SMALL)?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
             for caches in [Caches::Overlay, Caches::ReadOnly] {
@@ -45,9 +45,10 @@ impl Launcher {
     ) -> Result<Self, SandboxError> {
         let mut trapped = plan.clone();
         trapped.entries.insert(probe::TRIPWIRE.to_owned(), Entry::Memory { bytes: 64 << 10 });
-        let small = Settings { limits: probe::limits(&settings.limits), ..settings.clone() };
+        let small = Settings { limits: probe::limits(&settings.limits, probe::SMALL), ..settings.clone() };
         let trapped = Self::new(&small, trapped, groups.clone(), Standing::default());
         let sandbox = trapped.open(&Surroundings::of(kit.folder())).await?;
+        let filled = trapped.open(&Surroundings::of(kit.folder())).await?;
         let known = Known {
             cgroup: groups.as_ref().filter(|groups| groups.limit_processes()).map(|groups| groups.description().into()),
             landlock: match landlock::version() {
@@ -59,7 +60,7 @@ impl Launcher {
             runtime: None,
             kernel: None,
         };
-        let standing = kit.examine(sandbox.as_ref(), &known).await?;
+        let standing = kit.examine(sandbox.as_ref(), filled.as_ref(), &known).await?;
         Ok(Self::new(settings, plan, groups, standing))
     }
 

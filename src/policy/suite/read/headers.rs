@@ -2,9 +2,8 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
-
 use super::super::language::Language;
+use crate::pattern::Pattern;
 
 /// How far a test's body goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +35,21 @@ pub(super) struct Header {
 struct Form {
     language: Language,
     /// With a group `name`, or without one: then the first literal behind it is the name.
-    header: Option<Regex>,
+    header: Pattern,
     /// Stands above the header, on a line before it or on the same one.
-    needs: Option<Regex>,
+    needs: Option<Pattern>,
     place: Place,
 }
 
-static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
-    let form = |language, place, header: &str, needs: Option<&str>| Form {
-        language,
-        header: Regex::new(header).ok(),
-        needs: needs.and_then(|needs| Regex::new(needs).ok()),
-        place,
+const fn form(language: Language, place: Place, header: &'static str, needs: Option<&'static str>) -> Form {
+    let needs = match needs {
+        Some(needs) => Some(Pattern::new(needs)),
+        None => None,
     };
+    Form { language, header: Pattern::new(header), needs, place }
+}
+
+static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
     let attribute = r"^\s*#\[\s*([\w:]+::)?(test|rstest|test_case|quickcheck|wasm_bindgen_test|test_log|apply|traced_test|googletest|gtest)\b";
     let annotation = r"@(Test|ParameterizedTest|RepeatedTest|TestFactory|TestTemplate|Property|Theory)\b";
     let bracketed =
@@ -111,8 +112,7 @@ pub(super) fn headers(code: &[&str], lines: &[&str], language: Language) -> Vec<
                 *seen = Some(at);
             }
             let is_ready = form.needs.is_none() || seen.is_some_and(|seen| at - seen <= MOST_BETWEEN);
-            let Some(found) =
-                form.header.as_ref().filter(|_| is_ready && !used).and_then(|header| header.captures(line))
+            let Some(found) = Some(&form.header).filter(|_| is_ready && !used).and_then(|header| header.captures(line))
             else {
                 continue;
             };
@@ -163,7 +163,7 @@ fn literal(code: &[&str], lines: &[&str], at: usize, from: usize) -> String {
     lines.get(at).map_or_else(String::new, |line| line.trim().to_owned())
 }
 
-static MARKERS: LazyLock<Vec<(Language, Option<Regex>, &str)>> = LazyLock::new(|| {
+static MARKERS: LazyLock<Vec<(Language, Pattern, &str)>> = LazyLock::new(|| {
     let (skipped, only, fails) = ("skipped", "marked as the only ones to run", "expected to fail");
     let table = [
         (
@@ -217,23 +217,23 @@ static MARKERS: LazyLock<Vec<(Language, Option<Regex>, &str)>> = LazyLock::new(|
         (Language::C, r"doctest::should_fail|\bEXPECT_NONFATAL_FAILURE\b", fails),
         (Language::Shell, r"^\s*skip\b", skipped),
     ];
-    table.into_iter().map(|(language, regex, words)| (language, Regex::new(regex).ok(), words)).collect()
+    table.into_iter().map(|(language, regex, words)| (language, Pattern::new(regex), words)).collect()
 });
 
 /// What a line does to keep tests from counting, as the end of `the test is ...`.
 pub(super) fn marker(language: Language, code: &str) -> Option<&'static str> {
-    let fits = |regex: &Option<Regex>| regex.as_ref().is_some_and(|regex| regex.is_match(code));
-    MARKERS.iter().find(|(known, regex, _)| *known == language && fits(regex)).map(|(.., words)| *words)
+    let marked = MARKERS.iter().find(|(known, pattern, _)| *known == language && pattern.is_match(code));
+    marked.map(|(.., words)| *words)
 }
 
 /// Whether a statement has no effect: `pass`, brackets, nothing.
 pub(super) fn does_nothing(code: &str, is_header: bool) -> bool {
-    static HEADER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[;]|=>\s*[^{\s]|\{\s*[^}\s]|:\s*\S").ok());
+    static HEADER: Pattern = Pattern::new(r"[;]|=>\s*[^{\s]|\{\s*[^}\s]|:\s*\S");
     if is_header {
         // What stands behind the name is arguments, unless it looks like statements.
         let mut rest = code.trim_end_matches(['{', '}', ')', ';', ' ', ':']).to_owned();
         rest.retain(|character| !matches!(character, '"' | '\'' | '`'));
-        return rest.ends_with("pass") || !HEADER.as_ref().is_some_and(|header| header.is_match(&rest));
+        return rest.ends_with("pass") || !HEADER.is_match(&rest);
     }
     let is_filler = |character: char| character.is_whitespace() || "(){}[];,:.\"'`".contains(character);
     let rest = code.trim_matches(is_filler);
@@ -258,8 +258,8 @@ pub(super) fn does_nothing(code: &str, is_header: bool) -> bool {
 
 /// Whether a line catches what would fail the test.
 pub(super) fn swallows(code: &str) -> bool {
-    static SWALLOWS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"\bexcept\s*(\(?\s*(Base)?Exception|AssertionError)?[^:]*:\s*(pass|\.\.\.|return)?\s*$|\bsuppress\(|\bcatch\s*(\([^)]*\))?\s*\{\s*\}|\.catch\(\s*(\(\w*\)|\w+)\s*=>\s*(\{\s*\}|null|undefined|true)\s*\)|\bcatch_unwind\b|\brescue\b(\s+(Exception|StandardError|Minitest::Assertion|RSpec\S*))?[^:]*$|\brecover\(\)|\bcatch\s*\(\s*(AssertionError|Throwable|Error)\b").ok()
-    });
-    SWALLOWS.as_ref().is_some_and(|regex| regex.is_match(code))
+    static SWALLOWS: Pattern = Pattern::new(
+        r"\bexcept\s*(\(?\s*(Base)?Exception|AssertionError)?[^:]*:\s*(pass|\.\.\.|return)?\s*$|\bsuppress\(|\bcatch\s*(\([^)]*\))?\s*\{\s*\}|\.catch\(\s*(\(\w*\)|\w+)\s*=>\s*(\{\s*\}|null|undefined|true)\s*\)|\bcatch_unwind\b|\brescue\b(\s+(Exception|StandardError|Minitest::Assertion|RSpec\S*))?[^:]*$|\brecover\(\)|\bcatch\s*\(\s*(AssertionError|Throwable|Error)\b",
+    );
+    SWALLOWS.is_match(code)
 }
