@@ -212,6 +212,38 @@ async fn a_locked_row_is_passed_over() {
     place.remove().await;
 }
 
+/// What a claim writes while somebody takes its task over waits for that, and is stale then.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_between_a_takeover_and_its_end() {
+    let Some(place) = Place::on(Backend::Postgres).await else { return };
+    let (server, name) = place.database();
+    let store = place.open().await;
+    store.admit(&task(1)).await.unwrap();
+    let held = claim(&store).await;
+    let mut other = server.connect(name).await.unwrap();
+    let mut takeover = other.begin().await.unwrap();
+    sqlx::query("UPDATE tasks SET epoch = epoch + 1, lease_owner = 'other'").execute(&mut *takeover).await.unwrap();
+    let writer = held.clone();
+    let written = tokio::spawn(async move { writer.write(&Entry::Solved { solution: String::new() }).await });
+    let mut watcher = server.connect(name).await.unwrap();
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    within("a writer that waits", async {
+        while !written.is_finished() {
+            let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut watcher).await.unwrap();
+            if waiting > 0 {
+                break;
+            }
+        }
+    })
+    .await;
+    takeover.commit().await.unwrap();
+    let written = within("the writer's end", written).await.unwrap();
+    assert!(matches!(written, Err(StoreError::Stale)), "{written:?}");
+    assert!(store.journal(held.task.key).await.unwrap().is_empty());
+    drop((store, held, other, watcher));
+    place.remove().await;
+}
+
 /// As a failover does: what was open is cut, and the store goes on with new connections.
 #[tokio::test]
 async fn cut_connections_are_made_anew() {
