@@ -67,7 +67,7 @@ const REMEDY_OTHER: &str = "Look after the server's log; if it is sound, report 
 #[derive(Clone)]
 pub(super) struct Postgres {
     pool: PgPool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     ear: Arc<Ear>,
 }
 
@@ -90,11 +90,11 @@ impl Drop for Listening {
 
 impl Postgres {
     pub(super) async fn open(address: &SecretString) -> Result<Self, StoreError> {
-        let options = options(address)?;
+        let options = Arc::new(options(address)?);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(LONGEST_WAIT)
-            .connect_lazy_with(options.clone());
+            .connect_lazy_with((*options).clone());
         let postgres = Self { pool, options, ear: Arc::default() };
         postgres.migrate().await.map_err(|failure| match failure.told(unusable_by) {
             StoreError::Stale => StoreError::Stale,
@@ -173,7 +173,7 @@ fn is_elsewhere(options: &PgConnectOptions) -> bool {
     }
 }
 
-async fn listen(options: PgConnectOptions, heard: Arc<Notify>) {
+async fn listen(options: Arc<PgConnectOptions>, heard: Arc<Notify>) {
     loop {
         if let Err(error) = hear(&options, &heard).await {
             tracing::debug!("nothing is heard from the database: {error}");
