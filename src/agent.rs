@@ -2,7 +2,8 @@
 //!
 //! One step is one request. Its reply holds calls in the server's form, or calls as text ([`protocol`]), or nothing
 //! usable. Where the protocol is whole files ([`Protocol`]), it holds those instead, and files that change anything are
-//! a `finish`. Every call is answered, in order, and everything said goes to the end of one history that is sent whole.
+//! a `finish`; so is it in the series of questions for single files that a run with failing tests begins with
+//! ([`repair`]). Every call is answered, in order, and everything said goes to the end of one history that is sent whole.
 //! `finish` pauses the loop: whoever runs the tests answers it by [`Agent::observe`] and runs on, or ends.
 //!
 //! A run ends by itself when a budget runs out, when it runs away although the model was told and the conversation was
@@ -36,7 +37,7 @@ pub mod tokens;
 pub mod tools;
 mod whole_file;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 pub use budget::Budgets;
@@ -51,7 +52,9 @@ use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{BaseFiles, FileError, Files};
 use budget::Spent;
 use history::History;
+use opening::Beginning;
 use prompt::Prompts;
+use repair::{Answers, Repairing, Said};
 use state::State;
 use stuck::Watch;
 use text::{clip, elide, keep_tail};
@@ -91,8 +94,7 @@ pub struct Brief {
 /// Why the loop paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pause {
-    /// The model says that it is done. It may still have changed nothing: it was told so once. `no_change_needed` only
-    /// if it says so and no file differs.
+    /// The model says that it is done, and maybe that no change is needed. Whether anything has changed, the tree tells.
     Finish { summary: String, no_change_needed: bool },
     /// The loop ended the run.
     Stopped(StopReason),
@@ -136,6 +138,8 @@ pub struct Agent<'a> {
     files: Files,
     brief: Brief,
     budgets: Budgets,
+    /// What an answer may have of thoughts besides, in tokens.
+    thoughts: u32,
     events: Events,
     prompts: Prompts,
     /// The beginning of the instruction, for reminders.
@@ -148,13 +152,24 @@ pub struct Agent<'a> {
     profile: Profile,
     /// What a run by whole files knows; `None`: the model acts by calls.
     whole_file: Option<WholeFile>,
+    /// The series of questions that a run may begin with, while it lasts.
+    repairing: Option<Repairing>,
+    /// The changes of answers that are samples, and what came of them.
+    answers: Answers,
+    /// By path, as it was before the answers that stand; `None`: it was not there.
+    before: BTreeMap<String, Option<Vec<u8>>>,
     history: History,
     spent: Spent,
     watch: Watch,
     state: State,
     pending: Pending,
     plan: Option<String>,
-    plan_refusals: u32,
+    /// The model called `plan`.
+    has_planned: bool,
+    /// It said that nothing is to be changed, and was told that the tests fail.
+    was_told_of_red: bool,
+    /// It said that it is done, and was told that no file differs.
+    was_told_unchanged: bool,
     /// Replies in a row that held no file.
     unusable: u32,
     summary: Option<String>,
@@ -206,16 +221,22 @@ impl<'a> Agent<'a> {
     ) -> Result<Self, AgentError> {
         let walk = files.walk(None, MOST_COMPARED_FILES)?;
         let protocol = brief.protocol.resolve(model.card());
-        let opening = opening::begin(files, &walk, brief, model, protocol)?;
+        let window = model.card().window;
+        let opening = opening::begin(files, &walk, brief, model, protocol, Beginning::Repair, window)?;
+        let shown = opening.whole_file.iter().flat_map(WholeFile::shown_paths);
+        let asked_for = opening.repairing.iter().flat_map(Repairing::paths).cloned();
         let state = State::new(files, &walk);
+        let thoughts = thoughts(model, opening.profile);
+        let answer_tokens = budgets.answer_tokens.saturating_add(thoughts);
         let watch = Watch::new(state.sum(), protocol.instead(model.card()).is_some());
         Ok(Self {
             model,
             sandbox,
             files: files.clone(),
             brief: brief.clone(),
-            budgets,
-            seen: opening.whole_file.as_ref().map(WholeFile::shown_paths).unwrap_or_default(),
+            budgets: Budgets { answer_tokens, ..budgets },
+            thoughts,
+            seen: shown.chain(asked_for).collect(),
             history: History::begin(events.clone(), opening.most_observed, opening.messages),
             events,
             prompts: opening.prompts,
@@ -226,12 +247,17 @@ impl<'a> Agent<'a> {
             tool_weight: opening.tool_weight,
             profile: opening.profile,
             whole_file: opening.whole_file,
+            repairing: opening.repairing,
+            answers: Answers::default(),
+            before: BTreeMap::new(),
             spent: Spent::default(),
             watch,
             state,
             pending: Pending::Nothing,
             plan: None,
-            plan_refusals: 0,
+            has_planned: false,
+            was_told_of_red: false,
+            was_told_unchanged: false,
             unusable: 0,
             summary: None,
             written: BTreeSet::new(),
@@ -281,8 +307,11 @@ impl<'a> Agent<'a> {
     /// Answers the `finish` that paused the run with what the tests said of it.
     pub fn reject(&mut self, feedback: &str) -> Result<(), AgentError> {
         self.feedback = Some(keep_tail(feedback.trim(), MOST_FEEDBACK_BYTES));
+        self.answers.judge(feedback);
+        if self.repairing.is_some() {
+            return self.ask_next(feedback, Said::ByTests);
+        }
         let text = match &mut self.whole_file {
-            Some(whole_file) if whole_file.repairing.is_some() => return self.begin_anew(feedback),
             Some(whole_file) => {
                 let feedback = whole_file.explain(feedback);
                 match whole_file.next_way() {
@@ -298,19 +327,44 @@ impl<'a> Agent<'a> {
 
     /// Answers the `finish` that paused the run with why its files may not stay as they are.
     pub fn refuse(&mut self, reason: &str) -> Result<(), AgentError> {
-        match &self.whole_file {
+        self.answers.judge(reason);
+        match (&self.repairing, &self.whole_file) {
+            (Some(_), _) => self.ask_next(reason, Said::ByTests),
             // There is no way to say that a file is to go.
-            Some(_) => self.begin_anew(reason),
-            None => {
+            (None, Some(_)) => self.begin_anew(reason),
+            (None, None) => {
                 self.observe(reason.to_owned());
                 Ok(())
             }
         }
     }
 
+    /// Answers the `finish` that paused the run with that no file differs from the base: what was written was undone.
+    /// `false`: the model was told so before.
+    pub fn find_unchanged(&mut self) -> Result<bool, AgentError> {
+        if std::mem::replace(&mut self.was_told_unchanged, true) {
+            return Ok(false);
+        }
+        self.written.clear();
+        self.since_finish = SinceFinish::Work;
+        let text = match &self.whole_file {
+            Some(_) => {
+                self.prompts.whole_again("Nothing has changed: the files read as before the task.", &self.task)?
+            }
+            None => self.prompts.no_change()?,
+        };
+        self.observe(text);
+        Ok(true)
+    }
+
     /// Whether a rejected change is followed by another question of a bounded series, and not by more of the same.
     pub fn is_sampling(&self) -> bool {
-        self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some())
+        self.repairing.is_some()
+    }
+
+    /// Whether answers are samples, so that the same one is known again without the tests.
+    pub fn knows_its_answers(&self) -> bool {
+        self.repairing.is_some() || self.whole_file.is_some()
     }
 
     /// What is known so far.
@@ -324,6 +378,12 @@ impl<'a> Agent<'a> {
             written_paths: self.written.iter().cloned().collect(),
         }
     }
+}
+
+/// The tokens that a model thinks with before it answers, where it was seen to think.
+fn thoughts(model: &dyn Model, profile: Profile) -> u32 {
+    let thinks = model.card().abilities.unwrap_or_default().reasoning.is_yes();
+    if thinks { profile.thoughts() } else { 0 }
 }
 
 impl std::fmt::Debug for Agent<'_> {

@@ -101,6 +101,39 @@ pub struct TestRun {
     pub milliseconds: u64,
     /// The end of what the tests printed, for people and for the model. Never parsed for a verdict.
     pub excerpt: String,
+    /// `None`: they passed, or their runner is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+}
+
+/// What a run of tests comes to, read from all that it printed: it chooses what is shown first, and ranks red results.
+/// Never a base for a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Digest {
+    /// The first failure that was printed, in some 1,200 bytes; `None`: none was found.
+    pub first_failure: Option<String>,
+    /// The lines with the counts; empty if they tell of failures and none was found.
+    pub counts: String,
+    /// How many tests fail, where the runner counts them.
+    pub failed: Option<u64>,
+}
+
+impl Digest {
+    /// The first failure and the counts; `None`: the output says more than this.
+    pub fn shown(&self) -> Option<String> {
+        match &self.first_failure {
+            Some(failure) => Some(format!("First failure:\n{failure}\nCounts:\n{}", self.counts)),
+            None => Some(self.counts.clone()).filter(|counts| !counts.is_empty()),
+        }
+    }
+}
+
+impl TestRun {
+    /// What is told of the run: the first failure and the counts, or the excerpt where that is shorter or all there is.
+    pub fn told(&self) -> String {
+        let shown = self.digest.as_ref().and_then(Digest::shown);
+        shown.filter(|shown| shown.len() < self.excerpt.len()).unwrap_or_else(|| self.excerpt.clone())
+    }
 }
 
 /// Where a test command comes from, so that `--json` can say why it was chosen.

@@ -8,7 +8,7 @@ mod attempt;
 pub mod capture;
 mod cgroup;
 pub mod container;
-mod disk;
+pub mod disk;
 pub mod egress;
 mod engine;
 mod helper;
@@ -413,13 +413,18 @@ fn unrunnable(line: &str) -> Option<Output> {
     } else {
         return None;
     };
-    Some(Output {
-        ending: Ending::Exited(126),
+    Some(not_run(Ending::Exited(126), reason))
+}
+
+/// The answer for a command that was not started.
+fn not_run(ending: Ending, reason: &str) -> Output {
+    Output {
+        ending,
         head: format!("sandbox: {reason}\n").into_bytes(),
         tail: Vec::new(),
         omitted_bytes: 0,
         duration: Duration::ZERO,
-    })
+    }
 }
 
 /// One error of two: why there is no container and why there are no namespaces, and what to do about either.

@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
 
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -369,6 +370,13 @@ fn lines_of<'a>(bytes: &'a [u8], span: &Range<usize>) -> impl Iterator<Item = &'
 
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Of the kinds there are the one that is soon built and takes little memory: what is searched is small.
+fn small_automaton() -> AhoCorasickBuilder {
+    let mut builder = AhoCorasick::builder();
+    builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+    builder
 }
 
 fn globs(globs: &[String]) -> Result<GlobSet, ScannerError> {

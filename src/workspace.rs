@@ -8,6 +8,7 @@
 //! A working tree holds no `.git`; what git needs of it lies beside it, out of reach of what runs in the tree.
 
 mod base;
+mod branch;
 mod change;
 mod checkout;
 mod compare;
@@ -38,8 +39,9 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use base::BaseFiles;
+pub use branch::{Author, PushExpectation};
 pub use change::{Change, FileChange, Side};
-pub use checkout::{Author, Checkout, PushExpectation};
+pub use checkout::Checkout;
 pub use diff::Diff;
 pub use error::{PatchError, PushError, WorkspaceError};
 pub use export::{Export, Hold, Worktree};

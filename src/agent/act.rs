@@ -1,7 +1,9 @@
 //! Acting on a reply: its calls are carried out in order, and each is answered.
 //!
-//! Behind a call that failed nothing more is changed or run, for what was meant may rest on it; looking goes on. `finish`
-//! ends the reply. A reply with good calls and then a broken one is acted on up to there, and told of the rest.
+//! Behind a call that failed nothing more is run, and nothing is finished, for what was meant may rest on it; looking goes
+//! on. Nor is anything changed where the calls stand in a text; those in the server's own form are made side by side, so
+//! there each edit stands alone. `finish` ends the reply. A reply with good calls and then a broken one is acted on up to
+//! there, and told of the rest.
 
 use serde_json::{Map, Value};
 
@@ -16,10 +18,10 @@ use super::{Agent, AgentError, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, Pause, Pendi
 use crate::model::{Call, Message, Reply};
 use crate::outcome::{Habit, StopReason};
 
-/// How often a first call other than `plan` is sent back.
-const MOST_PLAN_REFUSALS: u32 = 2;
-/// Prose beside a first call that is at least this long counts as the plan.
+/// Prose beside a call, or a thought before it, that is at least this long counts as the plan.
 const SHORTEST_PLAN_BYTES: usize = 40;
+/// The most of a thought that does.
+const MOST_THOUGHT_BYTES: usize = 600;
 /// The longest arguments of one call, in bytes.
 const MOST_ARGUMENT_BYTES: usize = 1 << 20;
 const AFTER_A_FAILURE: &str = "Not executed: a call before it failed.";
@@ -47,6 +49,9 @@ struct Round {
 impl Agent<'_> {
     /// Acts on a reply and appends it with the answers.
     pub(super) async fn act(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
+        if self.repairing.is_some() {
+            return self.act_on_repair(reply).await;
+        }
         if self.whole_file.is_some() {
             return self.act_on_whole_files(reply).await;
         }
@@ -59,7 +64,8 @@ impl Agent<'_> {
     async fn act_on_native(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
         let prose = without_thinking(without_repeated(&reply.content, &reply.reasoning)).to_owned();
         self.history.push_reply(prose.clone(), &reply.calls);
-        let round = self.carry_out(&prose, reply.calls.iter().map(wanted).collect(), false).await?;
+        self.note_plan(&prose, &reply.reasoning);
+        let round = self.carry_out(reply.calls.iter().map(wanted).collect(), false).await?;
         let mut calls = reply.calls;
         let rest = calls.split_off(round.answers.len());
         let answers = calls.into_iter().zip(&round.answers);
@@ -97,7 +103,8 @@ impl Agent<'_> {
             return self.follow(step, vec![Message::User { content: nudge }], None);
         }
         let names: Vec<String> = wanted.iter().map(|wanted| clip(&wanted.name, 60)).collect();
-        let round = self.carry_out(&said.prose, wanted, true).await?;
+        self.note_plan(&said.prose, &reply.reasoning);
+        let round = self.carry_out(wanted, true).await?;
         let answered = names.iter().zip(&round.answers).map(|(name, text)| format!("Result of {name}:\n{text}"));
         let mut content = answered.collect::<Vec<_>>().join("\n\n");
         if let Some(arguments) = round.finished.clone() {
@@ -137,25 +144,20 @@ impl Agent<'_> {
         (said, wanted)
     }
 
-    /// Makes the calls of one reply. Those in the server's own form are made side by side, so each stands alone; of
-    /// those in a text (`in_turn`), behind one that failed nothing more is changed or run.
-    async fn carry_out(&mut self, prose: &str, wanted: Vec<Wanted>, in_turn: bool) -> Result<Round, AgentError> {
-        let refusal = self.refuse_without_plan(prose, wanted.first().map(|wanted| wanted.name.as_str()))?;
+    /// Makes the calls of one reply; `in_turn`: they stand in a text.
+    async fn carry_out(&mut self, wanted: Vec<Wanted>, in_turn: bool) -> Result<Round, AgentError> {
         let mut round = Round::default();
         let mut has_failed = false;
         for wanted in wanted {
-            if in_turn
-                && has_failed
-                && wanted.arguments.as_ref().is_ok_and(|arguments| tools::acts(&wanted.name, arguments))
-            {
+            if has_failed && rests_on_what_came_before(&wanted, in_turn) {
                 round.answers.push(AFTER_A_FAILURE.into());
                 continue;
             }
-            let Done { acted, call, fits, kind } = self.one_call(&wanted, refusal.as_deref()).await?;
+            let Done { acted, call, fits, kind } = self.one_call(&wanted).await?;
             round.any_fits |= fits;
             match acted {
                 Acted::Answered(answer) => {
-                    if fits && refusal.is_none() {
+                    if fits {
                         let answer: String = answer.text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
                         round.deeds.push(Deed { call, answer: hash_of(answer), kind });
                     }
@@ -235,21 +237,24 @@ impl Agent<'_> {
         Pause::Finish { summary, no_change_needed: arguments.no_change_needed.unwrap_or(false) }
     }
 
-    /// The answer to calls that come before any plan. After two of them, or with prose that can stand for one, the run
-    /// goes on without: small models must not be stuck on it. Where calls are no tools, prose is all the plan there is.
-    fn refuse_without_plan(&mut self, prose: &str, first_call: Option<&str>) -> Result<Option<String>, AgentError> {
-        if self.plan.is_some() || first_call == Some(Tool::Plan.name()) {
-            return Ok(None);
+    /// Takes the first prose or thought beside a call as the plan, until the model calls `plan`.
+    fn note_plan(&mut self, prose: &str, reasoning: &str) {
+        if self.plan.is_some() {
+            return;
         }
-        if prose.len() >= SHORTEST_PLAN_BYTES {
-            self.plan = Some(clip(prose, MOST_PLAN_BYTES));
-            return Ok(None);
-        }
-        if self.plan_refusals >= MOST_PLAN_REFUSALS || self.protocol == Protocol::Fenced {
-            return Ok(None);
-        }
-        self.plan_refusals += 1;
-        self.prompts.plan_first().map(Some)
+        let thought = clip(reasoning.trim(), MOST_THOUGHT_BYTES);
+        let prose = clip(prose.trim(), MOST_PLAN_BYTES);
+        self.plan = [prose, thought].into_iter().find(|text| text.len() >= SHORTEST_PLAN_BYTES);
+    }
+}
+
+/// Whether a call is not to be made where one before it in the same reply failed.
+fn rests_on_what_came_before(wanted: &Wanted, in_turn: bool) -> bool {
+    let tool = wanted.arguments.as_ref().ok().and_then(|arguments| tools::meant(&wanted.name, arguments));
+    match tool {
+        Some(Tool::Run | Tool::Finish) => true,
+        Some(Tool::Replace | Tool::Patch | Tool::Write | Tool::Delete) => in_turn,
+        Some(Tool::Plan | Tool::Read | Tool::List | Tool::Search) | None => false,
     }
 }
 

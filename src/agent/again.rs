@@ -5,8 +5,11 @@ use minijinja::context;
 
 use super::context::digest;
 use super::history::History;
+use super::opening::{self, Beginning, Opening};
 use super::prompt::quoted;
-use super::{Agent, AgentError, MOST_COMPARED_FILES, opening};
+use super::repair::Repairing;
+use super::whole_file::WholeFile;
+use super::{Agent, AgentError, MOST_COMPARED_FILES};
 use crate::model::Message;
 use crate::outcome::Habit;
 
@@ -21,7 +24,9 @@ impl Agent<'_> {
         let how = other.map(|protocol| format!(", in the protocol {}", protocol.name())).unwrap_or_default();
         self.events.note(format!("the model {}: it begins again with a summary{how}", habit.describe()));
         let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let mut opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol)?;
+        let (beginning, window) = (Beginning::Task, self.window());
+        let mut opening =
+            opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, beginning, window)?;
         let messages = self.history.messages();
         let summary = context! {
             habit => habit.name(),
@@ -31,14 +36,33 @@ impl Agent<'_> {
             feedback => self.feedback.as_deref().map(|feedback| quoted("output", feedback)),
         };
         if let Some(Message::User { content }) = opening.messages.last_mut() {
-            *content = opening.prompts.again(content, summary)?;
+            *content = opening.prompts.again(content, &self.brief, summary)?;
         }
+        self.take_up(opening);
+        Ok(())
+    }
+
+    /// Begins with less, after a server has refused the very first request as too long and its window is known better.
+    pub(super) fn open_smaller(&mut self) -> Result<(), AgentError> {
+        let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
+        let beginning = if self.repairing.is_some() { Beginning::Repair } else { Beginning::Task };
+        let window = self.window();
+        let opening = opening::begin(&self.files, &walk, &self.brief, self.model, self.protocol, beginning, window)?;
+        self.events.note("the server refused the first request as too long: it is made shorter");
+        self.take_up(opening);
+        Ok(())
+    }
+
+    /// Goes on with another beginning; what was read the model does not know any more.
+    pub(super) fn take_up(&mut self, opening: Opening) {
         self.history = History::begin(self.events.clone(), opening.most_observed, opening.messages);
         self.spent.estimator.forget();
         (self.prompts, self.tools, self.schema) = (opening.prompts, opening.tools, opening.schema);
         self.tool_weight = opening.tool_weight;
-        // What it read it does not know any more.
+        self.profile = opening.profile;
         self.seen.clone_from(&self.written);
-        Ok(())
+        self.seen.extend(opening.whole_file.iter().flat_map(WholeFile::shown_paths));
+        self.seen.extend(opening.repairing.iter().flat_map(Repairing::paths).cloned());
+        (self.whole_file, self.repairing) = (opening.whole_file, opening.repairing);
     }
 }

@@ -36,6 +36,7 @@ mod tree;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub(in crate::agent) use blocks::PieceEnd;
 pub use exact::{replace, write};
 pub use refusal::{Part, Refusal, Unreadable};
 pub use tree::apply;

@@ -8,7 +8,7 @@ pub(super) use mentions::{Mention, mentions};
 
 use super::interest::Paths;
 use super::map::{Definition, Index, Indexed, Kind, Name};
-use super::text::clip;
+use super::text::{self, clip};
 use super::tokens::weigh;
 use crate::workspace::{Files, Walk};
 
@@ -22,6 +22,8 @@ const LONGEST_FILE: u64 = 192 << 10;
 const MOST_NAMESAKES: usize = 3;
 /// How many names a test is followed to.
 const MOST_FOLLOWED: usize = 8;
+/// The lines of a test that is shown without numbers.
+const MOST_TEST_LINES: usize = 30;
 /// The failing tests that are shown.
 const MOST_TESTS: usize = 2;
 
@@ -48,6 +50,18 @@ pub(super) struct Failing {
     pub(super) text: String,
     /// Places in the walk of the files that it is from, those without tests first.
     pub(super) files: Vec<usize>,
+    /// The functions outside of tests that it points to, whole.
+    pub(super) functions: Vec<Function>,
+    /// The first failing test, without numbers, from its first column on; empty if none is found.
+    pub(super) test: String,
+}
+
+/// A function; lines count from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Function {
+    pub(super) file: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
 }
 
 /// Reads the code within `budget` tokens. Blocks.
@@ -67,6 +81,12 @@ pub(super) fn code(
             order.push(piece.file);
         }
     }
+    let functions = pieces.iter().filter(|piece| !is_test(piece)).filter_map(|piece| {
+        let own = enclosing(&index.at(piece.file)?.tags.definitions, piece.first)?;
+        Some(Function { file: piece.file, first: own.first, last: own.last })
+    });
+    let functions = functions.collect();
+    let mut test = String::new();
     let mut shown: Vec<Piece> = Vec::new();
     let mut texts: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut parts = Vec::new();
@@ -80,13 +100,16 @@ pub(super) fn code(
         let lines = texts.entry(piece.file).or_insert_with(|| read(files, walk, piece.file));
         let path = walk.files[piece.file].path.as_str();
         let Some(text) = render(path, lines, &piece) else { continue };
+        if test.is_empty() && piece.why == Why::Test {
+            test = bare(lines, &piece);
+        }
         // A piece that does not fit may be followed by one that does.
         let Some(rest) = left.checked_sub(weigh(&text)) else { continue };
         left = rest;
         parts.push(text);
         shown.push(piece);
     }
-    Failing { text: parts.join("\n\n"), files: order }
+    Failing { text: parts.join("\n\n"), files: order, functions, test }
 }
 
 /// The pieces, the most telling first: a failing test, where the stack leads, what the test calls.
@@ -215,4 +238,15 @@ fn render(path: &str, lines: &[String], piece: &Piece) -> Option<String> {
     let numbered: Vec<String> =
         shown.iter().enumerate().map(|(at, line)| format!("{:>4}  {line}", piece.first + at + 1)).collect();
     Some(format!("{path}, lines {} to {}{why}:\n{}", piece.first + 1, last + 1, numbered.join("\n")))
+}
+
+/// The first lines of a piece, without the spaces that all of them begin with.
+fn bare(lines: &[String], piece: &Piece) -> String {
+    let shown: Vec<&str> = lines
+        .iter()
+        .skip(piece.first)
+        .take(MOST_TEST_LINES.min(piece.last + 1 - piece.first))
+        .map(String::as_str)
+        .collect();
+    text::dedented(&shown)
 }

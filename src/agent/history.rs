@@ -76,13 +76,6 @@ impl History {
         self.summary = None;
     }
 
-    /// Begins a new conversation with nothing.
-    pub(super) fn clear(&mut self) {
-        self.messages.clear();
-        self.weights.clear();
-        self.summary = None;
-    }
-
     /// Another text in place of one message's.
     pub(super) fn replace(&mut self, at: usize, text: String) {
         let Some(message) = self.messages.get_mut(at) else { return };

@@ -33,6 +33,8 @@ pub(super) struct Map {
     pub(super) text: String,
     /// Places in the walk, the most worthy first.
     pub(super) best: Vec<usize>,
+    /// Their ranks, in the same order.
+    pub(super) ranks: Vec<f64>,
 }
 
 /// Writes the map within `budget` tokens. `top`: the folders at the root, some of which a walk that was cut has missed.
@@ -51,9 +53,10 @@ pub(super) fn render(
     let ranking = rank::rank(index, interest, &mentioned);
     let mut best: Vec<usize> = (0..index.files.len()).collect();
     best.sort_by(|left, right| ranking.files[*right].total_cmp(&ranking.files[*left]));
+    let ranks = best.iter().map(|place| ranking.files[*place]).collect();
     let best = best.into_iter().map(|place| index.files[place].file).collect();
     if walk.files.is_empty() {
-        return Map { text: "(the repository is empty)".into(), best };
+        return Map { text: "(the repository is empty)".into(), best, ranks };
     }
     let (bare, mut left) = listed(walk, interest, budget);
     let mut shown: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -72,7 +75,7 @@ pub(super) fn render(
         left = rest;
         shown.entry(indexed.file).or_default().insert(ranked.definition);
     }
-    Map { text: write(top, walk, index, &bare, &shown), best }
+    Map { text: write(top, walk, index, &bare, &shown), best, ranks }
 }
 
 /// The files that are listed by their paths alone, and what is left of the budget: those that the task names, and of the

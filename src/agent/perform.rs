@@ -12,6 +12,7 @@ use super::text::clip;
 use super::tools::{self, Action, Answer, FinishArguments, PlanArguments};
 use super::{Agent, AgentError, MOST_COMPARED_FILES, MOST_PLAN_BYTES, SinceFinish};
 use crate::event::Event;
+use crate::outcome::TestEnding;
 
 /// The most of what a call was about that a nudge repeats.
 const MOST_TOPIC_BYTES: usize = 100;
@@ -36,7 +37,7 @@ pub(super) struct Done {
 
 impl Agent<'_> {
     /// Acts on one call.
-    pub(super) async fn one_call(&mut self, wanted: &Wanted, refusal: Option<&str>) -> Result<Done, AgentError> {
+    pub(super) async fn one_call(&mut self, wanted: &Wanted) -> Result<Done, AgentError> {
         let step = self.spent.steps;
         let tool = clip(&wanted.name, 60);
         let arguments = match &wanted.arguments {
@@ -49,10 +50,9 @@ impl Agent<'_> {
         let begun = Instant::now();
         let action = parse(wanted);
         let fits = action.is_ok();
-        let (acted, kind) = match (action, refusal) {
-            (Err(reason), _) => (Acted::Answered(Answer::error(reason)), Kind::Talks),
-            (Ok(_), Some(refusal)) => (Acted::Answered(Answer::error(refusal)), Kind::Talks),
-            (Ok(action), None) => self.perform(action).await?,
+        let (acted, kind) = match action {
+            Err(reason) => (Acted::Answered(Answer::error(reason)), Kind::Talks),
+            Ok(action) => self.perform(action).await?,
         };
         let (ok, result) = match &acted {
             Acted::Answered(answer) | Acted::DoneForNothing(_, answer) => (answer.ok, answer.text.clone()),
@@ -69,7 +69,7 @@ impl Agent<'_> {
             Action::Plan(plan) => (self.take_plan(&plan)?, Kind::Talks),
             Action::Run(arguments) => self.run_command(&arguments).await?,
             Action::Finish(arguments) => return self.take_finish(arguments).await,
-            Action::Read(ref read) => match self.outputs.read(read) {
+            Action::Read(ref read) => match self.outputs.read(read, self.page()) {
                 Some(answer) => (answer, Kind::Looks),
                 None => {
                     let path = read.path.clone();
@@ -81,7 +81,7 @@ impl Agent<'_> {
                 }
             },
             Action::Write(ref edit) if self.seen.insert(tools::normal(&edit.path)) => {
-                match tools::protect_unseen(&self.files, edit)? {
+                match tools::protect_unseen(&self.files, edit, self.page())? {
                     Some(protected) => (protected, Kind::Looks),
                     None => (self.edit(tools::normal(&edit.path), action.clone()).await?, Kind::Edits),
                 }
@@ -137,13 +137,18 @@ impl Agent<'_> {
             self.since_finish = SinceFinish::NothingAndTold;
             return Ok((Acted::Answered(Answer::error(self.prompts.unchanged()?)), Kind::Talks));
         }
-        let changed = self.has_changed().await?;
+        self.look_at_all_files().await?;
+        let differs = self.state.has_changed();
         let claims_no_change = arguments.no_change_needed.unwrap_or(false);
-        if changed || claims_no_change {
-            // A claim that the tree contradicts is none.
-            let no_change_needed = Some(claims_no_change && !changed);
-            return Ok((Acted::Finished(FinishArguments { no_change_needed, ..arguments }), Kind::Talks));
+        if claims_no_change && !differs && self.was_red() && !self.was_told_of_red {
+            self.was_told_of_red = true;
+            return Ok((Acted::Answered(Answer::error(self.prompts.still_red()?)), Kind::Talks));
         }
+        // Files that no walk shows may have been written, and others that do not count: the snapshot tells in the end.
+        if differs || !self.written.is_empty() || claims_no_change {
+            return Ok((Acted::Finished(arguments), Kind::Talks));
+        }
+        self.was_told_unchanged = true;
         let answer = Answer::error(self.prompts.no_change()?);
         Ok((Acted::DoneForNothing(arguments, answer), Kind::DoneForNothing))
     }
@@ -154,9 +159,20 @@ impl Agent<'_> {
         if numbered.is_empty() {
             return Ok(Answer::error("the plan has no steps; name at least one"));
         }
-        let is_first = self.plan.replace(clip(&numbered.join("\n"), MOST_PLAN_BYTES)).is_none();
+        self.plan = Some(clip(&numbered.join("\n"), MOST_PLAN_BYTES));
+        let is_first = !std::mem::replace(&mut self.has_planned, true);
         let answer = if is_first { self.prompts.planned(&self.task)? } else { self.prompts.replanned(&self.task)? };
-        Ok(Answer { ok: is_first, text: answer, changed: false })
+        Ok(Answer::ok(answer))
+    }
+
+    /// Whether the tests failed before any change.
+    fn was_red(&self) -> bool {
+        self.brief.baseline.as_ref().is_some_and(|run| matches!(run.ending, TestEnding::Failed { .. }))
+    }
+
+    /// The most that a page of a file may weigh, so that none of it is cut from the history.
+    fn page(&self) -> u64 {
+        self.profile.observation(self.window())
     }
 
     pub(super) async fn edit(&mut self, path: String, action: Action) -> Result<Answer, AgentError> {
@@ -170,8 +186,8 @@ impl Agent<'_> {
     }
 
     async fn on_files(&self, action: Action) -> Result<Answer, AgentError> {
-        let files = self.files.clone();
-        let acted = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action)).await;
+        let (files, page) = (self.files.clone(), self.page());
+        let acted = tokio::task::spawn_blocking(move || tools::act_on_files(&files, &action, page)).await;
         Ok(acted.map_err(|error| AgentError::Broken(error.to_string()))??)
     }
 
@@ -198,15 +214,6 @@ impl Agent<'_> {
             Err(_) => self.state.is_unknown(),
         }
         Ok(())
-    }
-
-    /// Whether the tree differs from the one at the beginning.
-    async fn has_changed(&mut self) -> Result<bool, AgentError> {
-        if !self.written.is_empty() {
-            return Ok(true);
-        }
-        self.look_at_all_files().await?;
-        Ok(self.state.has_changed())
     }
 }
 

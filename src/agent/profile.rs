@@ -118,6 +118,14 @@ impl Profile {
         window.map_or(most, |window| most.min(window / 5))
     }
 
+    /// What a model that thinks before it answers may have for that, in tokens.
+    pub fn thoughts(self) -> u32 {
+        match self {
+            Profile::Small => 4_000,
+            Profile::Medium | Profile::Large => 8_000,
+        }
+    }
+
     /// Whether what happened is told again by the model when the window is full, and not by a list made of the history.
     pub fn summarises(self) -> bool {
         match self {

@@ -12,10 +12,11 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use super::opening::View;
 use super::profile::Profile;
 use super::protocol::Protocol;
-use super::protocol::whole_file::fence_for;
+use super::protocol::fences::fence_for;
 use super::shown::Shown;
-use super::text::{elide, keep_tail};
+use super::text::{clip, elide, keep_tail};
 use super::{AgentError, Brief, tools};
+use crate::model::ModelCard;
 use crate::outcome::Habit;
 use crate::workspace::{Files, Walk};
 
@@ -29,6 +30,10 @@ const BYTES_OF_A_TOKEN: usize = 3;
 const MOST_BASELINE_BYTES: usize = 2_000;
 /// The most bytes of an instruction; its middle is left out beyond that.
 const MOST_INSTRUCTION_BYTES: usize = 48_000;
+/// With more bytes than this behind the task, it is said again at the end of the message.
+const MOST_BEHIND_THE_TASK: usize = 3_000;
+/// How much of the task is said again.
+const MOST_REMINDER_BYTES: usize = 300;
 /// An operator's template is not longer than this.
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
@@ -37,9 +42,9 @@ const BUILT_IN: [(&str, &str); 22] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
+    ("begin.md", include_str!("../../prompts/begin.md")),
     ("planned.md", include_str!("../../prompts/planned.md")),
     ("replanned.md", include_str!("../../prompts/replanned.md")),
-    ("plan_first.md", include_str!("../../prompts/plan_first.md")),
     ("no_change.md", include_str!("../../prompts/no_change.md")),
     ("unchanged.md", include_str!("../../prompts/unchanged.md")),
     ("nudge.md", include_str!("../../prompts/nudge.md")),
@@ -70,11 +75,14 @@ pub(super) struct Asked<'a> {
     pub(super) path: &'a str,
     /// With numbers before the lines, where `way` speaks of them.
     pub(super) content: &'a str,
+    /// It is functions of the file, and not the whole.
+    pub(super) is_part: bool,
     /// `plain`, `trace`, `told` or `describe`.
     pub(super) way: &'a str,
-    /// What the failing tests printed before any change.
+    /// The code of the first failing test, and what it printed before any change.
+    pub(super) test: &'a str,
     pub(super) failure: &'a str,
-    /// The change of an earlier answer, and what came of it.
+    /// The change of an earlier answer, and what came of it; without a change, why the last answer was of no use.
     pub(super) tried: &'a str,
     pub(super) problem: &'a str,
 }
@@ -84,11 +92,18 @@ pub(super) struct Asked<'a> {
 pub(super) struct Prompts(Environment<'static>);
 
 impl Prompts {
-    /// Loads the templates of a profile, in which `protocol` is the protocol's name: of each, the first that is there of the operator's for the profile, the
-    /// operator's, the built-in one for the profile, the built-in one.
-    pub(super) fn load(folder: Option<&Path>, profile: Profile, protocol: Protocol) -> Result<Self, AgentError> {
+    /// Loads the templates of a profile: of each, the first that is there of the operator's for the profile, the
+    /// operator's, the built-in one for the profile, the built-in one. In them, `protocol` is the protocol's name, and
+    /// `calls_seen` says that the model was seen to call tools in the server's form.
+    pub(super) fn load(
+        folder: Option<&Path>,
+        profile: Profile,
+        protocol: Protocol,
+        card: &ModelCard,
+    ) -> Result<Self, AgentError> {
         let mut environment = Environment::new();
         environment.add_global("protocol", protocol.name());
+        environment.add_global("calls_seen", card.abilities.unwrap_or_default().native_calls.is_yes());
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Prompts are no HTML, whatever their names end with.
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
@@ -126,7 +141,25 @@ impl Prompts {
         let code = Some(view.failing.text.as_str()).filter(|text| !text.is_empty()).map(|text| quoted("code", text));
         let map = quoted("files", &view.map.text);
         let baseline = baseline_of(brief, view);
-        self.render("task.md", context! { map, code, baseline, notes => notes_of(view), ..values_of(brief) })
+        let body =
+            self.render("task.md", context! { map, code, baseline, notes => notes_of(view), ..values_of(brief) })?;
+        let is_long = body.len().saturating_sub(brief.instruction.len()) > MOST_BEHIND_THE_TASK;
+        Ok(format!("{body}{}", self.ending(brief, is_long)?))
+    }
+
+    /// What the first message ends with.
+    fn ending(&self, brief: &Brief, is_long: bool) -> Result<String, AgentError> {
+        Ok(format!("\n\n{}", self.render("begin.md", context! { is_long, task => reminder(brief) })?))
+    }
+
+    /// The first message without its end, for one that goes on with something else than the beginning.
+    fn without_ending<'a>(&self, first: &'a str, brief: &Brief) -> Result<&'a str, AgentError> {
+        for is_long in [true, false] {
+            if let Some(body) = first.strip_suffix(&self.ending(brief, is_long)?) {
+                return Ok(body);
+            }
+        }
+        Ok(first)
     }
 
     /// What the model is asked for when the conversation has to become shorter.
@@ -138,11 +171,14 @@ impl Prompts {
     pub(super) fn summarised(
         &self,
         first: &str,
+        brief: &Brief,
         plan: Option<&str>,
         files: &[&str],
         done: &str,
     ) -> Result<String, AgentError> {
-        self.render("summarised.md", context! { first => first, plan => plan, files => files.join(", "), done => done })
+        let first = self.without_ending(first, brief)?;
+        let task = reminder(brief);
+        self.render("summarised.md", context! { first, task, plan, files => files.join(", "), done })
     }
 
     /// What rejected the change, for a model that calls tools.
@@ -150,8 +186,8 @@ impl Prompts {
         self.render("rejected.md", context! { feedback => feedback })
     }
 
-    pub(super) fn whole_system(&self) -> Result<String, AgentError> {
-        self.render("whole_system.md", context! {})
+    pub(super) fn whole_system(&self, brief: &Brief) -> Result<String, AgentError> {
+        self.render("whole_system.md", context! { lacks_test => lacks_test(brief) })
     }
 
     /// The first message where the model writes whole files: the task, the files, the tests.
@@ -165,9 +201,13 @@ impl Prompts {
                 context! { path => &file.path, content => &file.content, fence => fence, language => language }
             })
             .collect();
+        let bytes = shown.files.iter().map(|file| file.content.len()).sum::<usize>() + shown.hidden.len();
         self.render(
             "whole_task.md",
             context! {
+                is_long => bytes > MOST_BEHIND_THE_TASK,
+                task => reminder(brief),
+                lacks_test => lacks_test(brief),
                 files,
                 hidden => &shown.hidden,
                 notes => notes_of(view),
@@ -187,9 +227,17 @@ impl Prompts {
         self.render("whole_rejected.md", context! { feedback => feedback, task => task })
     }
 
-    /// The first message again, with what became of the try before.
-    pub(super) fn whole_anew(&self, first: &str, problem: &str) -> Result<String, AgentError> {
-        self.render("whole_anew.md", context! { first => first, problem => problem })
+    /// The first message, with the change that was thrown away and what came of it. `writes_tests`: there are none yet.
+    pub(super) fn whole_anew(
+        &self,
+        first: &str,
+        tried: &str,
+        problem: &str,
+        writes_tests: bool,
+    ) -> Result<String, AgentError> {
+        let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
+        let (tried, problem) = (data("change", tried), data("output", problem));
+        self.render("whole_anew.md", context! { first, tried, problem, writes_tests })
     }
 
     pub(super) fn repair_system(&self) -> Result<String, AgentError> {
@@ -198,26 +246,26 @@ impl Prompts {
 
     /// The question for one file, in which something is wrong.
     pub(super) fn repair(&self, brief: &Brief, asked: &Asked<'_>) -> Result<String, AgentError> {
-        let Asked { path, content, way, failure, tried, problem } = *asked;
+        let Asked { path, content, is_part, way, test, failure, tried, problem } = *asked;
         let (fence, language) = (fence_for(content), language_of(path));
         let data = |name: &str, text: &str| (!text.is_empty()).then(|| quoted(name, text));
-        let (failure, tried, problem) = (data("output", failure), data("change", tried), data("output", problem));
-        self.render(
-            "repair.md",
-            context! { path, content, way, failure, tried, problem, fence, language, ..values_of(brief) },
-        )
+        let (test, failure) = (data("test", test), data("output", failure));
+        let (tried, problem) = (data("change", tried), data("output", problem));
+        let own = context! { path, content, is_part, way, test, failure, tried, problem, fence, language };
+        self.render("repair.md", context! { ..own, ..values_of(brief) })
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {
         self.render("no_call.md", context! { tools => tools })
     }
 
-    pub(super) fn plan_first(&self) -> Result<String, AgentError> {
-        self.render("plan_first.md", context! {})
+    pub(super) fn no_change(&self) -> Result<String, AgentError> {
+        self.render("no_change.md", context! { is_red => false })
     }
 
-    pub(super) fn no_change(&self) -> Result<String, AgentError> {
-        self.render("no_change.md", context! {})
+    /// The first answer to a model that says that nothing is to be changed, where the tests fail.
+    pub(super) fn still_red(&self) -> Result<String, AgentError> {
+        self.render("no_change.md", context! { is_red => true })
     }
 
     pub(super) fn unchanged(&self) -> Result<String, AgentError> {
@@ -238,8 +286,9 @@ impl Prompts {
     }
 
     /// The first message of a conversation that begins again, with what was done before.
-    pub(super) fn again(&self, first: &str, values: minijinja::Value) -> Result<String, AgentError> {
-        self.render("again.md", context! { first => first, ..values })
+    pub(super) fn again(&self, first: &str, brief: &Brief, values: minijinja::Value) -> Result<String, AgentError> {
+        let first = self.without_ending(first, brief)?;
+        self.render("again.md", context! { first, task => reminder(brief), ..values })
     }
 
     fn render(&self, name: &str, values: minijinja::Value) -> Result<String, AgentError> {
@@ -251,6 +300,20 @@ impl Prompts {
 /// What a fence around a file says of it.
 fn language_of(path: &str) -> &str {
     path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, ending)| ending)
+}
+
+/// The title and the beginning of the instruction, to be said again.
+pub(super) fn reminder(brief: &Brief) -> String {
+    let (title, instruction) = (brief.title.trim(), brief.instruction.trim());
+    match title.is_empty() || instruction.starts_with(title) {
+        true => clip(instruction, MOST_REMINDER_BYTES),
+        false => clip(&format!("{title}: {instruction}"), MOST_REMINDER_BYTES),
+    }
+}
+
+/// Whether the task asks for a test, and there is none yet.
+fn lacks_test(brief: &Brief) -> bool {
+    brief.test_command.is_none() && brief.instruction.to_ascii_lowercase().contains("test")
 }
 
 /// What the repository says of itself.
@@ -270,14 +333,16 @@ fn values_of(brief: &Brief) -> minijinja::Value {
     }
 }
 
-/// How the tests fared before any change, unless they passed: the first failure and the counts, as far as their runner is
-/// known, else the end of what they printed.
+/// How the tests fared before any change, unless they passed: what is told of them, or as much of the end as fits.
 fn baseline_of(brief: &Brief, view: &View) -> Option<minijinja::Value> {
     let run = brief.baseline.as_ref().filter(|run| run.ending != crate::outcome::TestEnding::Passed)?;
     let most = usize::try_from(view.allowance.output).unwrap_or(usize::MAX).saturating_mul(BYTES_OF_A_TOKEN);
-    let digest = tools::digest(&run.excerpt).filter(|digest| digest.len() <= most.min(run.excerpt.len()));
-    let output = digest.unwrap_or_else(|| keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)));
-    Some(context! { ending => run.ending.describe(), output => quoted("output", &output) })
+    let told = run.told();
+    let output = match told.len() <= most {
+        true => told,
+        false => keep_tail(run.excerpt.trim(), most.min(MOST_BASELINE_BYTES)),
+    };
+    Some(context! { ending => run.ending.describe(), output => quoted("output", output.trim()) })
 }
 
 /// A text of others in a tag that it cannot close: one that it does not hold.
@@ -331,7 +396,7 @@ pub(super) fn listing(files: &Files, walk: &Walk) -> String {
         lines.push(path.to_owned());
     }
     let more = if walk.truncated { "many".to_owned() } else { (paths.len() - shown).to_string() };
-    lines.push(format!("(and {more} more files: see them with list and search)"));
+    lines.push(format!("(and {more} more files)"));
     lines.join("\n")
 }
 

@@ -4,7 +4,9 @@
 //! each. A server's `tool_choice` is not used: those that have it do not keep it.
 
 pub mod fenced;
+pub mod fences;
 pub mod json_call;
+pub(in crate::agent) mod naming;
 mod python_call;
 pub mod schema;
 mod tagged_call;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::budget::context_full;
 use super::context;
 use super::perform::milliseconds_since;
+use super::repair::Repairing;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
 use super::{Agent, AgentError};
@@ -16,6 +17,8 @@ use crate::outcome::{Budget, StopReason};
 const MOST_REFUSALS: u32 = 3;
 /// The longest summary, in tokens.
 const MOST_SUMMARY_TOKENS: u32 = 700;
+/// The temperature of a model that calls tools.
+const STEADY: f32 = 0.1;
 /// A shorter one says nothing.
 const SHORTEST_SUMMARY_BYTES: usize = 40;
 const MOST_SUMMARY_BYTES: usize = 4_000;
@@ -29,31 +32,38 @@ impl Agent<'_> {
             }
             let window = self.window();
             let weight = self.history.weight() + self.tool_weight;
-            let most_tokens = self.whole_file.as_ref().map_or(u32::MAX, WholeFile::answer_tokens);
+            let (repairing, whole_file) = (self.repairing.as_ref(), self.whole_file.as_ref());
+            let most_tokens = repairing
+                .map(Repairing::answer_tokens)
+                .or(whole_file.map(WholeFile::answer_tokens))
+                .map_or(u32::MAX, |tokens| tokens.saturating_add(self.thoughts));
             let max_tokens = match self.spent.clip_answer(&self.budgets, window, weight) {
                 Ok(max_tokens) => max_tokens.min(most_tokens),
                 Err(stop) => return Ok(Err(stop)),
             };
-            let whole_file = self.whole_file.as_ref();
             let protocol = self.protocol;
-            let is_enough = |content: &str| match whole_file {
-                Some(whole_file) => whole_file.is_enough(content),
-                None => protocol.is_enough(content),
+            let is_enough = |content: &str| match (repairing, whole_file) {
+                (Some(repairing), _) => repairing.is_enough(content),
+                (None, Some(whole_file)) => whole_file.is_enough(content),
+                (None, None) => protocol.is_enough(content),
             };
             let request = Request {
                 tools: &self.tools,
-                temperature: self.budgets.temperature.or(whole_file.map(WholeFile::temperature)),
+                temperature: self.budgets.temperature.or_else(|| self.own_temperature()),
                 schema: self.schema.as_ref(),
                 enough: Some(&is_enough),
                 ..Request::new(self.history.messages(), max_tokens)
             };
             match self.complete(&request).await {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
-                Ok(Err(ModelError::ContextOverflow(reason))) if self.spent.steps > 0 => {
+                Ok(Err(ModelError::ContextOverflow(reason))) => {
                     if refusals >= MOST_REFUSALS {
                         return Ok(Err(context_full(self.model.card().window)));
                     }
                     self.spent.refuse(weight, max_tokens, &reason);
+                    if self.spent.steps == 0 {
+                        self.open_smaller()?;
+                    }
                 }
                 Ok(Err(error)) => return Err(error.into()),
                 Err(stop) => return Ok(Err(stop)),
@@ -62,8 +72,18 @@ impl Agent<'_> {
         Ok(Err(context_full(self.window())))
     }
 
-    fn window(&self) -> Option<u64> {
+    pub(super) fn window(&self) -> Option<u64> {
         self.spent.window(self.model.card().window)
+    }
+
+    /// The temperature where the operator wants none: calls are to be right at the first try, and whole files are tried
+    /// again. A model that thinks goes round in circles when it is cold, so it has what its server gives it.
+    fn own_temperature(&self) -> Option<f32> {
+        match (&self.repairing, &self.whole_file) {
+            (Some(repairing), _) => Some(repairing.temperature()),
+            (None, Some(whole_file)) => Some(whole_file.temperature()),
+            (None, None) => (self.thoughts == 0).then_some(STEADY),
+        }
     }
 
     /// Sends one request and waits for its answer, until the run's time is over.
@@ -122,7 +142,7 @@ impl Agent<'_> {
     /// The first message with what was done up to `until`, and that alone.
     async fn summary_until(&mut self, until: usize) -> Result<Result<(String, String), StopReason>, AgentError> {
         let mut done = context::digest(self.history.messages(), until);
-        if self.profile.summarises() && self.whole_file.is_none() {
+        if self.profile.summarises() && self.whole_file.is_none() && self.repairing.is_none() {
             match self.ask_for_summary().await? {
                 Ok(Some(said)) => done = said,
                 // Whatever the model said instead, the calls tell what was done.
@@ -135,7 +155,7 @@ impl Agent<'_> {
         }
         let done = super::text::keep_tail(done.trim(), MOST_SUMMARY_BYTES);
         let files: Vec<&str> = self.written.iter().map(String::as_str).collect();
-        let text = self.prompts.summarised(self.history.task(), self.plan.as_deref(), &files, &done)?;
+        let text = self.prompts.summarised(self.history.task(), &self.brief, self.plan.as_deref(), &files, &done)?;
         Ok(Ok((text, done)))
     }
 
@@ -155,8 +175,8 @@ impl Agent<'_> {
         }
         let request = Request {
             tools: &self.tools,
-            temperature: self.budgets.temperature,
-            ..Request::new(&messages, max_tokens.min(MOST_SUMMARY_TOKENS))
+            temperature: self.budgets.temperature.or_else(|| self.own_temperature()),
+            ..Request::new(&messages, max_tokens.min(MOST_SUMMARY_TOKENS.saturating_add(self.thoughts)))
         };
         match self.complete(&request).await {
             Err(stop) => Ok(Err(stop)),

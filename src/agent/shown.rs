@@ -112,7 +112,12 @@ fn rank(view: &View, at: usize, file: &Walked) -> (usize, usize) {
 
 /// The text of a file; `None` for what is no text.
 pub(super) fn text_of(files: &Files, path: &RelativePath) -> Option<String> {
-    let text = String::from_utf8(files.read(path, MOST_BYTES as u64).ok()?).ok()?;
+    text_within(files, path, MOST_BYTES as u64)
+}
+
+/// The text of a file of at most `most` bytes.
+pub(super) fn text_within(files: &Files, path: &RelativePath, most: u64) -> Option<String> {
+    let text = String::from_utf8(files.read(path, most).ok()?).ok()?;
     if text.contains('\0') {
         return None;
     }

@@ -48,6 +48,12 @@ pub fn new_errors(path: &str, before: Option<&[u8]>, after: &[u8]) -> Vec<Syntax
     errors.into_iter().filter(is_new).take(MOST_TOLD).collect()
 }
 
+/// Whether a text is known to have no error; a language that is not known tells nothing.
+pub fn is_sound(path: &str, text: &[u8]) -> bool {
+    let errors = Language::of(path).and_then(|language| errors(language, text));
+    errors.is_some_and(|errors| errors.is_empty())
+}
+
 /// The errors as sentences for the model; `None`: there is none.
 pub fn tell(path: &str, errors: &[SyntaxError]) -> Option<String> {
     if errors.is_empty() {

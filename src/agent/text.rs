@@ -24,6 +24,14 @@ pub(super) fn clip(line: &str, limit: usize) -> String {
     if line.len() <= limit { line.to_owned() } else { format!("{}...", &line[..floor(line, limit)]) }
 }
 
+/// Lines without the spaces that all of them begin with, joined.
+pub(super) fn dedented(lines: &[&str]) -> String {
+    let spaces = |line: &&&str| line.len() - line.trim_start().len();
+    let least = lines.iter().filter(|line| !line.trim().is_empty()).map(|line| spaces(&line)).min().unwrap_or(0);
+    let bare = lines.iter().map(|line| line.get(least..).unwrap_or_default().trim_end());
+    bare.collect::<Vec<_>>().join("\n")
+}
+
 /// What a terminal would show: no escape sequences, no control characters but line ends and tabs.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());

@@ -187,18 +187,18 @@ impl Answer {
     }
 }
 
-/// Whether a call changes or runs something, or ends the turn.
-pub(super) fn acts(name: &str, arguments: &Map<String, Value>) -> bool {
-    let understood = foreign::understood(name, arguments).ok().flatten();
-    understood.is_some_and(|(tool, _)| tool.is_risky() || tool == Tool::Finish)
+/// The tool that a call means; `None`: none of them.
+pub(super) fn meant(name: &str, arguments: &Map<String, Value>) -> Option<Tool> {
+    foreign::understood(name, arguments).ok().flatten().map(|(tool, _)| tool)
 }
 
-/// Acts on files. Blocks; for `plan`, `run` and `finish`, which are no file actions, there is nothing to do here.
+/// Acts on files. Blocks; for `plan`, `run` and `finish`, which are no file actions, there is nothing to do here. `page`:
+/// the most tokens of a file that one answer shows.
 ///
 /// The error is fatal: a host that cannot write.
-pub fn act_on_files(files: &Files, action: &Action) -> Result<Answer, FileError> {
+pub fn act_on_files(files: &Files, action: &Action, page: u64) -> Result<Answer, FileError> {
     answer_of(match action {
-        Action::Read(arguments) => look::read(files, arguments),
+        Action::Read(arguments) => look::read(files, arguments, page),
         Action::List(arguments) => look::list(files, arguments),
         Action::Search(arguments) => look::search(files, arguments),
         Action::Replace(arguments) => edit::replace(files, arguments),
@@ -210,8 +210,12 @@ pub fn act_on_files(files: &Files, action: &Action) -> Result<Answer, FileError>
 }
 
 /// The answer to a `write` over a file that the model has not seen; `None`: there is nothing to lose.
-pub(super) fn protect_unseen(files: &Files, arguments: &WriteArguments) -> Result<Option<Answer>, FileError> {
-    match edit::unseen(files, arguments) {
+pub(super) fn protect_unseen(
+    files: &Files,
+    arguments: &WriteArguments,
+    page: u64,
+) -> Result<Option<Answer>, FileError> {
+    match edit::unseen(files, arguments, page) {
         Ok(protected) => Ok(protected),
         Err(error) => answer_of(Err(error)).map(Some),
     }

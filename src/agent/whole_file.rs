@@ -14,18 +14,16 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::opening::{self, View};
+use super::opening::View;
 use super::perform::milliseconds_since;
 use super::prompt::Prompts;
+use super::protocol::fences::info_of;
 use super::protocol::whole_file::{Written, WrittenFile, elision, fence_for, left_out, read_files};
-use super::repair::Repairing;
+use super::repair::changed_lines;
 use super::shown::{self, Shown, text_of};
-use super::text::{clip, elide, keep_tail};
+use super::text::{clip, elide};
 use super::tools::{self, Action, Answer, WriteArguments};
-use super::{
-    Agent, AgentError, Brief, MOST_COMPARED_FILES, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause,
-    SinceFinish,
-};
+use super::{Agent, AgentError, Brief, MOST_PLAN_BYTES, MOST_SUMMARY_BYTES, MOST_UNUSABLE, Pause, SinceFinish};
 use crate::event::Event;
 use crate::model::{Message, Reply};
 use crate::outcome::{Habit, StopReason};
@@ -33,8 +31,9 @@ use crate::workspace::{Files, RelativePath, Walk};
 
 /// Tokens of an answer beyond what the shown files have: a new file with its test.
 const TOKENS_FOR_NEW_FILES: usize = 1_500;
-/// The most of what was wrong that goes into a conversation that begins anew: its end, where the reason stands.
-const MOST_PROBLEM_BYTES: usize = 600;
+/// The most of what was wrong that goes into a conversation that begins anew, and of the change that was thrown away.
+const MOST_PROBLEM_BYTES: usize = 1_500;
+const MOST_TRIED_BYTES: usize = 1_200;
 /// The largest file that is rewritten as a whole; it must be shown as a whole before.
 const MOST_ORIGINAL_BYTES: u64 = 1 << 20;
 /// The most of a reply that goes back into the history.
@@ -43,20 +42,17 @@ const MOST_HISTORY_BYTES: usize = 24_000;
 /// What a run by whole files knows.
 #[derive(Debug)]
 pub(super) struct WholeFile {
-    brief: Brief,
-    /// Single files are asked for first, where the task is about something wrong in them.
-    pub(super) repairing: Option<Repairing>,
     /// By path, as the model saw or wrote it last.
     known: BTreeMap<String, String>,
     /// The only file that the task names, to be meant by a block without a path.
     only_named: Option<String>,
     /// The task asks for a test, and there is none yet.
     lacks_test: bool,
+    /// There are no tests, and the task asks for some.
+    writes_tests: bool,
     rejections: usize,
     /// The first message, for a conversation that begins anew.
     first: String,
-    /// By path, as it was before any change; `None`: it was not there.
-    before: BTreeMap<String, Option<Vec<u8>>>,
     /// What the last feedback lacks, in one sentence.
     hint: Option<String>,
     /// The task is, or may be, about taking something away.
@@ -91,30 +87,10 @@ impl WholeFile {
         brief: &Brief,
         view: &View,
     ) -> Result<(Self, [Message; 2]), AgentError> {
-        match Repairing::new(files, walk, brief) {
-            Some(repairing) => {
-                let messages = [
-                    Message::System { content: prompts.repair_system()? },
-                    Message::User { content: repairing.question(prompts, brief)? },
-                ];
-                let begun = Self { repairing: Some(repairing), ..Self::new(brief, &Shown::default(), String::new()) };
-                Ok((begun, messages))
-            }
-            None => Self::begin_with_all(prompts, files, walk, brief, view),
-        }
-    }
-
-    /// As [`WholeFile::begin`], where several files may have to change or to be made.
-    fn begin_with_all(
-        prompts: &Prompts,
-        files: &Files,
-        walk: &Walk,
-        brief: &Brief,
-        view: &View,
-    ) -> Result<(Self, [Message; 2]), AgentError> {
         let shown = shown::select(files, walk, view);
         let first = prompts.whole_task(brief, view, &shown)?;
-        let messages = [Message::System { content: prompts.whole_system()? }, Message::User { content: first.clone() }];
+        let messages =
+            [Message::System { content: prompts.whole_system(brief)? }, Message::User { content: first.clone() }];
         Ok((Self::new(brief, &shown, first), messages))
     }
 
@@ -122,14 +98,12 @@ impl WholeFile {
         let named: Vec<&str> = shown.files.iter().filter(|file| file.is_named).map(|file| file.path.as_str()).collect();
         let asks_for_test = brief.instruction.to_ascii_lowercase().contains("test");
         Self {
-            brief: brief.clone(),
-            repairing: None,
             known: shown.files.iter().map(|file| (file.path.clone(), file.content.clone())).collect(),
             only_named: if let [only] = named[..] { Some(only.to_owned()) } else { None },
             lacks_test: brief.test_command.is_none() && asks_for_test,
+            writes_tests: brief.test_command.is_none() && asks_for_test,
             rejections: 0,
             first,
-            before: BTreeMap::new(),
             hint: None,
             may_remove: speaks_of_removing(&brief.instruction),
             doubted: BTreeSet::new(),
@@ -137,28 +111,37 @@ impl WholeFile {
     }
 
     pub(super) fn shown_paths(&self) -> BTreeSet<String> {
-        self.known.keys().chain(self.repairing.iter().flat_map(Repairing::paths)).cloned().collect()
+        self.known.keys().cloned().collect()
     }
 
-    /// Whether an answer that is still being written has all that is wanted.
+    /// Whether an answer that is still being written begins to go round in a circle, or has the only file there is.
     pub(super) fn is_enough(&self, content: &str) -> bool {
-        self.repairing.as_ref().is_some_and(|repairing| repairing.is_enough(content))
+        // Reading is not for nothing, and only a close can make it so.
+        let line = content.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
+        if !content.ends_with('\n') || info_of(line) != Some("") {
+            return false;
+        }
+        let written = read_files(content, true);
+        let only =
+            self.known.iter().next().filter(|(path, _)| {
+                self.known.len() == 1 && self.only_named.as_ref() == Some(*path) && !self.lacks_test
+            });
+        let has_only = || {
+            only.is_some_and(|(path, before)| {
+                written.files.iter().any(|file| tools::normal(&file.path) == *path && file.content != *before)
+            })
+        };
+        written.repeats || has_only()
     }
 
     /// The longest answer that makes sense: every shown file again, and new ones.
     pub(super) fn answer_tokens(&self) -> u32 {
-        if let Some(repairing) = &self.repairing {
-            return repairing.answer_tokens();
-        }
         let bytes: usize = self.known.values().map(String::len).sum();
         u32::try_from(bytes / 3 + TOKENS_FOR_NEW_FILES).unwrap_or(u32::MAX)
     }
 
     /// The likeliest answer first, and others as it is rejected.
     pub(super) fn temperature(&self) -> f32 {
-        if let Some(repairing) = &self.repairing {
-            return repairing.temperature();
-        }
         match self.rejections {
             0 => 0.1,
             1 => 0.5,
@@ -241,54 +224,67 @@ fn defines(content: &str, name: &str) -> bool {
 }
 
 impl Agent<'_> {
-    /// Asks another question, or the first one again with the end of what was wrong with the last answer; on the files
-    /// as they were.
+    /// Asks the first question again, with the change that is thrown away and what was wrong with it; on the files as
+    /// they were.
     pub(super) fn begin_anew(&mut self, problem: &str) -> Result<(), AgentError> {
+        let tried =
+            self.change().into_iter().map(|(path, before, now)| format!("{path}\n{}", changed_lines(&before, &now)));
+        let tried = elide(&tried.collect::<Vec<_>>().join("\n"), MOST_TRIED_BYTES);
         self.put_back()?;
         let Some(whole_file) = &self.whole_file else { return Ok(()) };
-        if whole_file.repairing.is_some() {
-            return self.ask_next(problem);
-        }
-        let text = self.prompts.whole_anew(&whole_file.first, &keep_tail(problem.trim(), MOST_PROBLEM_BYTES))?;
+        let problem = elide(problem.trim(), MOST_PROBLEM_BYTES);
+        let text = self.prompts.whole_anew(&whole_file.first, &tried, &problem, whole_file.writes_tests)?;
         self.history.restart();
         self.history.push(Message::User { content: text });
         Ok(())
     }
 
-    /// Asks the next question of a repair; after the last one, for all files that the task needs.
-    pub(super) fn ask_next(&mut self, problem: &str) -> Result<(), AgentError> {
-        let Some(whole_file) = &mut self.whole_file else { return Ok(()) };
-        let is_asked = whole_file.repairing.as_mut().is_some_and(|repairing| repairing.go_on(problem));
-        if let Some(repairing) = whole_file.repairing.as_ref().filter(|_| is_asked) {
-            let text = repairing.question(&self.prompts, &whole_file.brief)?;
-            self.history.restart();
-            self.history.push(Message::User { content: text });
-            return Ok(());
+    /// What the answers have made of the files: path, content before, content now, each with LF line ends.
+    fn change(&self) -> Vec<(String, String, String)> {
+        let Some(whole_file) = &self.whole_file else { return Vec::new() };
+        let texts = self.before.iter().map(|(path, before)| {
+            let before = String::from_utf8_lossy(before.as_deref().unwrap_or_default()).replace("\r\n", "\n");
+            (path.clone(), before, whole_file.known.get(path).cloned().unwrap_or_default())
+        });
+        texts.filter(|(_, before, now)| before.trim_end() != now.trim_end()).collect()
+    }
+
+    /// Ends the model's turn, unless the change is one that was judged before: that is rejected again at once, with the
+    /// same words, so that another way of asking follows.
+    fn finish_if_new(&mut self, prose: &str) -> Result<Option<Pause>, AgentError> {
+        let change = self.change();
+        let came = match &change[..] {
+            [] => Some("The files read as before the task again.".into()),
+            change => self.answers.take(change.iter().map(|(path, _, now)| (path.as_str(), now.as_str()))),
+        };
+        match came {
+            None => Ok(Some(self.finish_whole_files(prose))),
+            Some(came) => {
+                self.unusable += 1;
+                if self.unusable >= MOST_UNUSABLE {
+                    let reason = format!("{MOST_UNUSABLE} replies in a row made changes that had been rejected");
+                    return Ok(Some(Pause::Stopped(StopReason::Stuck { habit: Some(Habit::SameAnswer), reason })));
+                }
+                self.reject(&came)?;
+                Ok(None)
+            }
         }
-        let walk = self.files.walk(None, MOST_COMPARED_FILES)?;
-        let brief = whole_file.brief.clone();
-        let view = opening::look(&self.files, &walk, &brief, self.profile.allowance(self.model.card().window));
-        let (whole_file, messages) = WholeFile::begin_with_all(&self.prompts, &self.files, &walk, &brief, &view)?;
-        self.seen.extend(whole_file.shown_paths());
-        self.whole_file = Some(whole_file);
-        self.history.clear();
-        messages.into_iter().for_each(|message| self.history.push(message));
-        Ok(())
     }
 
     /// Puts the files back as they were before the last answer.
     pub(super) fn put_back(&mut self) -> Result<(), AgentError> {
-        let Some(whole_file) = &mut self.whole_file else { return Ok(()) };
-        for (path, content) in std::mem::take(&mut whole_file.before) {
+        for (path, content) in std::mem::take(&mut self.before) {
             let Ok(relative) = RelativePath::parse(&path) else { continue };
+            let known = self.whole_file.as_mut().map(|whole_file| &mut whole_file.known);
             match content {
                 Some(content) => {
                     self.files.write(&relative, &content)?;
-                    whole_file.known.insert(path.clone(), text_of(&self.files, &relative).unwrap_or_default());
+                    let text = || text_of(&self.files, &relative).unwrap_or_default();
+                    known.and_then(|known| known.insert(path, text()));
                 }
                 None => {
                     self.files.remove(&relative)?;
-                    whole_file.known.remove(&path);
+                    known.and_then(|known| known.remove(&path));
                     self.seen.remove(&path);
                 }
             }
@@ -298,9 +294,6 @@ impl Agent<'_> {
     }
 
     pub(super) async fn act_on_whole_files(&mut self, reply: Reply) -> Result<Option<Pause>, AgentError> {
-        if self.whole_file.as_ref().is_some_and(|whole_file| whole_file.repairing.is_some()) {
-            return self.act_on_repair(reply).await;
-        }
         let was_cut = reply.finish_reason == "length";
         let mut written = read_files(&reply.content, was_cut);
         let content = if reply.content.trim().is_empty() { "(no answer)".into() } else { reply.content };
@@ -312,7 +305,7 @@ impl Agent<'_> {
         let applied = self.apply(&written).await?;
         let problem = match (applied.changed, applied.problems.is_empty()) {
             (true, true) => match self.missing_test() {
-                None => return Ok(Some(self.finish_whole_files(&written.prose))),
+                None => return self.finish_if_new(&written.prose),
                 Some(problem) => problem,
             },
             (_, false) => applied.problems.join("\n"),
@@ -379,7 +372,8 @@ impl Agent<'_> {
         }
         for path in &written.ambiguous {
             applied.problems.push(format!(
-                "{} was not written, since it holds fences as long as the one around it: put a longer one around it.",
+                "{} was not written, since where it ends cannot be told: put a fence around it that is longer than any \
+                 inside of it, and close it.",
                 clip(path, 200)
             ));
         }
@@ -449,13 +443,13 @@ impl Agent<'_> {
         let original = RelativePath::parse(path).ok().and_then(|path| self.files.read(&path, MOST_ORIGINAL_BYTES).ok());
         let write = WriteArguments { path: path.to_owned(), content: content.to_owned() };
         let is_unseen = self.seen.insert(path.to_owned());
-        let protected = if is_unseen { tools::protect_unseen(&self.files, &write)? } else { None };
+        let protected = if is_unseen { tools::protect_unseen(&self.files, &write, u64::MAX)? } else { None };
         let answer = match protected {
             Some(refused) => self.show_instead(path).unwrap_or(refused),
             None => self.edit(path.to_owned(), Action::Write(write)).await?,
         };
-        if let Some(whole_file) = self.whole_file.as_mut().filter(|_| answer.changed) {
-            whole_file.before.entry(path.to_owned()).or_insert(original);
+        if answer.changed {
+            self.before.entry(path.to_owned()).or_insert(original);
         }
         let milliseconds = milliseconds_since(begun);
         let result = answer.text.clone();

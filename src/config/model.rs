@@ -129,7 +129,30 @@ fn resolve_fallback(
 }
 
 fn parse_endpoint(text: &str, what: &str) -> anyhow::Result<Url> {
-    super::parse_http_url(text).with_context(|| format!("{what} cannot be used"))
+    let endpoint = super::parse_http_url(text).with_context(|| format!("{what} cannot be used"))?;
+    for (name, value) in endpoint.query_pairs() {
+        keep_if_secret(what, &name, &value);
+    }
+    Ok(endpoint)
+}
+
+/// Parts of the names that gateways take secrets by, in lower case.
+const NAMES_OF_SECRETS: [&str; 10] = ["key", "token", "secret", "pass", "pwd", "auth", "sig", "cred", "cookie", "code"];
+/// A value without spaces that is as long and has letters and digits is a secret by any name.
+const LONG: usize = 20;
+
+/// A secret that stands plainly in the configuration is one all the same; a team's name or a version is none, and must not
+/// be kept out of what is published.
+fn keep_if_secret(what: &str, name: &str, value: &str) {
+    let lower = name.to_ascii_lowercase();
+    // Behind `Bearer` and the like.
+    let value = value.split_whitespace().next_back().unwrap_or_default();
+    let has = |is: fn(&char) -> bool| value.chars().any(|character| is(&character));
+    let is_drawn =
+        value.len() >= LONG && !value.contains("://") && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic);
+    if is_drawn || NAMES_OF_SECRETS.iter().any(|part| lower.contains(part)) {
+        crate::logging::keep_secret(&format!("{what}: {name}"), value);
+    }
 }
 
 fn resolve_headers(
@@ -139,7 +162,10 @@ fn resolve_headers(
 ) -> anyhow::Result<Vec<(String, SecretString)>> {
     let value = |(name, setting): (&String, &HeaderSetting)| {
         let value = match setting {
-            HeaderSetting::Plain(text) => SecretString::from(text.clone()),
+            HeaderSetting::Plain(text) => {
+                keep_if_secret(what, name, text);
+                SecretString::from(text.clone())
+            }
             HeaderSetting::Secret(FromEnvironment { env }) => secret_of(what, env, environment)?,
         };
         Ok((name.clone(), value))

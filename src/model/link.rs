@@ -111,7 +111,7 @@ pub(super) struct Link {
     suffix: String,
     headers: HeaderMap,
     key: SecretString,
-    /// The key, and what other headers hold.
+    /// The key, what other headers hold, and the values behind the `?`, also as they are written there.
     secrets: Vec<SecretString>,
     pub(super) silence: Duration,
 }
@@ -142,7 +142,7 @@ impl Config for Link {
 
 impl Link {
     pub(super) fn new(endpoint: &Url, provider: Provider, settings: &Settings) -> Result<Self, ModelError> {
-        let query = endpoint.query_pairs().into_owned().collect();
+        let query: Vec<(String, String)> = endpoint.query_pairs().into_owned().collect();
         let suffix = endpoint.query().map(|query| format!("?{query}")).unwrap_or_default();
         let base = with_version(endpoint);
         let shown = {
@@ -173,7 +173,11 @@ impl Link {
         }
         let http = builder.build().map_err(|error| refuse(innermost(&error)))?;
         let base = base.as_str().trim_end_matches('/').to_owned();
-        let secrets = settings.headers.iter().map(|(_, value)| value.clone()).chain([key.clone()]).collect();
+        let written = endpoint.query().into_iter().flat_map(|query| query.split('&'));
+        let written = written.filter_map(|pair| pair.split_once('=').map(|(_, value)| value));
+        let asked = query.iter().map(|(_, value)| value.as_str()).chain(written).map(SecretString::from);
+        let headed = settings.headers.iter().map(|(_, value)| value.clone());
+        let secrets = headed.chain([key.clone()]).chain(asked).collect();
         Ok(Self { http, base, shown, query, suffix, headers, key, secrets, silence: settings.silence_timeout })
     }
 

@@ -33,7 +33,8 @@ pub(super) async fn run(
     };
     let export = checkout.export(checkout.base_tree()).await?;
     let place = environment.around(&export.tree_path(), export.hold());
-    let run = evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?;
+    let most = services.settings.limits.tests;
+    let run = evidence::run_tests_on(services, &place, &command, order.deadline, most, outcome).await?;
     services.events.emit(Event::Tests { baseline: true, run: run.clone() });
     outcome.baseline = Some(run.clone());
     environment.add(checkout.freeze(export).await?);

@@ -68,18 +68,19 @@ pub(super) async fn detect_in_change(files: Files) -> anyhow::Result<Option<Test
     }))
 }
 
-/// Runs the tests in a sandbox that is opened for it and closed after.
+/// Runs the tests in a sandbox that is opened for it and closed after, within `most`, the operator's limit or less.
 pub(super) async fn run_tests_on(
     services: &Services,
     place: &Surroundings,
     command: &TestCommand,
     deadline: Instant,
+    most: Duration,
     outcome: &mut Outcome,
 ) -> anyhow::Result<TestRun> {
     let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
     let sandbox = services.backend.open(place).await?;
     outcome.sandbox = Some(sandbox.description().to_owned());
-    let run = verify::run_tests(sandbox.as_ref(), command, left.min(services.settings.limits.tests)).await;
+    let run = verify::run_tests(sandbox.as_ref(), command, left.min(most)).await;
     sandbox.close().await?;
     Ok(run?)
 }
@@ -99,28 +100,5 @@ pub(super) fn feedback(verdict: &Verdict, baseline: Option<&TestRun>, run: Optio
     if is_missing(run) && baseline.is_some_and(is_missing) {
         return None;
     }
-    Some(format!("{opening}\n`{}` {}. It printed:\n{}", run.command, run.ending.describe(), run.excerpt))
-}
-
-/// How many tests fail, as a runner counts them at the end of what it prints; only to choose among red results.
-pub(super) fn failing_tests(excerpt: &str) -> Option<u64> {
-    const BEFORE: [&str; 3] = [" failed", " failing", " failures"];
-    const AFTER: [&str; 5] = ["failures=", "errors=", "# fail ", "fail ", "Failures: "];
-    let number_before = |line: &str| {
-        BEFORE.iter().find_map(|word| {
-            let before = &line[..line.find(word)?];
-            before.rsplit(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
-        })
-    };
-    let numbers_after = |line: &str| {
-        let numbers: Vec<u64> = AFTER
-            .iter()
-            .filter_map(|word| {
-                let rest = &line[line.find(word)? + word.len()..];
-                rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
-            })
-            .collect();
-        (!numbers.is_empty()).then(|| numbers.iter().sum())
-    };
-    excerpt.lines().rev().find_map(|line| number_before(line).or_else(|| numbers_after(line)))
+    Some(format!("{opening}\n`{}` {}. It printed:\n{}", run.command, run.ending.describe(), run.told()))
 }

@@ -44,9 +44,10 @@ impl Judge {
             }
         };
         let command = command.context("no test command is known. Give the task a `test_command`")?;
-        let deadline = Instant::now() + services.settings.limits.tests;
+        let most = services.settings.limits.tests;
+        let deadline = Instant::now() + most;
         let place = environment.around(&export.tree_path(), export.hold());
-        evidence::run_tests_on(services, &place, &command, deadline, outcome).await
+        evidence::run_tests_on(services, &place, &command, deadline, most, outcome).await
     }
 }
 

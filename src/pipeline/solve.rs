@@ -4,7 +4,7 @@
 mod attempt;
 mod attempts;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -75,7 +75,7 @@ pub(super) async fn solve(
         attempts::work(work, outcome).await?
     } else {
         outcome.stop = Some(StopReason::Patched);
-        judge(work, &Desk::Own, outcome).await?
+        judge(work, &Desk::Own, services.settings.limits.tests, outcome).await?
     };
     let made = tests.environment.artefacts();
     outcome.notes.extend(tests.environment.close().await);
@@ -113,7 +113,8 @@ fn now() -> i64 {
 }
 
 /// Takes a snapshot of the working tree, and if the guard lets it pass, runs the tests on it. `None`: nothing changed.
-async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Result<Option<Judged>> {
+/// `most`: the longest that the tests may take.
+async fn judge(work: Work<'_>, desk: &Desk, most: Duration, outcome: &mut Outcome) -> anyhow::Result<Option<Judged>> {
     let Work { services, order, checkout, tests, untouched } = work;
     let snapshot = desk.snapshot(checkout, &tests.environment.artefacts()).await;
     let snapshot = snapshot.context("cannot take a snapshot of the change")?;
@@ -140,7 +141,7 @@ async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Re
             let tree = if own { desk.tree_path(checkout) } else { export.tree_path() };
             let hold = if own { desk.hold(checkout) } else { export.hold() };
             let place = tests.environment.around(&tree, hold);
-            Some(evidence::run_tests_on(services, &place, &command, order.deadline, outcome).await?)
+            Some(evidence::run_tests_on(services, &place, &command, order.deadline, most, outcome).await?)
         }
         None => None,
     };
@@ -157,11 +158,12 @@ async fn judge(work: Work<'_>, desk: &Desk, outcome: &mut Outcome) -> anyhow::Re
     Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
 }
 
-/// What a change comes to: a budget that ran out is said first, and an agent that went astray is trusted only where the
-/// tests themselves turned from red to green.
+/// What a change comes to: where the tests themselves turned from red to green, it is verified, however the agent ended.
+/// Else a budget that ran out is said first, and an agent that went astray is not trusted.
 fn conclude(outcome: &Outcome, verdict: &Verdict) -> Conclusion {
     let was_red = outcome.baseline.as_ref().is_some_and(|run| matches!(run.ending, TestEnding::Failed { .. }));
     match (&outcome.stop, verdict) {
+        (Some(StopReason::BudgetRanOut { .. }), Verdict::Verified) if was_red => Conclusion::Verified,
         (Some(StopReason::BudgetRanOut { budget }), _) => Conclusion::BudgetRanOut { budget: *budget },
         (Some(StopReason::Stuck { .. } | StopReason::ModelFailed { .. }), Verdict::Verified) if !was_red => {
             Conclusion::Unverified

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::agent::tools::digest;
 use crate::outcome::{TestCommand, TestEnding, TestRun};
 use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 
@@ -17,12 +18,16 @@ pub use excerpt::excerpt;
 
 /// How long it may take to look whether the test runner is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How much longer than on the base the tests of a sample may take.
+const TIMES_BASE: u64 = 10;
+const BEYOND_BASE: Duration = Duration::from_secs(10);
 
 /// Runs the tests in `sandbox` and says how they ended.
 ///
 /// 1. The command runs at the repository's root, with `CI=true`, so that no runner waits for a person.
 /// 2. Its exit code decides, never what it printed.
 /// 3. A failing code does not tell failing tests from a runner that is missing; a second command looks for the runner.
+/// 4. What it printed is shortened for people, and read for the first failure: this is the only place that does so.
 pub async fn run_tests(
     sandbox: &dyn Sandbox,
     command: &TestCommand,
@@ -40,12 +45,25 @@ pub async fn run_tests(
         Ending::OutOfMemory => TestEnding::OutOfMemory,
         Ending::OutOfDisk => TestEnding::OutOfDisk,
     };
+    let printed = excerpt::printed(&output.head, &output.tail, output.omitted_bytes);
     Ok(TestRun {
         command: command.command.clone(),
-        ending,
         milliseconds: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
-        excerpt: excerpt(&output.head, &output.tail, output.omitted_bytes),
+        excerpt: excerpt::excerpt_of(&printed),
+        // Of the whole: an excerpt may begin behind the first failure's own beginning.
+        digest: if ending == TestEnding::Passed { None } else { digest(&printed) },
+        ending,
     })
+}
+
+/// The longest that the tests may take on one sample of many: one that hangs must not cost the operator's limit each time.
+/// The base is the measure, if its tests ran to their counts.
+pub fn longest_of_sample(baseline: Option<&TestRun>, limit: Duration) -> Duration {
+    let has_run = |run: &&TestRun| {
+        run.ending == TestEnding::Passed || run.digest.as_ref().is_some_and(|digest| digest.failed.is_some())
+    };
+    let of_base = |run: &TestRun| Duration::from_millis(run.milliseconds.saturating_mul(TIMES_BASE)) + BEYOND_BASE;
+    baseline.filter(has_run).map_or(limit, |run| of_base(run).min(limit))
 }
 
 fn text_of(output: &Output) -> String {

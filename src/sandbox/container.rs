@@ -31,12 +31,12 @@ use super::portable::Portable;
 use super::registry::{Registered, Registry};
 use super::remote::line::Site;
 use super::remote::measure::RemoteDisk;
-use super::remote::mirror::{Fetched, Mirror};
+use super::remote::mirror::{Carried, Mirror};
 use super::remote::passage::Bridge;
 use super::room::Room;
 use super::shape::{self, Shape};
 use super::sources::Sources;
-use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Surroundings, complete, unrunnable};
+use super::{Command, Ending, Limits, Output, Sandbox, SandboxError, Surroundings, complete, not_run, unrunnable};
 use watch::Watched;
 
 /// Processes of the keeper, without the relay.
@@ -89,8 +89,8 @@ struct Inner {
     is_local: bool,
     /// The engine does not see our files: they are sent to boxes of this image, which has our binary in it.
     remote_image: Option<String>,
-    /// Of an engine on another machine: its kernel's version.
-    kernel: Option<String>,
+    /// The version of its machine's kernel, by its own word; may be empty.
+    kernel: String,
     /// Where it is tried whether it sees our files.
     folder: Option<PathBuf>,
 }
@@ -227,7 +227,10 @@ impl ContainerSandbox {
         let mut state = self.state.lock().await;
         self.look(&mut state).await?;
         if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
-            mirror.send(site, &self.user.in_words()).await?;
+            if mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch {
+                let reason = "the box cannot be filled: it is too much, or the engine too slow";
+                return Err(SandboxError::Broken(reason.into()));
+            }
         }
         Ok(())
     }
@@ -363,10 +366,14 @@ impl Sandbox for ContainerSandbox {
         self.hand_over(self.user).await?;
         let mut guard = Guard { sandbox: Some(self) };
         if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
-            mirror.send(site, &self.user.in_words()).await?;
+            if mirror.send(site, &self.user.in_words()).await? == Carried::TooMuch {
+                guard.sandbox = None;
+                let reason = "what is to be sent to the box takes too long";
+                return Ok(not_run(Ending::OutOfDisk, reason));
+            }
         }
         let start = Instant::now();
-        let kills = state.watched.memory_kills().await?.unwrap_or(0);
+        let kills = self.count_memory_kills(&mut state).await?;
         let line = ["/bin/sh", "-c", WRAPPER, "sh", &command.line, directory].map(str::to_owned).to_vec();
         let (exec, started) = self.start_line(line, &command.environment).await?;
         let mut captured = Capture::new(self.engine.limits.output_bytes);
@@ -374,6 +381,9 @@ impl Sandbox for ContainerSandbox {
         let ending = match early {
             Some(ending) => {
                 self.kill_tree(&mut state).await?;
+                if ending == Ending::OutOfDisk {
+                    self.settle(&mut state).await?;
+                }
                 ending
             }
             None => {
@@ -387,7 +397,7 @@ impl Sandbox for ContainerSandbox {
         let duration = start.elapsed();
         let mut is_fetched = true;
         if let (Some(mirror), Some(site)) = (&mut state.mirror, &self.site) {
-            is_fetched = mirror.fetch(site, &self.user.in_words()).await? == Fetched::Everything;
+            is_fetched = mirror.fetch(site, &self.user.in_words()).await? == Carried::Everything;
         }
         guard.sandbox = None;
         let kept = captured.finish();

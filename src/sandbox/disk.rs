@@ -18,10 +18,9 @@ const SLACK: Usage = Usage { bytes: 16 << 20, files: 1024 };
 #[derive(Debug)]
 pub struct Bound {
     limit: Usage,
-    /// The limit, or a little more than what the box held when it was over the limit.
-    ceiling: Usage,
-    /// The last command was ended for it.
-    was_ended: bool,
+    /// The limit, or a little more than what the box held after a command was ended for it. `None`: one was, and what is
+    /// measured next is taken as it is, so that the next can clean up.
+    ceiling: Option<Usage>,
 }
 
 /// The disk of one box.
@@ -29,6 +28,8 @@ pub struct Bound {
 pub struct Disk {
     folders: Vec<PathBuf>,
     bound: Bound,
+    /// What the box may take before it is measured again.
+    left: Usage,
     /// By file system (its device's number): one of the folders on it, and what it may have given out before the folders
     /// are measured.
     marks: BTreeMap<u64, (PathBuf, Usage)>,
@@ -46,31 +47,32 @@ impl Bound {
         }
         // Another box may show the same without a copy, and both may hold as much of their own.
         let with_copies = limit.plus(copied);
-        (Self { limit: with_copies, ceiling: with_copies, was_ended: false }, limit)
-    }
-
-    /// Whether the box is to be measured, whatever the disk has given out.
-    pub fn is_tight(&self) -> bool {
-        self.was_ended
+        (Self { limit: with_copies, ceiling: Some(with_copies) }, limit)
     }
 
     /// What is enough to know that it holds too much.
     pub fn most(&self) -> Usage {
-        if self.was_ended { Usage { bytes: u64::MAX, files: u64::MAX } } else { self.ceiling }
+        self.ceiling.unwrap_or(Usage { bytes: u64::MAX, files: u64::MAX })
     }
 
     /// Whether a command is to be ended for what the box holds (`None`: it cannot be told), and how much more the disk may
     /// give out until the next measuring. After one that was ended, the next may go on with what there is, to clean up, but
     /// not add to it.
     pub fn judge(&mut self, held: Option<Usage>) -> (bool, Usage) {
-        // It may hold anything; so it may clean up, and its file system may not fill up any further.
-        let Some(held) = held else { return (true, SLACK) };
-        let is_exceeded = held.exceeds(self.most());
+        let Some(held) = held else {
+            // It may hold anything; so it may clean up, and its file system may not fill up any further.
+            self.ceiling = None;
+            return (true, SLACK);
+        };
         let with_slack = held.plus(SLACK);
+        let (is_exceeded, lowered) = match self.ceiling {
+            Some(ceiling) => (held.exceeds(ceiling), ceiling.at_most(with_slack)),
+            None => (false, with_slack),
+        };
         // What was cleaned up is not given back above the limit.
-        self.ceiling = self.limit.at_least(if self.was_ended { with_slack } else { self.ceiling.at_most(with_slack) });
-        self.was_ended = is_exceeded;
-        (is_exceeded, self.ceiling.minus(held).at_least(SLACK))
+        let ceiling = self.limit.at_least(lowered);
+        self.ceiling = (!is_exceeded).then_some(ceiling);
+        (is_exceeded, ceiling.minus(held).at_least(SLACK))
     }
 }
 
@@ -87,17 +89,31 @@ impl Disk {
         for (_, mark) in marks.values_mut() {
             *mark = mark.plus(left);
         }
-        Self { folders, bound, marks }
+        Self { folders, bound, left, marks }
     }
 
     /// Whether a command is to be ended, for the box holds more than it may. `processes`: its processes, for files that
     /// have no name any more.
     pub fn is_exceeded(&mut self, processes: impl FnOnce() -> Vec<u32>) -> bool {
-        let past = |(folder, mark): &(PathBuf, Usage)| given_out(folder).is_some_and(|(given, _)| given.exceeds(*mark));
-        if !self.bound.is_tight() && !self.marks.values().any(past) {
-            return false;
+        let mut is_past = false;
+        for (folder, mark) in self.marks.values_mut() {
+            let Some((given, _)) = given_out(folder) else { continue };
+            is_past |= given.exceeds(*mark);
+            // What others give back is not for this box.
+            *mark = mark.at_most(given.plus(self.left));
         }
-        let (is_exceeded, left) = self.bound.judge(measure(&self.folders, self.bound.most(), processes()));
+        is_past && self.look(processes())
+    }
+
+    /// After a command was ended for what the box holds, when nothing of it runs any more: what there is may stay until the
+    /// next one has cleaned up.
+    pub fn settle(&mut self) {
+        self.look(Vec::new());
+    }
+
+    fn look(&mut self, processes: Vec<u32>) -> bool {
+        let (is_exceeded, left) = self.bound.judge(measure(&self.folders, self.bound.most(), processes));
+        self.left = left;
         for (folder, mark) in self.marks.values_mut() {
             if let Some((given, _)) = given_out(folder) {
                 *mark = given.plus(left);

@@ -388,6 +388,10 @@ impl Running {
         }
         let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
         self.bury().await?;
+        if cause == Some(Cause::Disk) {
+            let disk = self.disk.clone();
+            look(move || disk.lock().unwrap_or_else(PoisonError::into_inner).settle()).await?;
+        }
         let report = lock_into(reported);
         let ending = ending(cause, out_of_memory, &[report.head, report.tail].concat())?;
         let kept = lock_into(captured);

@@ -73,7 +73,7 @@ pub struct Known {
     pub user: u32,
     /// The engine's runtime, if the operator named one.
     pub runtime: Option<String>,
-    /// The version of the host's kernel, if the host is another machine than this one.
+    /// The version of the host's kernel, by the engine's word; empty: it does not tell. `None`: the host is this machine.
     pub kernel: Option<String>,
 }
 

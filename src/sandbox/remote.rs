@@ -24,7 +24,12 @@ use std::io;
 pub struct Bounds {
     pub entries: u64,
     pub bytes: u64,
+    /// Bytes of all paths, and of where links lead.
+    pub text: u64,
 }
+
+/// Of all paths in one folder. Listings are held in memory, here and in the box: a usual path has 60 bytes.
+pub const MOST_TEXT: u64 = 64 << 20;
 
 /// Why two folders could not be made the same.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +45,26 @@ pub enum Fault {
 }
 
 impl Bounds {
-    fn allow(self, entries: u64, bytes: u64) -> Result<(), Fault> {
+    fn allow(self, entries: u64, bytes: u64, text: u64) -> Result<(), Fault> {
         if entries > self.entries {
             return Err(Fault::TooMuch(format!("more than {} files and folders", self.entries)));
         }
         if bytes > self.bytes {
             return Err(Fault::TooMuch(format!("more than {} bytes", self.bytes)));
         }
+        if text > self.text {
+            return Err(Fault::TooMuch(format!("more than {} bytes of paths", self.text)));
+        }
         Ok(())
+    }
+}
+
+impl Fault {
+    /// An error of reading or writing; if the time is over that [`line::Counted`] gives, it is too much.
+    fn io(path: &str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::TimedOut => Self::TooMuch(source.to_string()),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
     }
 }

@@ -18,6 +18,18 @@ pub const KEEPER: &str = "65533:65533";
 /// Processes and threads of ours in a box of a remote engine, with what starts a command.
 const REMOTE_KEEPERS: u64 = 16;
 
+/// Sixteenths of the memory limit for files in memory. Together they leave room for processes: a box whose memory is full
+/// of files could start none, and ours would be ended there.
+const TEMPORARY: u64 = 8;
+const IN_HOME: u64 = 3;
+const SHARED: u64 = 1;
+
+/// More than that no program wants of the folder for shared memory.
+const MOST_SHARED: u64 = 256 << 20;
+
+/// One file for so many bytes: an empty one takes memory too.
+const BYTES_PER_FILE: u64 = 16 << 10;
+
 /// What differs between installations.
 pub struct Shape<'a> {
     pub image: &'a str,
@@ -35,10 +47,18 @@ pub struct Shape<'a> {
 
 /// The order for a container around `room` whose commands run as `user`.
 pub fn body(shape: &Shape<'_>, room: &Room, user: User) -> Result<ContainerCreateBody, SandboxError> {
-    let half = half_of_memory(shape.limits);
+    let (mounts, mut memory_folders) = if shape.is_remote { (volumes(room), HashMap::new()) } else { folders(room)? };
     // Owned by the user: runc gives the folder the mode that it has in the image, whatever is asked for here.
-    let owned = format!("rw,nosuid,nodev,exec,size={half},uid={},gid={},mode=755", user.uid, user.gid);
-    let (mounts, memory_folders) = if shape.is_remote { volumes(room, owned) } else { folders(room, owned)? };
+    let owned = |share| {
+        let bounds = bounds_in_memory(part_of_memory(shape.limits, share));
+        format!("rw,nosuid,nodev,exec,{bounds},uid={},gid={},mode=755", user.uid, user.gid)
+    };
+    memory_folders.insert("/tmp".into(), owned(TEMPORARY));
+    if room.home().is_none() {
+        memory_folders.insert(HOME.into(), owned(IN_HOME));
+    }
+    let bounds = bounds_in_memory(part_of_memory(shape.limits, SHARED).min(MOST_SHARED));
+    memory_folders.insert("/dev/shm".into(), format!("rw,nosuid,nodev,noexec,{bounds},mode=1777"));
     Ok(ContainerCreateBody {
         image: Some(shape.image.to_owned()),
         entrypoint: Some(vec!["/bin/sh".into(), "-c".into(), KEEPER_LINE.into()]),
@@ -76,13 +96,12 @@ fn bind(source: &Path, target: &str, read_only: bool) -> Result<Mount, SandboxEr
     })
 }
 
-/// The folders of this machine that are shown, and those in memory; `owned`: what the latter are mounted with.
-fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, String>), SandboxError> {
-    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
+/// The folders of this machine that are shown, and what covers one of them.
+fn folders(room: &Room) -> Result<(Vec<Mount>, HashMap<String, String>), SandboxError> {
+    let mut memory_folders = HashMap::new();
     let mut mounts = vec![bind(room.tree(), WORKSPACE, false)?];
-    match room.home() {
-        Some(home) => mounts.push(bind(home, HOME, false)?),
-        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
+    if let Some(home) = room.home() {
+        mounts.push(bind(home, HOME, false)?);
     }
     let standing = std::fs::symlink_metadata(room.tree().join(".git")).ok().map(|metadata| metadata.file_type());
     let target = format!("{WORKSPACE}/.git");
@@ -100,21 +119,14 @@ fn folders(room: &Room, owned: String) -> Result<(Vec<Mount>, HashMap<String, St
 }
 
 /// The same where the engine does not see this machine: volumes without a name, which go with the container.
-fn volumes(room: &Room, owned: String) -> (Vec<Mount>, HashMap<String, String>) {
+fn volumes(room: &Room) -> Vec<Mount> {
     let volume =
         |target: &str| Mount { typ: Some(MountType::VOLUME), target: Some(target.to_owned()), ..Mount::default() };
-    let mut memory_folders = HashMap::from([("/tmp".to_owned(), owned.clone())]);
-    let mut mounts = vec![volume(WORKSPACE)];
-    match room.home() {
-        Some(_) => mounts.push(volume(HOME)),
-        None => drop(memory_folders.insert(HOME.to_owned(), owned)),
-    }
-    (mounts, memory_folders)
+    [WORKSPACE].into_iter().chain(room.home().map(|_| HOME)).map(volume).collect()
 }
 
 /// What keeps it small and without power.
 fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<String, String>) -> HostConfig {
-    let half = half_of_memory(shape.limits);
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let ulimit = |name: &str, value: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
@@ -134,7 +146,6 @@ fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<St
         }))),
         // Only limits that lower the engine's own: raising one needs a capability that nothing here has.
         ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", shape.limits.file_size_bytes)]),
-        shm_size: Some(number(half.min(256 << 20))),
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(
@@ -151,6 +162,10 @@ fn host_config(shape: &Shape<'_>, mounts: Vec<Mount>, memory_folders: HashMap<St
     }
 }
 
-fn half_of_memory(limits: &Limits) -> u64 {
-    (limits.memory_bytes / 2).max(16 << 20)
+fn part_of_memory(limits: &Limits, sixteenths: u64) -> u64 {
+    (limits.memory_bytes / 16).max(2 << 20).saturating_mul(sixteenths)
+}
+
+fn bounds_in_memory(bytes: u64) -> String {
+    format!("size={bytes},nr_inodes={}", bytes / BYTES_PER_FILE)
 }

@@ -3,7 +3,7 @@
 use aho_corasick::AhoCorasick;
 
 use super::plain::{entropy, is_common_password, is_uuid};
-use super::{Found, Kind, ScannerError};
+use super::{Found, Kind, ScannerError, small_automaton};
 
 /// Parts of names that hold secrets; letters of either case.
 const KEYWORDS: [&str; 19] = [
@@ -66,7 +66,7 @@ impl Keywords {
     /// Builds the automata.
     pub(super) fn new() -> Result<Self, ScannerError> {
         let build = |words: &[&str]| {
-            AhoCorasick::builder().ascii_case_insensitive(true).build(words).map_err(|_| ScannerError::TooLarge)
+            small_automaton().ascii_case_insensitive(true).build(words).map_err(|_| ScannerError::TooLarge)
         };
         Ok(Self { keywords: build(&KEYWORDS)?, explanations: build(&EXPLANATIONS)? })
     }

@@ -4,7 +4,7 @@ use aho_corasick::AhoCorasick;
 
 use super::compact::{Window, compact, for_each_window};
 use super::forms::{self, Gaps, Role};
-use super::{Form, Found, Kind, Known, SHORTEST_SECRET, ScannerError};
+use super::{Form, Found, Kind, Known, SHORTEST_SECRET, ScannerError, small_automaton};
 
 /// Halves that stand further apart, in letters and digits, are no halves.
 const APART: usize = 512;
@@ -59,8 +59,8 @@ impl Own {
             secrets.push(Secret { name: known.name.clone(), plain: compact(&exact), exact });
         }
         let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
-        let compacted = AhoCorasick::new(&patterns).map_err(|_| ScannerError::TooLarge)?;
-        let raw = AhoCorasick::new(&raw_patterns).map_err(|_| ScannerError::TooLarge)?;
+        let compacted = small_automaton().build(&patterns).map_err(|_| ScannerError::TooLarge)?;
+        let raw = small_automaton().build(&raw_patterns).map_err(|_| ScannerError::TooLarge)?;
         Ok(Self { secrets, compacted, targets, raw, raw_targets, longest })
     }
 

@@ -7,7 +7,7 @@ mod check;
 use aho_corasick::AhoCorasick;
 
 use super::plain::{is_common_password, is_placeholder};
-use super::{Found, Kind, ScannerError};
+use super::{Found, Kind, ScannerError, small_automaton};
 use check::Check;
 
 /// The longest token that is looked at.
@@ -109,7 +109,7 @@ impl Shapes {
     /// Builds the automaton.
     pub(super) fn new() -> Result<Self, ScannerError> {
         let prefixes = SHAPES.iter().map(|shape| shape.prefix).chain([KEY, ADDRESS]);
-        AhoCorasick::new(prefixes).map(Self).map_err(|_| ScannerError::TooLarge)
+        small_automaton().build(prefixes).map(Self).map_err(|_| ScannerError::TooLarge)
     }
 
     /// The tokens, keys and passwords in a text.

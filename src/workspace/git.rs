@@ -21,7 +21,7 @@ use super::error::WorkspaceError;
 use crate::weak::{self, Defence};
 
 /// How much of standard output and of standard error is kept, in bytes.
-const LONGEST_OUTPUT: usize = 1 << 20;
+pub(super) const LONGEST_OUTPUT: usize = 1 << 20;
 /// The first version that takes configuration from `GIT_CONFIG_COUNT`, without which nothing here would be safe.
 const OLDEST_VERSION: (u32, u32) = (2, 31);
 /// How often a call is tried that a server breaks off.

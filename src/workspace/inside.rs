@@ -84,7 +84,7 @@ impl Checkout {
             branch: self.base.branch.clone(),
             path: self.folder.path().join("inside"),
             index: self.folder.path().join("index"),
-            objects: self.repository.path().join("objects"),
+            repository: self.repository.clone(),
             filled: self.filled,
         };
         let draft = Arc::new(draft);
@@ -95,7 +95,7 @@ impl Checkout {
         if let Remote::Url { url, token } = &self.remote {
             let access = Access { url, token: token.as_ref() };
             // What is known of tags is better than nothing.
-            if let Err(error) = mirror::fetch_tags(self.git(), self.cache(), access).await {
+            if let Err(error) = mirror::fetch_tags(self.git(), self.cache(), access, MOST_TAGS).await {
                 tracing::warn!("the newest tags may be missing in the sandbox's repository: {error}");
             }
         }
@@ -128,7 +128,7 @@ struct Draft {
     /// The base's.
     index: PathBuf,
     /// The task's.
-    objects: PathBuf,
+    repository: TaskRepository,
     /// The age of files that are as on the base.
     filled: SystemTime,
 }
@@ -146,13 +146,26 @@ type Nearest = BTreeMap<u64, BTreeSet<Tag>>;
 impl Draft {
     fn is_too_large(&self) -> Result<bool, WorkspaceError> {
         let index = Index::open(&self.index).map_err(WorkspaceError::git2(ACTION, &self.index))?;
-        let bytes: u64 = index.iter().map(|entry| u64::from(entry.file_size)).sum();
-        Ok(index.len() > MOST_FILES || bytes > MOST_BYTES)
+        if index.len() > MOST_FILES {
+            return Ok(true);
+        }
+        let repository = self.repository.open()?;
+        let objects = repository.odb().map_err(self.git2())?;
+        // The index has the lowest 32 bits of a file's size. A submodule is no object here.
+        let size = |entry: &IndexEntry| match objects.read_header(entry.id) {
+            Ok((size, _)) => size as u64,
+            Err(_) => u64::from(entry.file_size),
+        };
+        let mut bytes = 0u64;
+        Ok(index.iter().any(|entry| {
+            bytes = bytes.saturating_add(size(&entry));
+            bytes > MOST_BYTES
+        }))
     }
 
     /// Makes commits, tags and the branch; answers the tags' names.
     fn begin(&self, tags: &[(String, Oid)]) -> Result<Vec<String>, WorkspaceError> {
-        let draft = TaskRepository::create(self.path.clone(), &self.objects)?;
+        let draft = TaskRepository::create(self.path.clone(), &self.repository.path().join("objects"))?;
         self.write("config", CONFIG_OF_MAKING)?;
         self.write("packed-refs", &packed(tags))?;
         let nearest = nearest(&draft.open()?, self.base, tags).map_err(self.git2())?;

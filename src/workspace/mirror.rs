@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 
 use super::error::{WorkspaceError, blocking, make_private_folder, shown};
 use super::folder::remove_tree;
-use super::git::{Access, Call, Git};
+use super::git::{Access, Call, Git, LONGEST_OUTPUT};
 use super::lock::Lock;
 use super::object::RAW_ATTRIBUTES;
 use crate::folders;
@@ -81,8 +81,27 @@ pub(super) fn guess(cache: &Path, access: Access<'_>, base: Option<&str>) -> Opt
     Some(Guess { commit: Oid::from_str(id.trim()).ok()?, git_dir, _lock: lock })
 }
 
-/// Fetches tags that the remote has and the mirror has not: a task whose base was there already has not asked for any.
-pub(super) async fn fetch_tags(git: &Git, cache: &Path, access: Access<'_>) -> Result<(), WorkspaceError> {
+/// Makes the mirror's tags those of the remote: a task whose base was there already has not asked for any. Other tasks wait
+/// for the mirror only where there is something to fetch.
+///
+/// # Errors
+/// The remote has more than `most`.
+pub(super) async fn fetch_tags(git: &Git, cache: &Path, access: Access<'_>, most: usize) -> Result<(), WorkspaceError> {
+    let arguments: Vec<OsString> =
+        ["ls-remote", "--tags", "--refs", "--", access.url.as_str()].map(OsString::from).into();
+    let call = Call { action: "ask the remote for its tags", arguments, index: None, access: Some(access) };
+    let output = git.check(call).await?;
+    let told: BTreeMap<&str, Oid> =
+        lines(&output).filter_map(|(id, name)| Some((name, Oid::from_str(id).ok()?))).collect();
+    // What is longer was cut.
+    if told.len() > most || output.len() >= LONGEST_OUTPUT {
+        let reason = format!("the remote has more than {most} tags");
+        return Err(WorkspaceError::Git { action: "fetch tags", reason });
+    }
+    let known = tags(cache, access.url);
+    if told.into_iter().eq(known.iter().map(|(name, id)| (name.as_str(), *id))) {
+        return Ok(());
+    }
     let git_dir = mirror_path(cache, access.url);
     let _lock = lock(&git_dir, Lock::Exclusive, git.timeout()).await?;
     fetch(git, &git_dir, access, &["+refs/tags/*:refs/tags/*"]).await

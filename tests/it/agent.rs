@@ -2,6 +2,7 @@
 
 mod digest;
 mod edits;
+mod fences;
 mod foreign;
 mod harness;
 mod loops;

@@ -42,13 +42,13 @@ fn attacks_in_containers() {
     }
 }
 
-/// The themes in which it matters that a box has its folders and its way out for itself.
+/// The themes in which it matters that a box has its folders, its way out and our processes for itself.
 #[test]
 fn attacks_in_containers_elsewhere() {
     let mut files = scene::read_all();
-    files.retain(|file| ["network", "names"].iter().any(|theme| file.name.contains(theme)));
+    files.retain(|file| ["outside", "network", "names", "bombs"].iter().any(|theme| file.name.contains(theme)));
     match std::env::var_os("PATCHWRIGHT_TEST_DOCKER_HOST") {
-        Some(_) => run_all(Backend::Remote, "", &files),
+        Some(_) => run_all(Backend::Remote, "", &wanted(files)),
         None => skip("redteam::attacks_in_containers_elsewhere", "PATCHWRIGHT_TEST_DOCKER_HOST names no engine"),
     }
 }

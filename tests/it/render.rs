@@ -42,7 +42,7 @@ fn task(text: &str) -> Task {
 }
 
 fn run(ending: TestEnding, excerpt: &str) -> TestRun {
-    TestRun { command: "cargo test".into(), ending, milliseconds: 1234, excerpt: excerpt.into() }
+    TestRun { command: "cargo test".into(), ending, milliseconds: 1234, excerpt: excerpt.into(), digest: None }
 }
 
 /// An outcome with `text` wherever a user, a model or a program has its say.

@@ -256,6 +256,57 @@ async fn a_dropped_command_leaves_nothing_alive() {
     }
 }
 
+/// To the kernel such a process is a zombie, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_first_thread_has_ended_does_not_outlive_its_command() {
+    let number = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+    let line = format!(
+        "python3 -c \"
+import ctypes, threading, time
+def go():
+    while True: time.sleep(0.01)
+threading.Thread(target=go).start()
+ctypes.CDLL(None).syscall({number}, 0)\" >/dev/null 2>&1 &
+         until grep -q '^State:.Z' /proc/$!/status; do :; done; kill -9 $PPID; exit 0"
+    );
+    for (choice, backend) in all_backends().await {
+        let tree = tempfile::tempdir().unwrap();
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
+        // In a namespace box it is the first process, which nobody inside ends.
+        let line = if choice == Choice::Namespace { line.replace("kill -9 $PPID; ", "") } else { line.clone() };
+        sandbox.run(&command(&line)).await.unwrap();
+        let look = "for s in /proc/[0-9]*/status; do grep -q '^State:.Z' $s && grep '^Threads:' $s; done; echo end";
+        let said = text(&sandbox.run(&command(look)).await.unwrap());
+        assert!(said.ends_with("end\n") && !said.contains('2'), "{choice:?}: {said}");
+        sandbox.close().await.unwrap();
+    }
+}
+
+/// Without processes nothing can be ended for them: they must not fill the box.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_memory_leave_room_for_processes() {
+    let fill = "exec python3 -c \"
+import os
+for folder in ('/tmp', '/dev/shm', os.path.expanduser('~')):
+    for name in range(100000):
+        try:
+            with open('%s/%d' % (folder, name), 'wb') as file: file.write(bytes(1 << 20) if name < 300 else b'')
+        except OSError:
+            if name > 300: break
+print('filled')\"";
+    for (choice, backend) in all_backends().await {
+        let tree = tempfile::tempdir().unwrap();
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
+        let output = sandbox.run(&command(fill)).await.unwrap();
+        if choice == Choice::Container {
+            assert_eq!(text(&output), "filled\n", "{}: {:?}", backend.description(), output.ending);
+        }
+        let output = sandbox.run(&command("python3 -c 'print(len(bytes(4 << 20)))'")).await.unwrap();
+        assert_eq!(text(&output), "4194304\n", "{}: {:?}", backend.description(), output.ending);
+        sandbox.close().await.unwrap();
+    }
+}
+
 /// Says which processes lived when it was let go of.
 struct Witness {
     marker: String,

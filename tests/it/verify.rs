@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use patchwright::outcome::{TestCommand, TestEnding, TestRun, Verdict, printable};
-use patchwright::pipeline::verify::{Listing, detect, excerpt, run_tests};
+use patchwright::outcome::{Digest, TestCommand, TestEnding, TestRun, Verdict, printable};
+use patchwright::pipeline::verify::{Listing, detect, excerpt, longest_of_sample, run_tests};
 use patchwright::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -274,8 +274,47 @@ async fn a_broken_sandbox_is_no_verdict() {
     assert!(run_tests(&Broken, &command("true"), Duration::from_secs(1)).await.is_err());
 }
 
+#[tokio::test]
+async fn the_first_failure_is_read_from_the_whole_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = include_str!("agent/digest/pytest_diff.txt").lines().filter(|line| !line.ends_with("%]"));
+    std::fs::write(folder.path().join("out.txt"), printed.collect::<Vec<_>>().join("\n")).unwrap();
+    for (code, is_read) in [(1, true), (0, false)] {
+        let line = command(&format!("cat out.txt; exit {code}"));
+        let run = run_tests(&Shell(folder.path().into()), &line, Duration::from_secs(60)).await.unwrap();
+        assert!(!run.excerpt.contains("_ test_first _"), "an excerpt that is cut: {}", run.excerpt);
+        let Some(digest) = run.digest else {
+            assert!(!is_read, "red tests have a digest");
+            continue;
+        };
+        assert!(is_read && digest.first_failure.unwrap().contains("_ test_first _"));
+        assert_eq!(digest.failed, Some(1));
+    }
+}
+
+#[test]
+fn a_sample_has_as_long_as_the_tests_took_on_the_base_allows() {
+    let limit = Duration::from_secs(600);
+    let base = |ending: TestEnding, milliseconds, failed| {
+        let digest = Digest { failed, ..Digest::default() };
+        TestRun { milliseconds, digest: Some(digest), ..run(ending) }
+    };
+    let failed = || TestEnding::Failed { exit_code: 1 };
+    for (base, seconds) in [
+        (None, 600),
+        (Some(base(failed(), 200, Some(1))), 12),
+        (Some(base(TestEnding::Passed, 3_000, None)), 40),
+        (Some(base(failed(), 120_000, Some(1))), 600),
+        // Nothing says how long its tests take.
+        (Some(base(failed(), 200, None)), 600),
+        (Some(base(TestEnding::TimedOut { seconds: 5 }, 5_000, None)), 600),
+    ] {
+        assert_eq!(longest_of_sample(base.as_ref(), limit), Duration::from_secs(seconds), "{base:?}");
+    }
+}
+
 fn run(ending: TestEnding) -> TestRun {
-    TestRun { command: "t".into(), ending, milliseconds: 1, excerpt: String::new() }
+    TestRun { command: "t".into(), ending, milliseconds: 1, excerpt: String::new(), digest: None }
 }
 
 /// Every pair of endings, and the lack of one on either side. A letter a verdict: Verified, Broken, still Red,

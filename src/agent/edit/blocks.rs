@@ -18,7 +18,8 @@
 //! before it, alone or as the only path of its last sentence; the block before it. Lines of an empty search part make a
 //! new file.
 
-use super::super::protocol::whole_file::{alone, path_in_info, path_in_sentence};
+use super::super::protocol::fences::info_of;
+use super::super::protocol::naming::{alone, path_in_info, path_in_sentence, path_of};
 use super::{Change, FileEdit, Hunk, Line, LineKind, Order, Unreadable, diff, envelope};
 
 /// A block's marks, by how they begin.
@@ -43,8 +44,8 @@ pub(super) fn read(text: &str) -> Result<Vec<FileEdit>, Unreadable> {
             at += 1;
             continue;
         };
-        let end = (at + 1..lines.len()).find(|line| opening(lines[*line]).is_some() || open.is_closed_by(lines[*line]));
-        let Some(end) = end.filter(|end| open.is_closed_by(lines[*end])) else {
+        let end = (at + 1..lines.len()).find(|line| opening(lines[*line]).is_some() || open.end.is_at(lines[*line]));
+        let Some(end) = end.filter(|end| open.end.is_at(lines[*end])) else {
             return Err(Unreadable::Cut { line: end.unwrap_or(lines.len()), what: "a block has no end mark" });
         };
         let path = open.path.clone().or_else(|| naming.path());
@@ -70,7 +71,7 @@ struct Naming {
 
 impl Naming {
     fn see(&mut self, line: &str) {
-        match fence(line) {
+        match info_of(line) {
             Some("") => self.info = None,
             Some(info) => self.info = path_in_info(info),
             None if line.trim().is_empty() => {}
@@ -79,12 +80,7 @@ impl Naming {
     }
 
     fn path(&self) -> Option<String> {
-        let with_folder = || {
-            let word = self.line.trim().trim_matches(['`', '*', '#', ':', '"', '\'', ' ']);
-            let is_path = word.contains('/') && !word.contains(char::is_whitespace) && !word.contains("://");
-            is_path.then(|| word.to_owned())
-        };
-        let from_line = || alone(&self.line).or_else(with_folder).or_else(|| path_in_sentence(&self.line));
+        let from_line = || path_of(&self.line).or_else(|| path_in_sentence(&self.line));
         self.info.clone().or_else(from_line).or_else(|| self.previous.clone())
     }
 
@@ -94,12 +90,21 @@ impl Naming {
     }
 }
 
-/// The info of a line that opens or closes a fence.
-pub(super) fn fence(line: &str) -> Option<&str> {
-    let line = line.trim();
-    let mark = line.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
-    let info = line.trim_start_matches(mark);
-    (line.len() - info.len() >= 3 && !info.contains('`')).then_some(info.trim())
+/// What ends a block that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::agent) struct PieceEnd(char);
+
+impl PieceEnd {
+    /// The end of the block that a line begins, if it begins one.
+    pub(in crate::agent) fn of(line: &str) -> Option<Self> {
+        opening(line).map(|opening| opening.end)
+    }
+
+    pub(in crate::agent) fn is_at(self, line: &str) -> bool {
+        let Some((_, rest)) = marked(line.trim(), self.0) else { return false };
+        let word = rest.trim();
+        matches!(word, "REPLACE" | "UPDATED") || word.is_empty() && self.0 == '>'
+    }
 }
 
 /// A search marker.
@@ -107,7 +112,7 @@ struct Opening<'a> {
     /// What stands before it.
     indentation: &'a str,
     length: usize,
-    closing: char,
+    end: PieceEnd,
     path: Option<String>,
 }
 
@@ -127,17 +132,11 @@ fn opening(line: &str) -> Option<Opening<'_>> {
         let rest = rest.strip_prefix("SEARCH").or_else(|| rest.strip_prefix("ORIGINAL").filter(|_| mark == '<'))?;
         let rest = rest.strip_prefix('>').unwrap_or(rest).trim();
         let path = if rest.is_empty() { None } else { Some(alone(rest)?) };
-        Some(Opening { indentation, length, closing, path })
+        Some(Opening { indentation, length, end: PieceEnd(closing), path })
     })
 }
 
 impl Opening<'_> {
-    fn is_closed_by(&self, line: &str) -> bool {
-        let Some((_, rest)) = marked(line.trim(), self.closing) else { return false };
-        let word = rest.trim();
-        matches!(word, "REPLACE" | "UPDATED") || word.is_empty() && self.closing == '>'
-    }
-
     /// The block's hunk; `at`: the line, from 0, of its search marker.
     fn hunk(&self, at: usize, body: &[&str], path: Option<&str>) -> Result<Hunk, Unreadable> {
         let hints = hints_in(body);
@@ -201,7 +200,7 @@ fn hints_in(body: &[&str]) -> usize {
 fn unfenced<'a, 'b>(lines: &'b [&'a str]) -> Option<&'b [&'a str]> {
     match lines {
         [] => Some(lines),
-        [first, inner @ .., last] if fence(first).is_some() && fence(last) == Some("") => Some(inner),
+        [first, inner @ .., last] if info_of(first).is_some() && info_of(last) == Some("") => Some(inner),
         [_, ..] => None,
     }
 }

@@ -15,8 +15,8 @@
 //! the last lines of a hunk. `a/` and `b/` are taken off if both are there; `/dev/null` is a file that is not there. A
 //! file's name may also stand in the info of the fence, or on the line before it.
 
-use super::super::protocol::whole_file::{alone, path_in_info};
-use super::blocks::fence;
+use super::super::protocol::fences::info_of;
+use super::super::protocol::naming::{alone, path_in_info};
 use super::envelope::body_line;
 use super::{Change, FileEdit, Hunk, LineKind, Order, Unreadable};
 
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
     /// Takes a line, and answers which one is next.
     fn take(&mut self, at: usize) -> Result<usize, Unreadable> {
         let line = self.line(at);
-        if let Some(info) = fence(line).filter(|_| !line.starts_with([' ', '+', '-']) || self.open.is_none()) {
+        if let Some(info) = info_of(line).filter(|_| !line.starts_with([' ', '+', '-']) || self.open.is_none()) {
             return self.take_fence(at, info);
         }
         if line.starts_with("@@") && (self.is_in_diff() || is_hunk_header(line)) {

@@ -12,7 +12,7 @@
 //! An anchor is a line of the file above the chunk, or around it; it decides where the chunk's old lines stand in several
 //! places. `@@ -1,2 +3,4 @@` is a line number. A fence ends a section without an envelope around it.
 
-use super::blocks::fence;
+use super::super::protocol::fences::info_of;
 use super::diff::{hunk_header, is_hunk_header};
 use super::{Change, FileEdit, Hunk, Line, LineKind, Order, Unreadable};
 
@@ -59,7 +59,7 @@ pub(super) fn read(text: &str) -> Result<Vec<FileEdit>, Unreadable> {
             edits.push(section(&header, at, &lines[at + 1..end])?);
             at = end;
             continue;
-        } else if begun.is_some() && !line.trim().is_empty() && fence(line).is_none() {
+        } else if begun.is_some() && !line.trim().is_empty() && info_of(line).is_none() {
             return Err(Unreadable::Malformed { line: at + 1, what: "a patch must begin with the name of a file" });
         } else if begun.is_none() && is_hunk_header(line) {
             return Err(Unreadable::TwoFormats);
@@ -75,7 +75,7 @@ pub(super) fn read(text: &str) -> Result<Vec<FileEdit>, Unreadable> {
 fn ends_section(line: &str, in_envelope: bool) -> bool {
     is_header(line)
         || matches!(line.trim_end(), "*** End Patch" | "*** Begin Patch")
-        || !in_envelope && fence(line).is_some() && !line.starts_with(' ')
+        || !in_envelope && info_of(line).is_some() && !line.starts_with(' ')
 }
 
 /// One section; `at`: the line, from 0, of its header.

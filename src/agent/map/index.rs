@@ -3,6 +3,7 @@
 //! In a large repository only the most promising ones are read, within bounds of number, bytes and time: those that the
 //! task or the failing tests name, those that hold a name of the task, those whose path has its words.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use aho_corasick::AhoCorasick;
@@ -14,6 +15,8 @@ use crate::workspace::{Files, Walk, Walked};
 
 /// The most files that are read for their tags.
 const MOST_FILES: usize = 400;
+/// The most files of a failing output whose imports are followed, where not all files are read.
+const MOST_FOLLOWED: usize = 10;
 /// The most bytes of them together.
 const MOST_BYTES: u64 = 4 << 20;
 /// A longer file is data or was generated.
@@ -76,6 +79,11 @@ impl Index {
             .filter(|(_, file)| is_source(file))
             .map(|(at, file)| (promise(file, interest) + if mentioned.contains(&at) { 80 } else { 0 }, at))
             .collect();
+        let imported = if ranked.len() > MOST_FILES { imported(files, walk, &mentioned) } else { HashSet::new() };
+        for (promise, at) in &mut ranked {
+            let stem = walk.files[*at].path.file_name().split('.').next().unwrap_or_default();
+            *promise += if imported.contains(stem) { 40 } else { 0 };
+        }
         if ranked.len() > MOST_FILES {
             promise_by_contents(files, walk, interest, &mut ranked);
         }
@@ -104,6 +112,24 @@ impl Index {
     pub(in crate::agent) fn at(&self, file: usize) -> Option<&Indexed> {
         self.files.binary_search_by_key(&file, |indexed| indexed.file).ok().map(|place| &self.files[place])
     }
+}
+
+/// The words of the lines by which the first of these files take in others, as most languages write them.
+fn imported(files: &Files, walk: &Walk, mentioned: &[usize]) -> HashSet<String> {
+    const BEGINNINGS: [&str; 8] = ["import ", "from ", "use ", "#include", "require", "source ", ". ", "mod "];
+    let mut words = HashSet::new();
+    for at in mentioned.iter().take(MOST_FOLLOWED) {
+        let text = files.read(&walk.files[*at].path, LONGEST_FILE).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let is_import = |line: &&str| {
+            let line = line.trim_start();
+            BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) || line.contains("require(")
+        };
+        let lines = text.lines().filter(is_import);
+        let found = lines.flat_map(|line| line.split(|letter: char| !letter.is_alphanumeric() && letter != '_'));
+        words.extend(found.filter(|word| !word.is_empty()).map(str::to_owned));
+    }
+    words
 }
 
 /// How much a path promises.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! reply   := ( thoughts | prose | block )* [ done ] [ made-up ]
-//! block   := fence info newline body fence       the last block of a reply may lack its end, unless the reply was cut
-//! fence   := at least three "`" or "~"; the end has as many at least, and nothing else
+//! block   := fence info newline body fence       as in `fences`; the last block of a reply may lack its end, unless the
+//!                                                reply was cut
 //! command := info "bash" | "sh" | "shell" | "zsh" | "console" | "terminal"
 //! edit    := body with "<<<<<<< SEARCH" ... "=======" ... ">>>>>>> REPLACE", or info "diff" | "patch", or a body that
 //!            begins as a diff does
@@ -12,33 +12,26 @@
 //! done    := a line "DONE" [ ":" summary ]; the summary goes on to the end of the reply or the next block
 //! ```
 //!
-//! A fence inside of a here-document or of a SEARCH/REPLACE piece is part of the body. Several blocks are taken in order,
-//! up to [`MOST_BLOCKS`]; reading ends at one that cannot be what it says it is ([`Said::broken`]), and at a line with
-//! which a model begins to make up the answer. Other blocks (code that is talked about) are prose. In a `console` block, or
+//! A fence inside of a here-document, of a quote or of a SEARCH/REPLACE piece is part of the body. Several blocks are taken
+//! in order, up to [`MOST_BLOCKS`]; reading ends at one that cannot be what it says it is or whose end cannot be told
+//! ([`Said::broken`]), and at a line with which a model begins to make up the answer. Other blocks (code that is talked about) are prose. In a `console` block, or
 //! where each line begins with `$ `, only those lines are the command.
 //!
 //! The calls are those of `run`, `patch`, `write` and `finish`.
 
 use serde_json::{Map, Value};
 
+use super::fences::{self, Block, Body, End, Head, Text};
+use super::naming::path_of;
 use super::text_call::is_foreign_line;
 use super::{Said, TextCall, thinking};
+use crate::agent::edit::PieceEnd;
 
 /// More blocks than this are not taken from one reply.
 pub const MOST_BLOCKS: usize = 12;
-/// The longest line that is looked at for a path.
-const LONGEST_PATH: usize = 300;
 const SHELLS: [&str; 6] = ["bash", "sh", "shell", "zsh", "console", "terminal"];
-const SEARCH: &str = "<<<<<<<";
-const REPLACE: &str = ">>>>>>>";
-
-/// A block as it stands.
-struct Block<'a> {
-    /// What stands behind the opening fence.
-    info: &'a str,
-    body: Vec<&'a str>,
-    is_closed: bool,
-}
+const UNSURE: &str = "where its block ends cannot be told: put a fence around it that is longer than any inside of it, and \
+                      write one block in a reply";
 
 /// What a block wants.
 enum Wanted {
@@ -51,11 +44,28 @@ enum Wanted {
 pub fn read(content: &str, was_cut: bool) -> Said {
     let text = thinking::without_thinking(content);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let bare: Vec<&str> = lines.iter().map(|line| line.trim_end_matches(['\n', '\r'])).collect();
+    let blocks = fences::blocks(&bare, body_of);
     let mut said = Said::default();
     let mut prose: Vec<&str> = Vec::new();
-    let mut naming = "";
-    let (mut at, mut own_end) = (0, text.len());
+    let (mut at, mut next_block, mut own_end) = (0, 0, text.len());
     while let Some(line) = lines.get(at) {
+        if let Some(block) = blocks.get(next_block).filter(|block| block.lines.start == at) {
+            next_block += 1;
+            at = block.lines.end;
+            match want(block, &blocks[next_block..], was_cut) {
+                Wanted::Call(call) => said.calls.push(call),
+                Wanted::Prose => {}
+                Wanted::Broken(reason) => {
+                    said.broken = Some(reason);
+                    break;
+                }
+            }
+            if said.calls.len() >= MOST_BLOCKS {
+                break;
+            }
+            continue;
+        }
         if is_foreign_line(line) && !said.calls.is_empty() {
             own_end = lines[..at].iter().map(|line| line.len()).sum();
             break;
@@ -66,26 +76,8 @@ pub fn read(content: &str, was_cut: bool) -> Said {
             own_end = lines[..next].iter().map(|line| line.len()).sum();
             break;
         }
-        let Some((fence, info)) = fence_of(line) else {
-            prose.push(line.trim_end());
-            naming = if line.trim().is_empty() { naming } else { line };
-            at += 1;
-            continue;
-        };
-        let (block, next) = block(&lines, at + 1, fence, info);
-        at = next;
-        match want(&block, naming, was_cut) {
-            Wanted::Call(call) => said.calls.push(call),
-            Wanted::Prose => {}
-            Wanted::Broken(reason) => {
-                said.broken = Some(reason);
-                break;
-            }
-        }
-        naming = "";
-        if said.calls.len() >= MOST_BLOCKS {
-            break;
-        }
+        prose.push(line.trim_end());
+        at += 1;
     }
     said.prose = prose.join("\n").trim().to_owned();
     said.own = text[..own_end].trim().to_owned();
@@ -94,112 +86,117 @@ pub fn read(content: &str, was_cut: bool) -> Said {
 
 /// Whether a line can close a block.
 pub(super) fn is_close(line: &str) -> bool {
-    fence_of(line).is_some_and(|(_, info)| info.is_empty())
+    fences::info_of(line) == Some("")
 }
 
-/// A fence's character and length, and what stands behind it.
-fn fence_of(line: &str) -> Option<((char, usize), &str)> {
-    let line = line.trim();
-    let character = line.chars().next().filter(|character| matches!(character, '`' | '~'))?;
-    let info = line.trim_start_matches(character);
-    let length = line.len() - info.len();
-    let is_inline = character == '`' && info.contains('`');
-    (length >= 3 && !is_inline).then_some(((character, length), info.trim()))
+/// What a block says that it is.
+fn body_of(head: &Head<'_>, body: &[&str]) -> Body {
+    let language = language_of(head);
+    let first = body.iter().map(|line| line.trim()).find(|line| !line.is_empty()).unwrap_or_default();
+    if language == "write" && PieceEnd::of(first).is_none() {
+        let is_script = path_of_block(head).is_some_and(|path| path.ends_with(".sh") || path.ends_with(".bash"));
+        return if is_script { Body::Command } else { Body::File };
+    }
+    if matches!(language.as_str(), "edit" | "diff" | "patch") || PieceEnd::of(first).is_some() || begins_a_diff(body) {
+        return Body::Edit;
+    }
+    match (is_shell(&language), is_session(&language, body)) {
+        (true, true) => Body::Plain,
+        (true, false) => Body::Command,
+        (false, _) => Body::Other,
+    }
 }
 
-/// The block whose body begins at line `from`, and the line behind it.
-fn block<'a>(lines: &[&'a str], from: usize, (character, length): (char, usize), info: &'a str) -> (Block<'a>, usize) {
-    let mut body = Vec::new();
-    let mut in_piece = false;
-    let mut document: Option<String> = None;
-    for (at, line) in lines.iter().enumerate().skip(from) {
-        let bare = line.trim_end_matches(['\n', '\r']);
-        let closes =
-            fence_of(bare).is_some_and(|((own, count), info)| own == character && count >= length && info.is_empty());
-        if closes && !in_piece && document.is_none() {
-            return (Block { info, body, is_closed: true }, at + 1);
-        }
-        in_piece = (in_piece || bare.starts_with(SEARCH)) && !bare.starts_with(REPLACE);
-        document = match document {
-            Some(end) if bare.trim() == end => None,
-            Some(end) => Some(end),
-            None if is_shell(info) => here_document(bare),
-            None => None,
-        };
-        body.push(bare);
-    }
-    (Block { info, body, is_closed: false }, lines.len())
-}
-
-/// The word that ends the here-document that a line begins.
-fn here_document(line: &str) -> Option<String> {
-    let (before, rest) = line.split_once("<<")?;
-    // `<<<` is a text, and `a << b` a shift.
-    if rest.starts_with(['<', ' ', '=']) || before.ends_with(|letter: char| letter == '<' || letter.is_ascii_digit()) {
-        return None;
-    }
-    let rest = rest.trim_start_matches('-').trim_start_matches(['\'', '"', '\\']);
-    let word: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect();
-    (!word.is_empty()).then_some(word)
-}
-
-fn want(block: &Block<'_>, naming: &str, was_cut: bool) -> Wanted {
-    let (first, rest) = block.info.split_once(char::is_whitespace).unwrap_or((block.info, ""));
-    let language = first.to_ascii_lowercase();
-    let in_info = [rest.trim(), first.rsplit(':').next().unwrap_or_default()].into_iter().find_map(path_in);
-    let path = in_info.or_else(|| path_in(naming));
-    let has_piece = block.body.iter().any(|line| line.starts_with(SEARCH));
-    let is_diff = matches!(language.as_str(), "diff" | "patch") || begins_a_diff(&block.body);
-    let is_wanted = is_shell(&language) || has_piece || is_diff || matches!(language.as_str(), "edit" | "write");
-    if !is_wanted {
-        return Wanted::Prose;
-    }
-    if !block.is_closed && was_cut {
-        return Wanted::Broken("the last block has no end, so it was not taken".into());
-    }
-    let body: String = block.body.iter().flat_map(|line| [line, "\n"]).collect();
-    match (has_piece, is_diff, language.as_str()) {
-        (true, ..) => match (path, block.body.iter().any(|line| line.starts_with(REPLACE))) {
-            (_, false) => Wanted::Broken("the last edit has no end, so it was not taken".into()),
-            (Some(path), true) => Wanted::Call(call("patch", [("text", body), ("path", path)])),
-            (None, true) => Wanted::Call(call("patch", [("text", body)])),
-        },
-        (false, true, _) => match path {
-            Some(path) => Wanted::Call(call("patch", [("text", body), ("path", path)])),
-            None => Wanted::Call(call("patch", [("text", body)])),
-        },
-        (false, false, "write") => match path {
-            Some(path) => Wanted::Call(call("write", [("path", path), ("content", body)])),
-            None => Wanted::Broken("a block that writes a file needs its path behind the word write".into()),
-        },
-        (false, false, "edit") => {
+fn want(block: &Block<'_>, later: &[Block<'_>], was_cut: bool) -> Wanted {
+    let language = language_of(&block.head);
+    let path = path_of_block(&block.head);
+    let has_piece = || block.body.iter().any(|line| PieceEnd::of(line).is_some());
+    let is_missing = was_cut && block.end != End::Closed;
+    let cut = || Wanted::Broken("the last block has no end, so it was not taken".into());
+    match block.kind {
+        Body::File | Body::Command if language == "write" && is_missing => cut(),
+        Body::File | Body::Command if language == "write" => write(block, later, path, was_cut),
+        Body::Command | Body::Plain if is_missing => cut(),
+        Body::Command | Body::Plain => command(block, &language),
+        Body::Edit if language == "write" => Wanted::Broken(
+            "a block with the lines to search for needs the word edit, not write, before its path".into(),
+        ),
+        Body::Edit | Body::Other if has_piece() && is_missing => cut(),
+        Body::Edit | Body::Other if has_piece() => edit(block, path),
+        Body::Edit if is_missing => cut(),
+        Body::Edit if language == "edit" => {
             Wanted::Broken("an edit needs the lines to search for and those to put there, with their markers".into())
         }
-        (false, false, _) => command(block),
+        // Lines of a diff may be fences, too, where their marks were forgotten.
+        Body::Edit if later.iter().any(|later| later.head.info.is_empty()) => Wanted::Broken(UNSURE.into()),
+        Body::Edit => patch(block, path),
+        Body::File | Body::Other => Wanted::Prose,
     }
 }
 
-fn command(block: &Block<'_>) -> Wanted {
-    let prompted: Vec<&str> = block.body.iter().filter_map(|line| line.trim_start().strip_prefix("$ ")).collect();
-    let lines = block.body.iter().filter(|line| !line.trim().is_empty()).count();
-    let is_session = !prompted.is_empty() && (prompted.len() == lines || !matches!(block.info, "bash" | "sh"));
-    let command = if is_session { prompted.join("\n") } else { block.body.join("\n") };
-    if command.trim().is_empty() {
+fn write(block: &Block<'_>, later: &[Block<'_>], path: Option<String>, was_cut: bool) -> Wanted {
+    let Some(path) = path else {
+        return Wanted::Broken("a block that writes a file needs its path behind the word write".into());
+    };
+    let is_other = |block: &Block<'_>| {
+        matches!(language_of(&block.head).as_str(), "write" | "edit") && path_of_block(&block.head).is_some()
+    };
+    match fences::is_sure(&path, block, later, is_other, was_cut) {
+        true => Wanted::Call(call("write", [("path", path), ("content", block.content())])),
+        false => Wanted::Broken(format!("{path} was not written: {UNSURE}")),
+    }
+}
+
+fn edit(block: &Block<'_>, path: Option<String>) -> Wanted {
+    let mut end = None;
+    for line in &block.body {
+        end = match end {
+            None => PieceEnd::of(line),
+            Some(end) if PieceEnd::is_at(end, line) => None,
+            Some(end) => Some(end),
+        };
+    }
+    match end {
+        Some(_) => Wanted::Broken("the last edit has no end, so it was not taken".into()),
+        None => patch(block, path),
+    }
+}
+
+fn patch(block: &Block<'_>, path: Option<String>) -> Wanted {
+    let text = block.content();
+    match path {
+        Some(path) => Wanted::Call(call("patch", [("text", text), ("path", path)])),
+        None => Wanted::Call(call("patch", [("text", text)])),
+    }
+}
+
+fn command(block: &Block<'_>, language: &str) -> Wanted {
+    let prompted = || block.body.iter().filter_map(|line| line.trim_start().strip_prefix("$ "));
+    let lines: Vec<&str> = match is_session(language, &block.body) {
+        true => prompted().collect(),
+        false => block.body.clone(),
+    };
+    if lines.iter().all(|line| line.trim().is_empty()) {
         return Wanted::Broken("the block holds no command".into());
     }
     // The end of a here-document that never comes would be waited for, or the text be cut.
-    let mut document = None;
-    for line in &block.body {
-        document = match document {
-            Some(end) if line.trim() == end => None,
-            Some(end) => Some(end),
-            None => here_document(line),
-        };
+    match (fences::open_text(lines.iter().copied()), &block.end) {
+        (Some(Text::Document(end)), _) => Wanted::Broken(format!(
+            "the text that the command holds has no line {end} at its end, which stands there alone, without spaces"
+        )),
+        (Some(Text::Quote), _) => Wanted::Broken("a quote that the command opens is not closed".into()),
+        (None, End::Uneven | End::In(_)) => Wanted::Broken(UNSURE.into()),
+        (None, End::Closed | End::Missing) => {
+            Wanted::Call(call("run", [("command", lines.join("\n").trim_end().to_owned())]))
+        }
     }
-    match document {
-        Some(end) => Wanted::Broken(format!("the text that the command holds has no line {end} at its end")),
-        None => Wanted::Call(call("run", [("command", command.trim_end().to_owned())])),
-    }
+}
+
+/// Whether a block shows commands behind prompts, and maybe what they print.
+fn is_session(language: &str, body: &[&str]) -> bool {
+    let has_prompt = |line: &&str| line.trim_start().starts_with("$ ");
+    let filled = || body.iter().take_while(|line| !is_close(line)).filter(|line| !line.trim().is_empty());
+    filled().next().is_some_and(has_prompt) && (!matches!(language, "bash" | "sh") || filled().all(has_prompt))
 }
 
 fn call<const N: usize>(name: &str, arguments: [(&str, String); N]) -> TextCall {
@@ -207,8 +204,20 @@ fn call<const N: usize>(name: &str, arguments: [(&str, String); N]) -> TextCall 
     TextCall { name: name.into(), arguments: Map::from_iter(arguments), repaired: false, in_tags: true }
 }
 
-fn is_shell(info: &str) -> bool {
-    SHELLS.contains(&info.split_whitespace().next().unwrap_or_default().to_ascii_lowercase().as_str())
+/// The first word of a block's info, in lower case.
+fn language_of(head: &Head<'_>) -> String {
+    head.info.split_whitespace().next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// In the info, or alone on the line before the block.
+fn path_of_block(head: &Head<'_>) -> Option<String> {
+    let (first, rest) = head.info.split_once(char::is_whitespace).unwrap_or((head.info, ""));
+    let in_info = [rest.trim(), first.rsplit(':').next().unwrap_or_default()].into_iter().find_map(path_of);
+    in_info.or_else(|| path_of(head.naming))
+}
+
+fn is_shell(language: &str) -> bool {
+    SHELLS.contains(&language)
 }
 
 fn begins_a_diff(body: &[&str]) -> bool {
@@ -219,19 +228,6 @@ fn begins_a_diff(body: &[&str]) -> bool {
             || line.starts_with("--- ") && second.starts_with("+++ ")
             || line.starts_with("@@ ") && line.trim_end().ends_with("@@")
     })
-}
-
-/// The path that a line is, but for what people put around it.
-fn path_in(line: &str) -> Option<String> {
-    let text = line.trim().trim_start_matches(['#', '-', '*', ' ']);
-    let text =
-        ["File:", "file:", "Path:", "path:"].into_iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text);
-    let text = text.trim().trim_matches(['`', '*', '"', '\'', ':', ' ']);
-    let is_inside = |letter: char| letter.is_alphanumeric() || "_-./+@".contains(letter);
-    let looks_so =
-        text.contains(['.', '/']) || matches!(text, "Makefile" | "Dockerfile" | "Gemfile" | "Rakefile" | "LICENSE");
-    let is_path = !text.is_empty() && text.len() <= LONGEST_PATH && text.chars().all(is_inside) && looks_so;
-    is_path.then(|| text.to_owned())
 }
 
 /// What stands behind `DONE`.
@@ -246,7 +242,7 @@ fn done(line: &str) -> Option<&str> {
 
 /// The summary up to the next block or the end, and the line behind it.
 fn whole_summary(first: &str, lines: &[&str], from: usize) -> (String, usize) {
-    let stops = |line: &&str| fence_of(line).is_some() || is_foreign_line(line);
+    let stops = |line: &&str| fences::fence_of(line).is_some() || is_foreign_line(line);
     let next = lines.iter().skip(from).position(stops).map_or(lines.len(), |count| from + count);
     let rest: String = lines.get(from..next).unwrap_or_default().concat();
     let summary = format!("{first}\n{rest}").trim().to_owned();

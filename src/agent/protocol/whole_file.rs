@@ -1,12 +1,8 @@
 //! Reading whole files out of a reply. Pure; never panics.
 //!
 //! ```text
-//! reply  := thinking* ( prose | block )*
-//! block  := open body close
-//! open   := at least three "`" or "~", then [ info ]           spaces before it are taken off each line of the body
+//! reply  := thinking* ( prose | block )*                       block: as in `fences`
 //! info   := language | path | language [ ":" | " " ] [ key "=" ] path
-//! body   := lines; in a Markdown file, pairs of an open with an info and a close may stand inside
-//! close  := a line of at least as many of the same character as the open has, and nothing else
 //! ```
 //!
 //! A block's path is the first of these that names one:
@@ -17,16 +13,19 @@
 //! 4. the last sentence of the line before it, if exactly one path stands there.
 //!
 //! Line ends are read as LF. The last block of a reply may lack its close, unless the reply was cut: then it is no file.
-//! Of several blocks with the same path the last one counts. Blocks without a path are counted, not taken.
+//! Of several blocks with the same path the last one counts. Blocks without a path are counted, not taken. Where it cannot
+//! be told where a file ends, neither it is taken nor what stands behind it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
+use super::fences::{self, Block, Body, End, Head};
+use super::naming::{alone, comment_text, has_extension, path_in_info, path_in_sentence};
 use super::without_thinking;
 
-/// More blocks than this are not read: hostile text stays cheap.
-const MOST_BLOCKS: usize = 200;
-/// The longest line that is looked at for a path.
-const LONGEST_NAMING_LINE: usize = 400;
+pub use super::fences::fence_for;
+
+/// A longer line is like none.
+const LONGEST_LIKE_LINE: usize = 400;
 /// Two lines that are more alike, from 0 to 1, are one line and its change.
 const MOST_ALIKE: f32 = 0.6;
 
@@ -41,8 +40,10 @@ pub struct Written {
     pub prose: String,
     /// The reply was cut inside of a block.
     pub cut: Option<Cut>,
-    /// Markdown files whose end cannot be told, since their own fences are as long as the one around them.
+    /// The file whose end cannot be told, since fences inside of it may be as long as the one around it.
     pub ambiguous: Vec<String>,
+    /// A file came again as it was: the model goes round in a circle.
+    pub repeats: bool,
 }
 
 /// A file as the model wants it.
@@ -69,64 +70,91 @@ pub struct Cut {
     pub path: Option<String>,
 }
 
-/// A block that is being read.
-struct Open {
-    fence: Fence,
-    indentation: usize,
-    language: String,
-    /// From the info, or alone on the line before.
+/// How a block says whose content it is.
+struct Named {
     path: Option<String>,
-    /// From the sentence before.
-    path_in_sentence: Option<String>,
-    lines: Vec<String>,
-    depth: usize,
+    /// By its info, the line before it or its first line, and in no sentence.
+    is_plain: bool,
+    /// Lines at its beginning that are no part of the file.
+    lines: usize,
+    /// In lower case; empty if not told.
+    language: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fence {
-    character: char,
-    length: usize,
-}
-
-/// Reads a reply; `was_cut`: the server ended it at a limit.
+/// Reads a reply; `was_cut`: the server ended it at a limit, or it is still coming.
 pub fn read_files(content: &str, was_cut: bool) -> Written {
-    let mut written = Written::default();
-    let mut open: Option<Open> = None;
-    let mut prose: Vec<&str> = Vec::new();
-    // The last line with text since the last block.
-    let mut naming_line = "";
-    let mut blocks = 0;
-    for line in without_thinking(content).lines() {
-        let Some(block) = &mut open else {
-            match opening(line, naming_line) {
-                Some(block) if blocks < MOST_BLOCKS => {
-                    blocks += 1;
-                    open = Some(block);
-                }
-                Some(_) | None => {
-                    prose.push(line);
-                    naming_line = if line.trim().is_empty() { naming_line } else { line };
-                }
+    let lines: Vec<&str> = without_thinking(content).lines().collect();
+    let blocks = fences::blocks(&lines, body_of);
+    let mut written = Written { prose: prose(&lines, &blocks), ..Written::default() };
+    for (at, block) in blocks.iter().enumerate() {
+        let named = name(&block.head, &block.body);
+        let is_open = block.end != End::Closed && block.lines.end == lines.len();
+        if is_open && was_cut {
+            written.cut = Some(Cut { path: named.path });
+            break;
+        }
+        let lines = block.body.iter().skip(named.lines);
+        let content: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let Some(path) = named.path else {
+            if !is_of_the_command_line(&named.language) {
+                written.unnamed.push(Unnamed { language: named.language, content });
             }
             continue;
         };
-        if block.take(line) {
-            written.add(open.take());
-            naming_line = "";
+        if is_open && content.trim().is_empty() {
+            break;
         }
+        // Listings stand in documents, so there a name alone does not say that another file begins.
+        let is_document = is_markdown(&path);
+        let is_other = |block: &Block<'_>| {
+            let named = name(&block.head, &block.body);
+            named.path.is_some() && (!is_document || named.is_plain && !block.head.info.is_empty())
+        };
+        if !fences::is_sure(&path, block, &blocks[at + 1..], is_other, was_cut) {
+            written.ambiguous.push(path);
+            break;
+        }
+        written.put(path, content);
     }
-    match open {
-        Some(block) if was_cut => written.cut = Some(Cut { path: block.named().0 }),
-        block => written.add(block),
-    }
-    written.prose = prose.join("\n").trim().to_owned();
     written
 }
 
-/// A fence for `content` that nothing inside of it closes.
-pub fn fence_for(content: &str) -> String {
-    let longest = content.lines().filter_map(|line| fence_of(line.trim_start())).map(|(fence, _)| fence.length).max();
-    "`".repeat(longest.map_or(3, |longest| longest + 1))
+fn prose(lines: &[&str], blocks: &[Block<'_>]) -> String {
+    let mut from = 0;
+    let mut prose: Vec<&str> = Vec::new();
+    for block in blocks {
+        prose.extend(&lines[from..block.lines.start]);
+        from = block.lines.end;
+    }
+    prose.extend(&lines[from..]);
+    prose.join("\n").trim().to_owned()
+}
+
+/// What a block holds: where it is a script, its here-documents count.
+fn body_of(head: &Head<'_>, body: &[&str]) -> Body {
+    let named = name(head, &body[..body.len().min(2)]);
+    let is_script = named.path.as_ref().is_some_and(|path| path.ends_with(".sh") || path.ends_with(".bash"));
+    match (is_script, named.path.is_none() && is_of_the_command_line(&named.language)) {
+        (true, _) => Body::Command,
+        (false, true) => Body::Plain,
+        (false, false) => Body::File,
+    }
+}
+
+fn name(head: &Head<'_>, body: &[&str]) -> Named {
+    let language = head.info.split([' ', ':', '{', ',']).next().unwrap_or_default().to_ascii_lowercase();
+    if let Some(path) = path_in_info(head.info).or_else(|| alone(head.naming)) {
+        return Named { path: Some(path), is_plain: true, lines: 0, language };
+    }
+    let first = body.first().map(|line| line.trim()).unwrap_or_default();
+    if let Some(path) = comment_text(first).and_then(alone).filter(|path| has_extension(path)) {
+        // A blank line after the name is no part of the file either.
+        let is_blank = body.get(1).is_some_and(|line| line.trim().is_empty());
+        return Named { path: Some(path), is_plain: true, lines: 1 + usize::from(is_blank), language };
+    }
+    // A shell block below a sentence with a path is about that file, not its content.
+    let path = (!is_of_the_command_line(&language)).then(|| path_in_sentence(head.naming)).flatten();
+    Named { path, is_plain: false, lines: 0, language }
 }
 
 /// The line of `content` that stands for lines that were left out (`# ... existing code ...`), if there is one that is
@@ -151,7 +179,7 @@ pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
     let kept: HashSet<&str> = content.lines().map(str::trim).collect();
     let is_like = |line: &str| {
         let mut margin =
-            content.lines().filter(|kept| !kept.starts_with([' ', '\t']) && kept.len() <= LONGEST_NAMING_LINE);
+            content.lines().filter(|kept| !kept.starts_with([' ', '\t']) && kept.len() <= LONGEST_LIKE_LINE);
         margin.any(|kept| similar::TextDiff::from_chars(kept.trim(), line.trim()).ratio() > MOST_ALIKE)
     };
     let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
@@ -175,146 +203,16 @@ pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
 }
 
 impl Written {
-    fn add(&mut self, block: Option<Open>) {
-        let Some(block) = block else { return };
-        let (path, has_name_inside) = block.named();
-        let lines = &block.lines[usize::from(has_name_inside)..];
-        // A blank line after the name is no part of the file either.
-        let lines = match lines {
-            [blank, rest @ ..] if has_name_inside && blank.trim().is_empty() => rest,
-            lines => lines,
-        };
-        let content: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-        let Some(path) = path else {
-            if let Some(previous) = self.files.last()
-                && is_markdown(&previous.path)
-            {
-                self.ambiguous.push(previous.path.clone());
-                self.files.pop();
-            } else if !is_of_the_command_line(&block.language) {
-                self.unnamed.push(Unnamed { language: block.language, content });
-            }
-            return;
-        };
-        self.files.retain(|file| file.path != path);
+    fn put(&mut self, path: String, content: String) {
+        let before = self.files.iter().position(|file| file.path == path).map(|at| self.files.remove(at));
+        self.repeats |= before.is_some_and(|before| before.content == content);
         self.files.push(WrittenFile { path, content });
     }
 }
 
-impl Open {
-    /// Takes a line in; `true`: it was the close.
-    fn take(&mut self, line: &str) -> bool {
-        let spaces = line.len() - line.trim_start_matches(' ').len();
-        let line = &line[spaces.min(self.indentation)..];
-        if let Some((fence, info)) = fence_of(line.trim_start())
-            && fence.character == self.fence.character
-            && fence.length >= self.fence.length
-        {
-            let nests = self.path.as_deref().is_some_and(is_markdown);
-            match (info.is_empty(), self.depth) {
-                (true, 0) => return true,
-                (true, _) => self.depth -= 1,
-                (false, _) if nests => self.depth += 1,
-                (false, _) => {}
-            }
-        }
-        self.lines.push(line.to_owned());
-        false
-    }
-
-    /// The path, and whether it stands in the first line.
-    fn named(&self) -> (Option<String>, bool) {
-        if self.path.is_some() {
-            return (self.path.clone(), false);
-        }
-        let first = self.lines.first().map(|line| line.trim()).unwrap_or_default();
-        let named = comment_text(first).and_then(alone).filter(|path| has_extension(path));
-        let has_name_inside = named.is_some();
-        (named.or_else(|| self.path_in_sentence.clone()), has_name_inside)
-    }
-}
-
-fn opening(line: &str, naming_line: &str) -> Option<Open> {
-    let trimmed = line.trim_start();
-    let (fence, info) = fence_of(trimmed)?;
-    let language = info.split([' ', ':', '{', ',']).next().unwrap_or_default().to_ascii_lowercase();
-    let path = path_in_info(info).or_else(|| alone(naming_line));
-    // A shell block below a sentence with a path is about that file, not its content.
-    let path_in_sentence = (!is_of_the_command_line(&language)).then(|| path_in_sentence(naming_line)).flatten();
-    let indentation = line.len() - trimmed.len();
-    Some(Open { fence, indentation, language, path, path_in_sentence, lines: Vec::new(), depth: 0 })
-}
-
-fn fence_of(line: &str) -> Option<(Fence, &str)> {
-    let character = line.chars().next().filter(|character| matches!(character, '`' | '~'))?;
-    let info = line.trim_start_matches(character);
-    let length = line.len() - info.len();
-    let is_inline = character == '`' && info.contains('`');
-    (length >= 3 && !is_inline).then_some((Fence { character, length }, info.trim()))
-}
-
-pub(in crate::agent) fn path_in_info(info: &str) -> Option<String> {
-    let words =
-        info.split([' ', ':', '{', '}', ',']).map(|word| word.rsplit_once('=').map_or(word, |(_, value)| value));
-    words.map(|word| word.trim_matches(['"', '\''])).find(|word| has_extension(word)).map(str::to_owned)
-}
-
-pub(in crate::agent) fn path_in_sentence(line: &str) -> Option<String> {
-    if line.len() > LONGEST_NAMING_LINE {
-        return None;
-    }
-    let sentence = line.trim().trim_end_matches(['.', ':']).rsplit(". ").next().unwrap_or_default();
-    let words = sentence.split_whitespace().map(undecorated).filter(|word| has_extension(word));
-    let paths: BTreeSet<&str> = words.collect();
-    match paths.len() {
-        1 => paths.first().map(|path| (*path).to_owned()),
-        _ => None,
-    }
-}
-
-/// The path that is all a line has, but for decoration.
-pub(in crate::agent) fn alone(line: &str) -> Option<String> {
-    if line.len() > LONGEST_NAMING_LINE {
-        return None;
-    }
-    let mut text = undecorated(line.trim().trim_start_matches(['-', '+', ' ']));
-    for label in ["File", "Filename", "Path", "file", "filename", "path"] {
-        text = text.strip_prefix(label).and_then(|rest| rest.trim_start().strip_prefix(':')).map_or(text, undecorated);
-    }
-    let text =
-        text.trim_start_matches(|letter: char| letter.is_ascii_digit()).strip_prefix(". ").map_or(text, undecorated);
-    let is_known = matches!(text, "Makefile" | "Dockerfile" | "Gemfile" | "Rakefile" | "LICENSE" | "README");
-    (is_known || has_extension(text) || text.starts_with("/") && text.len() > 1)
-        .then(|| text.to_owned())
-        .filter(|text| !text.contains(char::is_whitespace))
-}
-
-fn undecorated(text: &str) -> &str {
-    text.trim()
-        .trim_matches(['#', '*', '`', '"', '\'', '(', ')', '[', ']', '<', '>', ',', ';', ':', ' '])
-        .trim_end_matches('.')
-}
-
-/// What a comment of one line holds; `None`: the line is no comment.
-fn comment_text(line: &str) -> Option<&str> {
-    let pairs = [("<!--", "-->"), ("/*", "*/"), ("//", ""), ("#", ""), ("--", ""), (";", ""), ("%", "")];
-    pairs.iter().find_map(|(start, end)| Some(line.strip_prefix(start)?.trim_end().strip_suffix(end)?.trim()))
-}
-
-/// Whether a word is a path by its look: its last part ends with a dot and a short extension, or begins with a dot.
-fn has_extension(word: &str) -> bool {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "_-./+@\\".contains(letter);
-    let name = word.rsplit('/').next().unwrap_or(word);
-    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
-    let is_extension = (1..=10).contains(&extension.len())
-        && extension.chars().all(|letter| letter.is_ascii_alphanumeric())
-        && extension.starts_with(|letter: char| letter.is_ascii_alphabetic());
-    word.chars().all(is_plain) && is_extension && !matches!((stem, extension), ("e", "g") | ("i", "e"))
-}
-
 fn is_markdown(path: &str) -> bool {
     let path = path.to_ascii_lowercase();
-    path.ends_with(".md") || path.ends_with(".markdown")
+    [".md", ".markdown", ".mdx", ".rst", ".adoc"].iter().any(|ending| path.ends_with(ending))
 }
 
 fn is_of_the_command_line(language: &str) -> bool {

@@ -11,6 +11,8 @@ use crate::workspace::{FileError, Files, Kind, RelativePath};
 
 /// The largest file that is edited, in bytes.
 const MOST_FILE_BYTES: u64 = 8 << 20;
+/// What an answer says around a file that was not seen, in tokens.
+const AROUND_UNSEEN: u64 = 60;
 /// The most lines of a file that an answer shows.
 const MOST_SHOWN_LINES: usize = 12;
 
@@ -79,14 +81,15 @@ pub(super) fn write(files: &Files, arguments: &WriteArguments) -> Result<Answer,
     }
 }
 
-/// What the model reads instead of a rewrite: the file that it would have lost. `None`: there is no such file.
-pub(super) fn unseen(files: &Files, arguments: &WriteArguments) -> Result<Option<Answer>, FileError> {
+/// What the model reads instead of a rewrite: the file that it would have lost, within `page` tokens. `None`: there is no
+/// such file.
+pub(super) fn unseen(files: &Files, arguments: &WriteArguments, page: u64) -> Result<Option<Answer>, FileError> {
     let path = path(&arguments.path)?;
     if !matches!(files.kind(&path), Ok(Kind::File { length: 1.., .. })) {
         return Ok(None);
     }
     let read = ReadArguments { path: path.to_string(), start: None, lines: None };
-    let shown = look::read(files, &read)?.text;
+    let shown = look::read(files, &read, page.saturating_sub(AROUND_UNSEEN))?.text;
     Ok(Some(Answer::error(format!(
         "`{path}` exists already and was not read, so nothing was written. {shown}\n\
          Change it with replace; or call write again to rewrite it as a whole."

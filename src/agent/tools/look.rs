@@ -7,6 +7,7 @@ use grep_searcher::sinks::Lossy;
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 
 use super::super::text::clip;
+use super::super::tokens::weigh;
 use super::{Answer, ListArguments, ReadArguments, SearchArguments, folder, path};
 use crate::workspace::{FileError, Files, Kind, RelativePath};
 
@@ -18,6 +19,8 @@ const MOST_LINES: usize = 400;
 const FEWEST_LINES: usize = 60;
 /// The most bytes of one answer.
 const MOST_ANSWER_BYTES: usize = 16_000;
+/// What stands around the lines, in tokens.
+const FRAME: u64 = 60;
 /// The longest line that is shown whole.
 const LONGEST_LINE: usize = 400;
 const MOST_ENTRIES: usize = 200;
@@ -25,7 +28,7 @@ const MOST_MATCHES: usize = 60;
 const MOST_SEARCHED_FILES: usize = 100_000;
 const LONGEST_SEARCH: Duration = Duration::from_secs(20);
 
-pub(super) fn read(files: &Files, arguments: &ReadArguments) -> Result<Answer, FileError> {
+pub(super) fn read(files: &Files, arguments: &ReadArguments, page: u64) -> Result<Answer, FileError> {
     let path = path(&arguments.path)?;
     let contents = match files.read(&path, MOST_FILE_BYTES) {
         Err(FileError::IsDirectory(_)) => {
@@ -38,15 +41,15 @@ pub(super) fn read(files: &Files, arguments: &ReadArguments) -> Result<Answer, F
         return Ok(Answer::error(format!("`{path}` is a binary file of {} bytes", contents.len())));
     }
     let text = String::from_utf8_lossy(&contents);
-    let mut answer = lines(path.as_str(), &text, arguments);
+    let mut answer = lines(path.as_str(), &text, arguments, page);
     if matches!(text, std::borrow::Cow::Owned(_)) && answer.ok {
         answer.text.push_str("\n[the file is no UTF-8; bytes that are none are shown as \u{fffd}]");
     }
     Ok(answer)
 }
 
-/// The lines of a text that are asked for, with their numbers.
-pub(super) fn lines(name: &str, text: &str, arguments: &ReadArguments) -> Answer {
+/// The lines of a text that are asked for, with their numbers, as many as fit into `page` tokens.
+pub(super) fn lines(name: &str, text: &str, arguments: &ReadArguments, page: u64) -> Answer {
     let lines: Vec<&str> = text.lines().collect();
     if lines.is_empty() {
         return Answer::ok(format!("`{name}` is empty."));
@@ -56,13 +59,18 @@ pub(super) fn lines(name: &str, text: &str, arguments: &ReadArguments) -> Answer
         return Answer::error(format!("`{name}` has only {} lines", lines.len()));
     }
     let wanted = arguments.lines.map_or(MOST_LINES, |lines| (lines as usize).clamp(FEWEST_LINES, MOST_LINES));
+    let mut left = page.saturating_sub(FRAME + weigh(name));
     let mut shown = String::new();
     let mut last = first - 1;
     for line in lines.iter().skip(first - 1).take(wanted) {
         let numbered = format!("{:>4}  {}\n", last + 1, clip(line, LONGEST_LINE));
-        if shown.len() + numbered.len() > MOST_ANSWER_BYTES {
+        let weight = weigh(&numbered) + 1;
+        let is_too_much = shown.len() + numbered.len() > MOST_ANSWER_BYTES || weight > left;
+        // A page without a line would never get further.
+        if is_too_much && !shown.is_empty() {
             break;
         }
+        left = left.saturating_sub(weight);
         shown.push_str(&numbered);
         last += 1;
     }

@@ -30,12 +30,12 @@ impl Outputs {
         format!("{PREFIX}{}", self.last)
     }
 
-    /// The answer to a `read` of an output; `None`: a file is meant.
-    pub fn read(&self, arguments: &ReadArguments) -> Option<Answer> {
+    /// The answer to a `read` of an output, of at most `page` tokens; `None`: a file is meant.
+    pub fn read(&self, arguments: &ReadArguments, page: u64) -> Option<Answer> {
         let name = arguments.path.trim();
         let number = name.strip_prefix(PREFIX)?.trim().parse::<usize>().ok();
         Some(match self.kept.iter().find(|(kept, _)| Some(*kept) == number) {
-            Some((_, text)) => look::lines(name, text, arguments),
+            Some((_, text)) => look::lines(name, text, arguments, page),
             None => {
                 let names: Vec<String> = self.kept.iter().map(|(number, _)| format!("{PREFIX}{number}")).collect();
                 let there = if names.is_empty() { "nothing".into() } else { names.join(", ") };

@@ -74,7 +74,7 @@ fn render(output: &Output, outputs: &mut Outputs) -> String {
     if whole.len() <= LEAST_DIGESTED_BYTES {
         return whole.to_owned();
     }
-    let shown = match digest(whole) {
+    let shown = match digest(whole).and_then(|digest| digest.shown()) {
         Some(digest) if digest.len() < whole.len() => digest,
         Some(_) | None if whole.len() <= MOST_OUTPUT_BYTES => return whole.to_owned(),
         Some(_) | None => elide(whole, MOST_OUTPUT_BYTES),

@@ -9,7 +9,7 @@ use crate::agent::{Agent, AgentError, Brief, Budgets, Pause, Purse};
 use crate::model::ModelError;
 use crate::outcome::{Outcome, StopReason};
 use crate::pipeline::baseline::Tests;
-use crate::pipeline::{Order, Services, evidence};
+use crate::pipeline::{Order, Services, evidence, verify};
 use crate::workspace::{Artefacts, Checkout, Files, Hold, Snapshot, TreeId, WorkspaceError, Worktree};
 
 /// Where an attempt works.
@@ -93,8 +93,15 @@ pub(super) async fn work(
             }
             Err(error) => return Err(error.into()),
         };
-        let judged = match judge(work, desk, outcome).await {
+        // A question of a series is no round: there are few, and each is another one.
+        let is_sampling = agent.is_sampling();
+        let limit = services.settings.limits.tests;
+        let most = if is_sampling { verify::longest_of_sample(tests.baseline.as_ref(), limit) } else { limit };
+        let judged = match judge(work, desk, most, outcome).await {
             Ok(None) if stop == StopReason::Finished && !admits_no_change => {
+                if agent.find_unchanged()? {
+                    continue;
+                }
                 outcome.stop = Some(StopReason::GaveUp);
                 break None;
             }
@@ -105,11 +112,12 @@ pub(super) async fn work(
             }
             judged => judged?,
         };
-        // An agent that finishes again on the tree that was rejected has said its last word.
-        let unchanged = judged.as_ref().is_some_and(|judged| rejected.as_ref() == Some(judged.snapshot.tree()));
-        rejected = judged.as_ref().map(|judged| judged.snapshot.tree().clone());
-        // A question of a series is no round: there are few, and each is another one.
-        let is_sampling = agent.is_sampling();
+        // An agent that finishes again on the tree that was rejected has said its last word, unless its answers are
+        // samples: then it knows itself which it gave before.
+        let is_last_word = !agent.knows_its_answers();
+        let tree = judged.as_ref().map(|judged| judged.snapshot.tree().clone()).filter(|_| is_last_word);
+        let unchanged = tree.is_some() && rejected == tree;
+        rejected = tree;
         let goes_back = stop == StopReason::Finished && (rounds_left > 0 || is_sampling) && !unchanged;
         if !(goes_back && send_back(&mut agent, judged.as_ref(), tests)?) {
             outcome.stop = Some(stop);

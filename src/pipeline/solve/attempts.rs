@@ -11,7 +11,6 @@ use super::attempt::{self, Desk};
 use super::{Judged, Judgement, Work};
 use crate::agent::Budgets;
 use crate::outcome::{Outcome, Verdict};
-use crate::pipeline::evidence;
 
 /// The temperature of the second attempt, of the third, and so on; the first has what the operator wants.
 const TEMPERATURES: [f32; 3] = [0.5, 0.8, 1.0];
@@ -110,7 +109,7 @@ async fn rank(work: Work<'_>, attempted: &Attempted) -> anyhow::Result<(u8, u64,
         Judgement::Refused(_) => (4, None),
     };
     // Unknown is more than any that are counted.
-    let failing = run.and_then(|run| evidence::failing_tests(&run.excerpt)).unwrap_or(u64::MAX);
+    let failing = run.and_then(|run| run.digest.as_ref()?.failed).unwrap_or(u64::MAX);
     let diff = work.checkout.diff(&judged.snapshot).await?;
     Ok((class, failing, diff.files.iter().map(|file| file.added_lines + file.removed_lines).sum()))
 }

@@ -38,12 +38,21 @@ const SIGNS: [&str; 18] = [
 /// `head` and `tail` are the kept parts of the output, with `omitted_bytes` between them. Escape sequences and control
 /// characters are gone. A short output comes whole.
 pub fn excerpt(head: &[u8], tail: &[u8], omitted_bytes: u64) -> String {
+    excerpt_of(&printed(head, tail, omitted_bytes))
+}
+
+/// All that was kept of an output, as a terminal would show it.
+pub(super) fn printed(head: &[u8], tail: &[u8], omitted_bytes: u64) -> String {
     let mut bytes = head.to_vec();
     if omitted_bytes > 0 {
         bytes.extend_from_slice(format!("\n[... {omitted_bytes} bytes left out ...]\n").as_bytes());
     }
     bytes.extend_from_slice(tail);
-    let lines: Vec<String> = printable(&String::from_utf8_lossy(&bytes)).lines().map(shown_line).collect();
+    printable(&String::from_utf8_lossy(&bytes))
+}
+
+pub(super) fn excerpt_of(printed: &str) -> String {
+    let lines: Vec<String> = printed.lines().map(shown_line).collect();
     let whole = joined(&lines);
     if whole.chars().count() <= LONGEST {
         return whole;

@@ -73,7 +73,8 @@ impl Engine {
             docker,
             is_local: address.is_local(),
             remote_image: None,
-            kernel: info.kernel_version.filter(|_| !address.is_local()),
+            // A socket here may lead to another machine.
+            kernel: info.kernel_version.unwrap_or_default().trim().to_owned(),
             folder: settings.engine.folder.clone(),
         };
         let files = settings.engine.files;
@@ -165,7 +166,7 @@ impl Engine {
                 None => ownership::user_for(kit.folder()).map_or(0, |user| user.uid),
             },
             runtime: self.inner.runtime.clone(),
-            kernel: self.inner.kernel.clone(),
+            kernel: Some(self.inner.kernel.clone()),
         };
         let reason = match kit.examine(sandbox, sandbox, &known).await {
             Ok(standing) if kit.folder().join(probe::WRITTEN).exists() => return Ok(standing),

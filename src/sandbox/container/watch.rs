@@ -137,13 +137,46 @@ impl ContainerSandbox {
         }
     }
 
+    /// How often the kernel has killed before a command. Where our process in the box is gone, since what is in memory
+    /// there was too much for it too, the container is started anew.
+    pub(super) async fn count_memory_kills(&self, state: &mut State) -> Result<u64, SandboxError> {
+        let mut kills = state.watched.memory_kills().await;
+        if let Err(error) = &kills {
+            tracing::info!(%error, "the container is started anew");
+            self.kill_tree(state).await?;
+            kills = state.watched.memory_kills().await;
+        }
+        Ok(kills?.unwrap_or(0))
+    }
+
+    /// After a command was ended for what the box holds on disk.
+    pub(super) async fn settle(&self, state: &mut State) -> Result<(), SandboxError> {
+        if let (Watched::Attendant(attendant), Some(disk), Some(site)) =
+            (&state.watched, &mut state.remote_disk, &self.site)
+        {
+            disk.settle(&attendant.ask().await?, site, &self.user.in_words()).await;
+            return Ok(());
+        }
+        let disk = self.disk.clone();
+        let settled =
+            tokio::task::spawn_blocking(move || disk.lock().unwrap_or_else(PoisonError::into_inner).settle()).await;
+        settled.map_err(|error| SandboxError::Broken(format!("cannot measure the box: {error}")))
+    }
+
     /// How a running command is to be ended, if it is.
     pub(super) async fn passes_a_limit(&self, state: &mut State, kills: u64) -> Result<Option<Ending>, SandboxError> {
         let observed = match &state.watched {
             Watched::Group(observed) => Some(observed.clone()),
             Watched::Engine => None,
             Watched::Attendant(attendant) => {
-                let status = attendant.ask().await?;
+                let status = match attendant.ask().await {
+                    Ok(status) => status,
+                    // Commands cannot end it; the kernel does where files in memory leave nothing else to be ended.
+                    Err(error) => {
+                        tracing::info!(%error, "taken for a lack of memory");
+                        return Ok(Some(Ending::OutOfMemory));
+                    }
+                };
                 if status.memory_kills.is_some_and(|now| now > kills) {
                     return Ok(Some(Ending::OutOfMemory));
                 }

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -55,7 +56,7 @@ enum Stream {
 struct Ssh {
     pipes: tokio::io::Join<ChildStdout, ChildStdin>,
     has_answered: bool,
-    complaint: Pin<Box<dyn Future<Output = String> + Send>>,
+    complaint: JoinHandle<String>,
     _child: Child,
 }
 
@@ -167,7 +168,7 @@ impl Way {
                 Ok(Stream::Ssh(Box::new(Ssh {
                     pipes: tokio::io::join(stdout, stdin),
                     has_answered: false,
-                    complaint: Box::pin(listen(stderr)),
+                    complaint: listen(stderr),
                     _child: child,
                 })))
             }
@@ -181,10 +182,14 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn listen(mut stderr: ChildStderr) -> String {
-    let mut said = Vec::new();
-    let _ = (&mut stderr).take(MOST_COMPLAINT).read_to_end(&mut said).await;
-    String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ")
+/// Listens to the end: a pipe that nobody empties would stop ssh.
+fn listen(mut stderr: ChildStderr) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let mut said = Vec::new();
+        let _ = (&mut stderr).take(MOST_COMPLAINT).read_to_end(&mut said).await;
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        String::from_utf8_lossy(&said).split_whitespace().collect::<Vec<_>>().join(" ")
+    })
 }
 
 /// Trusts the folder's `ca.pem` and nothing else, and shows its `cert.pem` with `key.pem`, if they are there.
@@ -245,7 +250,7 @@ impl AsyncRead for Stream {
                     ssh.has_answered = true;
                 } else if !ssh.has_answered {
                     // It ended without a word of the engine: its own words say why.
-                    let said = ready!(ssh.complaint.as_mut().poll(context));
+                    let said = ready!(Pin::new(&mut ssh.complaint).poll(context)).unwrap_or_default();
                     ssh.has_answered = true;
                     return Poll::Ready(Err(io::Error::other(format!("ssh: {said}"))));
                 }

@@ -45,7 +45,13 @@ pub struct Status {
 }
 
 /// The host's end. Dropped: it ends.
-pub struct Attendant(Mutex<Line>);
+pub struct Attendant(Mutex<Asked>);
+
+struct Asked {
+    line: Line,
+    /// It was asked and has not answered: what it says next may be that answer, and is not listened to.
+    is_late: bool,
+}
 
 impl std::fmt::Debug for Attendant {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,17 +76,27 @@ impl Attendant {
             Ok(Err(error)) => return Err(line.complaint.explain("our process in the box does not listen", error)),
             Err(_) => return Err(line.complaint.explain("our process in the box does not listen", "no answer")),
         }
-        let attendant = Self(Mutex::new(line));
+        let attendant = Self::at(line);
         attendant.ask().await?;
         Ok(attendant)
+    }
+
+    /// One that was started.
+    pub fn at(line: Line) -> Self {
+        Self(Mutex::new(Asked { line, is_late: false }))
     }
 
     /// What it sees now.
     ///
     /// # Errors
-    /// It is gone, or does not answer.
+    /// It is gone, or does not answer; then it is not asked again.
     pub async fn ask(&self) -> Result<Status, SandboxError> {
-        let mut line = self.0.lock().await;
+        let mut asked = self.0.lock().await;
+        let Asked { line, is_late } = &mut *asked;
+        // Until it has answered: whoever asks may stop waiting.
+        if std::mem::replace(is_late, true) {
+            return Err(line.complaint.explain("our process in the box is silent", "it owes an answer"));
+        }
         let mut answer = [0; NUMBERS * 8];
         let asked = async {
             line.to.write_all(b"?").await?;
@@ -88,7 +104,10 @@ impl Attendant {
             line.from.read_exact(&mut answer).await
         };
         match tokio::time::timeout(ANSWER_LIMIT, asked).await {
-            Ok(Ok(_)) => Ok(Status::decode(&answer)),
+            Ok(Ok(_)) => {
+                *is_late = false;
+                Ok(Status::decode(&answer))
+            }
             Ok(Err(error)) => Err(line.complaint.explain("our process in the box is gone", error)),
             Err(_) => Err(line.complaint.explain("our process in the box is silent", "no answer")),
         }
@@ -145,12 +164,14 @@ impl Status {
     }
 }
 
-/// How many processes there are of others than us. One that has ended and waits to be reaped is none.
+/// How many processes there are of others than us. One that has ended and waits to be reaped is none; of one whose first
+/// thread has ended the others live on.
 fn strangers() -> usize {
     let ours = rustix::process::getuid().as_raw().to_string();
     let is_strange = |status: &String| {
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-        let is_over = ["Z", "X"].iter().any(|state| field("State:").starts_with(state));
+        let has_ended = ["Z", "X"].iter().any(|state| field("State:").starts_with(state));
+        let is_over = has_ended && field("Threads:").parse().unwrap_or(1) <= 1;
         !is_over && field("Uid:").split_whitespace().next() != Some(ours.as_str())
     };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -5,6 +5,7 @@
 //! host: order                      JSON: the folders, and what of each is known
 //! then for each folder
 //!   host: removed put contents     paths; a listing; the files' bytes in its order
+//!   box:  3                        it is still at it; again and again
 //!   box:  0 | 1 listing | 2 fault  as known; what stands there now; it failed (JSON)
 //!   host: wanted                   after a 1: paths of files
 //!   box:  contents                 their bytes, as many as the listing says
@@ -16,6 +17,8 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -29,6 +32,10 @@ pub const ARGUMENT: &str = "exchange";
 const SAME: u8 = 0;
 const LISTING: u8 = 1;
 const FAULT: u8 = 2;
+const WORKING: u8 = 3;
+
+/// How often the box says that it is still at it.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// The largest part that is not a listing.
 const LARGEST_PART: u64 = 64 << 20;
@@ -106,7 +113,8 @@ pub fn send(
     to: &mut dyn Write,
 ) -> Result<(), Fault> {
     // What a box holds already may be too much; the next command can clean it up.
-    let bounds = Bounds { entries: bounds.entries.saturating_mul(4).saturating_add(100_000), bytes: u64::MAX };
+    let entries = bounds.entries.saturating_mul(4).saturating_add(100_000);
+    let bounds = Bounds { entries, bytes: u64::MAX, text: bounds.text.saturating_mul(4) };
     let all: Vec<(&mut Pair, (Listing, Difference))> =
         pairs.iter_mut().zip(changes).filter_map(|(pair, changes)| Some((pair, changes?))).collect();
     begin(all.iter().map(|(pair, _)| &**pair), bounds, to)?;
@@ -154,7 +162,8 @@ pub fn send(
     Ok(())
 }
 
-/// Fetches what has changed there. `room`: how many bytes may be written here. `goes_on`: whether anybody still waits.
+/// Fetches what has changed there. `room`: how many bytes may be written here. `goes_on` is asked for each thing that is
+/// done here, whether anybody still waits.
 ///
 /// # Errors
 /// The box's end fails, says what cannot be so, or holds more than it may; then nothing of that folder is changed here,
@@ -196,19 +205,19 @@ pub fn main() -> anyhow::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut from = std::io::BufReader::with_capacity(1 << 16, std::io::stdin().lock());
-    let mut to = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    Ok(serve(&mut from, &mut to)?)
+    let mut to = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
+    Ok(serve(&mut from, &mut to, BEAT)?)
 }
 
-/// The box's end: does what the host asks, and tells what it cannot do.
+/// The box's end: does what the host asks, and tells what it cannot do, and after each `beat` that it is at it.
 ///
 /// # Errors
 /// The host is gone, or does not speak as written above.
-pub fn serve(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), Fault> {
+pub fn serve(from: &mut dyn Read, to: &mut (dyn Write + Send), beat: Duration) -> Result<(), Fault> {
     let order: Order = read_json(from)?;
     for folder in &order.folders {
-        match receive(folder, order.bounds, from) {
-            Ok((mut place, listing)) => reply(&mut place, folder, &listing, from, to)?,
+        match working(to, beat, || receive(folder, order.bounds, from)) {
+            Ok((mut place, listing)) => reply(&mut place, folder, order.bounds, &listing, from, to)?,
             Err(fault) => {
                 let complaint =
                     Complaint { is_too_much: matches!(fault, Fault::TooMuch(_)), reason: fault.to_string() };
@@ -224,6 +233,25 @@ pub fn serve(from: &mut dyn Read, to: &mut dyn Write) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Does something that may take its time, and says so meanwhile.
+fn working<T>(to: &mut (dyn Write + Send), beat: Duration, work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let (end, ended) = channel::<()>();
+        let beats = move || {
+            while ended.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+                if to.write_all(&[WORKING]).and_then(|()| to.flush()).is_err() {
+                    break;
+                }
+            }
+        };
+        // In a box without room for a thread the work alone is done.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, beats);
+        let done = work();
+        drop(end);
+        done
+    })
+}
+
 /// Takes what the host has sent, and looks at what stands there then.
 fn receive(folder: &OrderedFolder, bounds: Bounds, from: &mut dyn Read) -> Result<(Place, Listing), Fault> {
     let path = Path::new(&folder.path);
@@ -236,10 +264,11 @@ fn receive(folder: &OrderedFolder, bounds: Bounds, from: &mut dyn Read) -> Resul
     if folder.clear {
         place.clear()?;
     }
-    for path in paths(&read_part(from, listing::LARGEST)?, folder.without_git)?.iter().rev() {
+    let largest = listing::largest(bounds);
+    for path in paths(&read_part(from, largest)?, folder.without_git)?.iter().rev() {
         place.remove(path)?;
     }
-    let put = Listing::decode_part(&read_part(from, listing::LARGEST)?, folder.without_git, bounds)?;
+    let put = Listing::decode_part(&read_part(from, largest)?, folder.without_git, bounds)?;
     for (path, entry) in put.iter() {
         place.put(path, entry, &mut &mut *from)?;
     }
@@ -251,6 +280,7 @@ fn receive(folder: &OrderedFolder, bounds: Bounds, from: &mut dyn Read) -> Resul
 fn reply(
     place: &mut Place,
     folder: &OrderedFolder,
+    bounds: Bounds,
     listing: &Listing,
     from: &mut dyn Read,
     to: &mut dyn Write,
@@ -263,7 +293,8 @@ fn reply(
     to.write_all(&[LISTING]).map_err(broken)?;
     write_part(to, &encoded)?;
     to.flush().map_err(broken)?;
-    for path in paths(&read_part(from, listing::LARGEST)?, folder.without_git)? {
+    drop(encoded);
+    for path in paths(&read_part(from, listing::largest(bounds))?, folder.without_git)? {
         let length = listing.get(&path).map(Entry::length).unwrap_or_default();
         send_file(place, &path, length, to)?;
     }
@@ -299,12 +330,14 @@ fn offer_nothing(to: &mut dyn Write) -> Result<(), Fault> {
 
 /// What stands there; `None`: what is known.
 fn answer(pair: &Pair, bounds: Bounds, from: &mut dyn Read) -> Result<Option<Listing>, Fault> {
-    let mut kind = [0];
-    from.read_exact(&mut kind).map_err(broken)?;
+    let mut kind = [WORKING];
+    while kind == [WORKING] {
+        from.read_exact(&mut kind).map_err(broken)?;
+    }
     match kind {
         [SAME] => Ok(None),
         [LISTING] => {
-            let encoded = read_part(from, listing::LARGEST)?;
+            let encoded = read_part(from, listing::largest(bounds))?;
             Listing::decode(&encoded, pair.without_git, bounds).map(Some)
         }
         [FAULT] => {
@@ -328,15 +361,18 @@ fn take(
     let files = difference.put.iter().filter(|(_, entry)| matches!(entry.node, Node::File { .. }));
     write_part(to, &joined(files.map(|(path, _)| path)))?;
     to.flush().map_err(broken)?;
+    let await_more = || match goes_on() {
+        true => Ok(()),
+        false => Err(Fault::Refused("nobody waits for it any more".into())),
+    };
     for path in difference.removed.iter().rev() {
+        await_more()?;
         place.remove(path)?;
         here.remove(path);
     }
     let mut youngest = listing::Time::default();
     for (path, entry) in difference.put.iter() {
-        if !goes_on() {
-            return Err(Fault::Refused("nobody waits for it any more".into()));
-        }
+        await_more()?;
         let made = place.put(path, entry, &mut &mut *from)?;
         youngest = youngest.max(made.changed);
         here.insert(path.to_vec(), made);
@@ -388,5 +424,5 @@ fn write_part(to: &mut dyn Write, part: &[u8]) -> Result<(), Fault> {
 }
 
 fn broken(source: std::io::Error) -> Fault {
-    Fault::Io { path: "the connection to the box".into(), source }
+    Fault::io("the connection to the box", source)
 }

@@ -53,14 +53,16 @@ pub async fn prepare(
                 .into(),
         });
     }
-    let (id, files) = (found.id.unwrap_or_default(), portable.files.clone());
-    let digest = blocking(move || digest(&id, &files)).await?;
+    let id = found.id.unwrap_or_default();
+    let (of, files) = (id.clone(), files(portable));
+    let digest = blocking(move || digest(&of, &files)).await?;
     let name = format!("{REPOSITORY}:{digest}");
     if ask_whether(docker, &name).await? {
         return Ok(name);
     }
     let body = ContainerCreateBody {
-        image: Some(base.to_owned()),
+        // Not by its name, which may mean another by now.
+        image: Some(id),
         // It is never started.
         entrypoint: Some(vec!["/bin/sh".into()]),
         labels: Some(HashMap::from([
@@ -103,14 +105,24 @@ async fn ask_whether(docker: &Docker, image: &str) -> Result<bool, SandboxError>
     ask("look for an image", ANSWER_LIMIT, there).await
 }
 
+/// What is put into the image, and the permissions that it has there.
+///
+/// The file that is executed cannot be read by commands: the kernel lets nobody look into a process of such a file, from
+/// its first instruction on.
+fn files(portable: &Portable) -> Vec<(PathBuf, String, u32)> {
+    let mode = |target: &String| if portable.line.first() == Some(target) { 0o711 } else { 0o755 };
+    portable.files.iter().map(|(source, target)| (source.clone(), target.clone(), mode(target))).collect()
+}
+
 /// Of the base and of all that is put into it.
-fn digest(base: &str, files: &[(PathBuf, String)]) -> io::Result<String> {
+fn digest(base: &str, files: &[(PathBuf, String, u32)]) -> io::Result<String> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     context.update(base.as_bytes());
     let mut buffer = vec![0; 1 << 20];
-    for (source, target) in files {
+    for (source, target, mode) in files {
         context.update(target.as_bytes());
         context.update(&[0]);
+        context.update(&mode.to_le_bytes());
         let mut file = File::open(source)?;
         loop {
             match file.read(&mut buffer)? {
@@ -125,7 +137,7 @@ fn digest(base: &str, files: &[(PathBuf, String)]) -> io::Result<String> {
 /// Puts our files into a container, and makes the folders that volumes take their owner from.
 async fn upload(docker: &Docker, container: &str, portable: &Portable) -> Result<(), SandboxError> {
     let (reading, writing) = tokio::io::duplex(1 << 18);
-    let files = portable.files.clone();
+    let files = files(portable);
     let packed = tokio::task::spawn_blocking(move || pack(SyncIoBridge::new(writing), &files));
     let options = UploadToContainerOptionsBuilder::default().path("/").build();
     let body = bollard::body_try_stream(ReaderStream::with_capacity(reading, 1 << 17));
@@ -136,7 +148,7 @@ async fn upload(docker: &Docker, container: &str, portable: &Portable) -> Result
     packed.map_err(|error| SandboxError::Broken(format!("our files cannot be packed: {error}")))
 }
 
-fn pack(writer: SyncIoBridge<tokio::io::DuplexStream>, files: &[(PathBuf, String)]) -> io::Result<()> {
+fn pack(writer: SyncIoBridge<tokio::io::DuplexStream>, files: &[(PathBuf, String, u32)]) -> io::Result<()> {
     let mut archive = tar::Builder::new(io::BufWriter::with_capacity(1 << 17, writer));
     let header = |kind, mode, user: u32, size| {
         let mut header = tar::Header::new_gnu();
@@ -152,10 +164,10 @@ fn pack(writer: SyncIoBridge<tokio::io::DuplexStream>, files: &[(PathBuf, String
         let mut header = header(tar::EntryType::Directory, 0o755, user, 0);
         archive.append_data(&mut header, format!("{}/", folder.trim_start_matches('/')), io::empty())?;
     }
-    for (source, target) in files {
+    for (source, target, mode) in files {
         let file = File::open(source)?;
         let length = file.metadata()?.len();
-        let mut header = header(tar::EntryType::Regular, 0o755, 0, length);
+        let mut header = header(tar::EntryType::Regular, *mode, 0, length);
         archive.append_data(&mut header, target.trim_start_matches('/'), file.take(length))?;
     }
     archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.shutdown()

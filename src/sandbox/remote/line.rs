@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bollard::Docker;
 use bollard::container::LogOutput;
@@ -44,10 +45,11 @@ pub struct Line {
 #[derive(Debug, Clone, Default)]
 pub struct Complaint(Arc<Mutex<String>>);
 
-/// One of the pipes for code that blocks; each use is counted.
+/// One of the pipes for code that blocks; each use is counted, and there is none after the deadline.
 pub struct Counted<T> {
-    bridge: T,
+    pipe: T,
     progress: Arc<AtomicU64>,
+    deadline: Instant,
 }
 
 impl Site {
@@ -95,11 +97,16 @@ impl Site {
 }
 
 impl Line {
+    /// Pipes to a process, however they were made.
+    pub fn of(from: impl AsyncRead + Send + 'static, to: impl AsyncWrite + Send + 'static) -> Self {
+        Self { from: Box::pin(from), to: Box::pin(to), complaint: Complaint::default(), progress: Arc::default() }
+    }
+
     /// The pipes for code that blocks, which must run in a thread of its own; and what tells whether they are used.
-    pub fn for_blocking(self) -> (impl Read + Send, impl Write + Send, Complaint, Arc<AtomicU64>) {
+    pub fn for_blocking(self, deadline: Instant) -> (impl Read + Send, impl Write + Send, Complaint, Arc<AtomicU64>) {
         let Self { from, to, complaint, progress } = self;
-        let from = Counted { bridge: SyncIoBridge::new(from), progress: progress.clone() };
-        let to = Counted { bridge: SyncIoBridge::new(to), progress: progress.clone() };
+        let from = Counted::new(SyncIoBridge::new(from), &progress, deadline);
+        let to = Counted::new(SyncIoBridge::new(to), &progress, deadline);
         (io::BufReader::with_capacity(1 << 16, from), io::BufWriter::with_capacity(1 << 16, to), complaint, progress)
     }
 }
@@ -121,19 +128,32 @@ impl Complaint {
     }
 }
 
+impl<T> Counted<T> {
+    pub fn new(pipe: T, progress: &Arc<AtomicU64>, deadline: Instant) -> Self {
+        Self { pipe, progress: progress.clone(), deadline }
+    }
+
+    fn in_time(&mut self) -> io::Result<&mut T> {
+        if Instant::now() > self.deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"));
+        }
+        Ok(&mut self.pipe)
+    }
+}
+
 impl<T: Read> Read for Counted<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.bridge.read(buffer)
+        self.in_time()?.read(buffer)
     }
 }
 
 impl<T: Write> Write for Counted<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.progress.fetch_add(1, Ordering::Relaxed);
-        self.bridge.write(bytes)
+        self.in_time()?.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.bridge.flush()
+        self.in_time()?.flush()
     }
 }

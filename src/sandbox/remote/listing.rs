@@ -22,8 +22,8 @@ use super::{Bounds, Fault};
 const LONGEST_PATH: usize = 4095;
 const LONGEST_NAME: usize = 255;
 
-/// The largest encoded listing that is taken.
-pub const LARGEST: u64 = 256 << 20;
+/// What an entry is encoded in at most, besides its text.
+const LARGEST_ENTRY: u64 = 48;
 
 /// Seconds and nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -67,6 +67,14 @@ impl Entry {
     fn is_like(&self, other: &Self) -> bool {
         let untouched = self.inode == other.inode && self.changed == other.changed;
         self.node == other.node && self.mode == other.mode && (untouched || !matches!(self.node, Node::File { .. }))
+    }
+
+    /// Bytes of where a link leads.
+    pub fn text(&self) -> u64 {
+        match &self.node {
+            Node::Link { to } => to.len() as u64,
+            Node::Folder | Node::File { .. } => 0,
+        }
     }
 
     /// In bytes; of a file only.
@@ -195,7 +203,7 @@ impl Listing {
     /// As [`Self::decode`].
     pub fn decode_part(bytes: &[u8], without_git: bool, bounds: Bounds) -> Result<Self, Fault> {
         let mut reader = Reader(bytes);
-        let (mut listing, mut total) = (Self::default(), 0u64);
+        let (mut listing, mut total, mut text) = (Self::default(), 0u64, 0u64);
         let mut last: Option<Vec<u8>> = None;
         while !reader.0.is_empty() {
             let (path, entry) = reader.entry()?;
@@ -204,12 +212,18 @@ impl Listing {
                 return Err(refused(&path, "is out of order"));
             }
             total = total.saturating_add(entry.length());
-            bounds.allow(listing.len() as u64 + 1, total)?;
+            text += path.len() as u64 + entry.text();
+            bounds.allow(listing.len() as u64 + 1, total, text)?;
             last = Some(path.clone());
             listing.insert(path, entry);
         }
         Ok(listing)
     }
+}
+
+/// The largest encoded listing, or list of paths, that is within bounds.
+pub fn largest(bounds: Bounds) -> u64 {
+    bounds.entries.saturating_mul(LARGEST_ENTRY).saturating_add(bounds.text)
 }
 
 /// The folder that a path stands in; `None`: the root.

@@ -26,6 +26,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct RemoteDisk {
     bound: Bound,
+    /// What the box may take before it is measured again.
+    left: Usage,
+    /// What the disk may have given out before.
     mark: Usage,
 }
 
@@ -36,16 +39,34 @@ impl RemoteDisk {
     /// Of a box that was just begun.
     pub fn new(limits: &Limits, status: &Status, copied: Usage) -> Self {
         let (bound, left) = Bound::new(limits, [status.free], copied);
-        Self { bound, mark: status.given.plus(left) }
+        Self { bound, left, mark: status.given.plus(left) }
     }
 
     /// Whether a command is to be ended, for the box holds more than it may.
     pub async fn is_exceeded(&mut self, status: &Status, site: &Site, user: &str) -> bool {
-        if !self.bound.is_tight() && !status.given.exceeds(self.mark) {
-            return false;
-        }
-        let held = tokio::time::timeout(LIMIT, measured(site, user)).await.ok().flatten();
+        let is_past = status.given.exceeds(self.mark);
+        // What others give back is not for this box.
+        self.mark = self.mark.at_most(status.given.plus(self.left));
+        is_past && self.look(status, site, user).await
+    }
+
+    /// After a command was ended for what the box holds, when nothing of it runs any more: what there is may stay until the
+    /// next one has cleaned up.
+    pub async fn settle(&mut self, status: &Status, site: &Site, user: &str) {
+        self.look(status, site, user).await;
+    }
+
+    async fn look(&mut self, status: &Status, site: &Site, user: &str) -> bool {
+        // The end of a command ends all of its user's processes: the first may have gone with it.
+        let twice = async {
+            match measured(site, user).await {
+                None => measured(site, user).await,
+                held => held,
+            }
+        };
+        let held = tokio::time::timeout(LIMIT, twice).await.ok().flatten();
         let (is_exceeded, left) = self.bound.judge(held);
+        self.left = left;
         self.mark = status.given.plus(left);
         is_exceeded
     }

@@ -1,20 +1,24 @@
 //! The host's end of keeping a box's folders the same as ours: sent before a command, fetched after it.
 
 use std::any::Any;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::plan::{HOME, WORKSPACE};
 use super::super::room::Room;
 use super::super::{Home, Limits, SandboxError, Surroundings};
 use super::exchange::{self, Pair};
 use super::line::Site;
-use super::{Bounds, Fault};
+use super::{Bounds, Fault, MOST_TEXT};
 
 /// How long neither end may say anything.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long sending, or fetching, may take altogether: then it is too much.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// The folders of one box, here and there.
 pub struct Mirror {
@@ -26,13 +30,16 @@ pub struct Mirror {
     is_over: Arc<AtomicBool>,
 }
 
-/// How fetching ended.
+/// How sending or fetching ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetched {
+pub enum Carried {
     Everything,
-    /// The box holds more than it may: nothing was taken.
+    /// The box holds more than it may, or than can be carried in time. What is missing is carried the next time.
     TooMuch,
 }
+
+/// Asked for each thing that is done here: counts it, and says whether to go on.
+type GoesOn<'a> = &'a dyn Fn() -> bool;
 
 impl Mirror {
     /// Nothing was sent yet.
@@ -55,6 +62,7 @@ impl Mirror {
         let bounds = Bounds {
             entries: limits.disk_files.saturating_add(copied.files),
             bytes: limits.disk_bytes.saturating_add(copied.bytes),
+            text: MOST_TEXT,
         };
         Self { pairs, bounds, hold: surroundings.hold.clone(), is_over: Arc::new(AtomicBool::new(false)) }
     }
@@ -63,7 +71,7 @@ impl Mirror {
     ///
     /// # Errors
     /// The connection breaks, or a folder cannot be read here or written there.
-    pub async fn send(&mut self, site: &Site, user: &str) -> Result<(), SandboxError> {
+    pub async fn send(&mut self, site: &Site, user: &str) -> Result<Carried, SandboxError> {
         let bounds = self.bounds;
         let pairs = std::mem::take(&mut self.pairs);
         let looked = tokio::task::spawn_blocking(move || {
@@ -75,54 +83,47 @@ impl Mirror {
             changes.map_err(|fault| broken(&format!("what is to be sent to the box cannot be read: {fault}")))?;
         if changes.iter().all(Option::is_none) {
             self.pairs = pairs;
-            return Ok(());
+            return Ok(Carried::Everything);
         }
-        let work = move |pairs: &mut Vec<Pair>, from: &mut dyn std::io::Read, to: &mut dyn std::io::Write| {
+        let work = move |pairs: &mut Vec<Pair>, from: &mut dyn Read, to: &mut dyn Write, _: GoesOn<'_>| {
             exchange::send(pairs, changes, bounds, from, to)
         };
-        match self.converse(site, user, pairs, work).await? {
-            Ok(()) => Ok(()),
-            Err((fault, complaint)) => Err(complaint.explain("the box does not take what it is to hold", fault)),
-        }
+        self.converse("the box does not take what it is to hold", site, user, pairs, work).await
     }
 
     /// Fetches what has changed in the box.
     ///
     /// # Errors
     /// The connection breaks, or what comes is not taken.
-    pub async fn fetch(&mut self, site: &Site, user: &str) -> Result<Fetched, SandboxError> {
+    pub async fn fetch(&mut self, site: &Site, user: &str) -> Result<Carried, SandboxError> {
         let bounds = self.bounds;
         let pairs = std::mem::take(&mut self.pairs);
         let room = pairs.iter().map(|pair| free_bytes(&pair.here)).min().unwrap_or_default();
-        let is_over = self.is_over.clone();
-        let work = move |pairs: &mut Vec<Pair>, from: &mut dyn std::io::Read, to: &mut dyn std::io::Write| {
-            exchange::fetch(pairs, bounds, room, from, to, &|| !is_over.load(Ordering::Relaxed))
+        let work = move |pairs: &mut Vec<Pair>, from: &mut dyn Read, to: &mut dyn Write, goes_on: GoesOn<'_>| {
+            exchange::fetch(pairs, bounds, room, from, to, goes_on)
         };
-        match self.converse(site, user, pairs, work).await? {
-            Ok(()) => Ok(Fetched::Everything),
-            Err((Fault::TooMuch(reason), _)) => {
-                tracing::info!(reason, "what a box holds is too much to be fetched");
-                Ok(Fetched::TooMuch)
-            }
-            Err((fault, complaint)) => Err(complaint.explain("what the box holds cannot be fetched", fault)),
-        }
+        self.converse("what the box holds cannot be fetched", site, user, pairs, work).await
     }
 
-    /// Starts the box's end and does `work` with it, in a thread of its own.
+    /// Starts the box's end and does `work` with it, in a thread of its own. `otherwise`: what it is when that fails.
     async fn converse(
         &mut self,
+        otherwise: &str,
         site: &Site,
         user: &str,
         mut pairs: Vec<Pair>,
-        work: impl FnOnce(&mut Vec<Pair>, &mut dyn std::io::Read, &mut dyn std::io::Write) -> Result<(), Fault>
-        + Send
-        + 'static,
-    ) -> Result<Result<(), (Fault, super::line::Complaint)>, SandboxError> {
+        work: impl FnOnce(&mut Vec<Pair>, &mut dyn Read, &mut dyn Write, GoesOn<'_>) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<Carried, SandboxError> {
         let line = site.start(user, &[exchange::ARGUMENT]).await?;
-        let (mut from, mut to, complaint, progress) = line.for_blocking();
-        let hold = self.hold.clone();
+        let deadline = Instant::now() + LONGEST;
+        let (mut from, mut to, complaint, progress) = line.for_blocking(deadline);
+        let (hold, is_over, count) = (self.hold.clone(), self.is_over.clone(), progress.clone());
         let mut done = tokio::task::spawn_blocking(move || {
-            let done = work(&mut pairs, &mut from, &mut to);
+            let goes_on = || {
+                count.fetch_add(1, Ordering::Relaxed);
+                !is_over.load(Ordering::Relaxed)
+            };
+            let done = work(&mut pairs, &mut from, &mut to, &goes_on);
             drop(hold);
             (pairs, done)
         });
@@ -132,7 +133,14 @@ impl Mirror {
                 done = &mut done => {
                     let (pairs, done) = done.map_err(|error| broken(&error))?;
                     self.pairs = pairs;
-                    return Ok(done.map_err(|fault| (fault, complaint)));
+                    return match done {
+                        Ok(()) => Ok(Carried::Everything),
+                        Err(Fault::TooMuch(reason)) => {
+                            tracing::info!(reason, "what a box holds is too much to be carried");
+                            Ok(Carried::TooMuch)
+                        }
+                        Err(fault @ (Fault::Refused(_) | Fault::Io { .. })) => Err(complaint.explain(otherwise, fault)),
+                    };
                 }
                 () = tokio::time::sleep(SILENCE) => {
                     let now = progress.load(Ordering::Relaxed);

@@ -42,7 +42,7 @@ impl Place {
     /// It cannot be opened.
     pub fn open(path: &Path, without_git: bool) -> Result<Self, Fault> {
         let root = rustix::fs::openat(CWD, path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty());
-        let root = root.map_err(|errno| Fault::io(path.as_os_str().as_encoded_bytes(), errno))?;
+        let root = root.map_err(|errno| Fault::at(path.as_os_str().as_encoded_bytes(), errno))?;
         Ok(Self { root, without_git, last: None })
     }
 
@@ -51,14 +51,16 @@ impl Place {
     /// # Errors
     /// It cannot be read, or is more than there may be.
     pub fn list(&self, bounds: Bounds) -> Result<Listing, Fault> {
-        let (mut listing, mut bytes) = (Listing::default(), 0u64);
+        let (mut listing, mut bytes, mut text) = (Listing::default(), 0u64, 0u64);
         let mut folders: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut last = None;
         while let Some(folder) = folders.pop() {
             if folder.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
                 return Err(Fault::TooMuch(format!("folders are nested more than {DEEPEST} deep")));
             }
-            let open = self.folder(&folder).map_err(|errno| Fault::io(&folder, errno))?;
-            for name in names(&open).map_err(|errno| Fault::io(&folder, errno))? {
+            let open = self.folder(&folder, last.as_ref()).map_err(|errno| Fault::at(&folder, errno))?;
+            let waiting = folders.len();
+            for name in names(&open).map_err(|errno| Fault::at(&folder, errno))? {
                 if self.without_git && folder.is_empty() && name == b".git" {
                     continue;
                 }
@@ -66,14 +68,19 @@ impl Place {
                 if check(&path, self.without_git).is_err() {
                     return Err(Fault::TooMuch("paths are too long".into()));
                 }
-                let entry = entry_at(&open, &name).map_err(|errno| Fault::io(&path, errno))?;
+                let entry = entry_at(&open, &name).map_err(|errno| Fault::at(&path, errno))?;
                 let Some(entry) = entry else { continue };
                 bytes = bytes.saturating_add(entry.length());
-                bounds.allow(listing.len() as u64 + 1, bytes)?;
+                text += path.len() as u64 + entry.text();
+                bounds.allow(listing.len() as u64 + 1, bytes, text)?;
                 if entry.node == Node::Folder {
                     folders.push(path.clone());
                 }
                 listing.insert(path, entry);
+            }
+            if folders.len() > waiting {
+                // The next is one in it.
+                last = Some((folder, open));
             }
         }
         Ok(listing)
@@ -85,9 +92,9 @@ impl Place {
     /// Something cannot be removed.
     pub fn clear(&mut self) -> Result<(), Fault> {
         self.last = None;
-        let names = names(&self.root).map_err(|errno| Fault::io(b".", errno))?;
+        let names = names(&self.root).map_err(|errno| Fault::at(b".", errno))?;
         for name in names.iter().filter(|name| !(self.without_git && name.as_slice() == b".git")) {
-            remove_at(self.root.as_fd(), name).map_err(|errno| Fault::io(name, errno))?;
+            remove_at(self.root.as_fd(), name).map_err(|errno| Fault::at(name, errno))?;
         }
         Ok(())
     }
@@ -101,12 +108,12 @@ impl Place {
         let (folder, name) = self.parent_of(path)?;
         let opened = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
             Err(Errno::ACCESS) => {
-                allow(folder, name, 0o400).map_err(|errno| Fault::io(path, errno))?;
+                allow(folder, name, 0o400).map_err(|errno| Fault::at(path, errno))?;
                 rustix::fs::openat(folder, name, flags, Mode::empty())
             }
             opened => opened,
         };
-        Ok(File::from(opened.map_err(|errno| Fault::io(path, errno))?))
+        Ok(File::from(opened.map_err(|errno| Fault::at(path, errno))?))
     }
 
     /// Removes whatever stands at a path, with all below it.
@@ -122,7 +129,7 @@ impl Place {
             Err(Fault::Io { source, .. }) if is_absent(&source) => Ok(()),
             Err(fault) => return Err(fault),
         }
-        .map_err(|errno| Fault::io(path, errno))
+        .map_err(|errno| Fault::at(path, errno))
     }
 
     /// Makes what an entry says; a file's contents are the next bytes of `contents`. Gives what stands there then.
@@ -131,10 +138,9 @@ impl Place {
     /// It cannot be made, or there are too few bytes.
     pub fn put(&mut self, path: &[u8], entry: &Entry, contents: &mut impl Read) -> Result<Entry, Fault> {
         check(path, self.without_git)?;
-        let failed = |errno| Fault::io(path, errno);
+        let failed = |errno| Fault::at(path, errno);
         match &entry.node {
             Node::Folder => {
-                self.last = None;
                 let (folder, name) = self.parent_of(path)?;
                 // Its owner must be able to work in it.
                 let mode = Mode::from_raw_mode((entry.mode | 0o700) as RawMode);
@@ -167,7 +173,7 @@ impl Place {
                     .and_then(|()| in_writable(folder, || replace(folder, &early, name)).map_err(Into::into));
                 if let Err(source) = written {
                     let _ = in_writable(folder, || rustix::fs::unlinkat(folder, early.as_slice(), AtFlags::empty()));
-                    return Err(Fault::Io { path: shown(path), source });
+                    return Err(Fault::io(&shown(path), source));
                 }
             }
         }
@@ -181,16 +187,22 @@ impl Place {
         let folder = parent(path).unwrap_or_default();
         let name = path.get(if folder.is_empty() { 0 } else { folder.len() + 1 }..).unwrap_or_default();
         if self.last.as_ref().is_none_or(|(last, _)| last != folder) {
-            let open = self.folder(folder).map_err(|errno| Fault::io(folder, errno))?;
+            let open = self.folder(folder, self.last.as_ref()).map_err(|errno| Fault::at(folder, errno))?;
             self.last = Some((folder.to_vec(), open));
         }
         let open = self.last.as_ref().map_or(self.root.as_fd(), |(_, open)| open.as_fd());
         Ok((open, name))
     }
 
-    fn folder(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        let mut open = rustix::fs::openat(&self.root, ".", FOLDER, Mode::empty())?;
-        for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+    /// Opens a folder, from `last` on if it stands below that.
+    fn folder(&self, path: &[u8], last: Option<&(Vec<u8>, OwnedFd)>) -> Result<OwnedFd, Errno> {
+        let below = last.and_then(|(above, open)| {
+            let rest = path.strip_prefix(above.as_slice())?;
+            (rest.starts_with(b"/") && !above.is_empty()).then_some((rest, open))
+        });
+        let (rest, from) = below.unwrap_or((path, &self.root));
+        let mut open = rustix::io::fcntl_dupfd_cloexec(from, 0)?;
+        for part in rest.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
             open = open_folder(open.as_fd(), part)?;
         }
         Ok(open)
@@ -358,7 +370,7 @@ fn shown(path: &[u8]) -> String {
 }
 
 impl Fault {
-    fn io(path: &[u8], errno: Errno) -> Self {
+    fn at(path: &[u8], errno: Errno) -> Self {
         Self::Io { path: shown(path), source: errno.into() }
     }
 }

@@ -1,9 +1,14 @@
 //! What runners of tests print, shortened.
 
-use patchwright::agent::tools::digest;
+use patchwright::agent::tools::digest as read;
+use patchwright::outcome::{Digest, TestEnding, TestRun};
 
 /// An answer of this many bytes is a few hundred tokens.
 const MOST_BYTES: usize = 1_900;
+
+fn digest(output: &str) -> Option<String> {
+    read(output).and_then(|digest| digest.shown())
+}
 
 /// What must stand in the digest of an output, and what must not.
 struct Case {
@@ -264,4 +269,66 @@ fn a_flood_of_failures_stays_short() {
     let digest = digest(&output).unwrap();
     assert!(digest.len() <= MOST_BYTES, "{} bytes", digest.len());
     assert!(digest.contains("a.py:3: AssertionError") && digest.ends_with("400 failed in 2.00s ==="), "{digest}");
+}
+
+const GO_THREE: &str = "--- FAIL: TestSplit (0.00s)\n    split_test.go:14: split(\"a,b\") = [a,b], want [a b]\n--- FAIL: TestJoin (0.00s)\n    split_test.go:22: joined wrong\n    --- FAIL: TestJoin/empty (0.00s)\n--- FAIL: TestTrim (0.00s)\n    split_test.go:30: trimmed wrong\nFAIL\nFAIL\texample.com/text\t0.004s\nok  \texample.com/failover\t0.002s\nFAIL\n";
+const JUNIT_THREE: &str = "[INFO]  T E S T S\n[INFO] Running com.example.BookTest\n[ERROR] Tests run: 8, Failures: 2, Errors: 1, Skipped: 0, Time elapsed: 0.05 s <<< FAILURE! -- in com.example.BookTest\n[ERROR] com.example.BookTest.returnsLateFee -- Time elapsed: 0.01 s <<< FAILURE!\norg.opentest4j.AssertionFailedError: expected: <30> but was: <0>\n\tat org.junit.jupiter.api.AssertionUtils.fail(AssertionUtils.java:55)\n\tat com.example.BookTest.returnsLateFee(BookTest.java:21)\n\n[ERROR] com.example.BookTest.lends -- Time elapsed: 0.01 s <<< FAILURE!\norg.opentest4j.AssertionFailedError: expected: <true> but was: <false>\n\n[ERROR] com.example.BookTest.hasTitle -- Time elapsed: 0.01 s <<< ERROR!\njava.lang.NullPointerException\n\n[INFO] Results:\n[ERROR] Failures: \n[ERROR]   BookTest.returnsLateFee:21 expected: <30> but was: <0>\n[ERROR] Tests run: 8, Failures: 2, Errors: 1, Skipped: 0\n[INFO] BUILD FAILURE\n";
+
+/// Outputs with three failures: what tells of the first one, and what only of others.
+const THREE: [(&str, &str, &[&str], &[&str]); 8] = [
+    ("pytest", include_str!("digest/pytest_three.txt"), &["test_first", "test_three.py:24"], &["test_second"]),
+    ("unittest", include_str!("digest/unittest_three.txt"), &["ERROR: test_c", "KeyError: 'c'"], &["test_a", "test_b"]),
+    (
+        "cargo",
+        include_str!("digest/cargo_three.txt"),
+        &["tests::a_first", "minutes of a day"],
+        &["b_second", "c_third"],
+    ),
+    ("go", GO_THREE, &["TestSplit", "want [a b]"], &["TestJoin", "TestTrim"]),
+    ("node", include_str!("digest/node_three.txt"), &["three.test.mjs:3:1", "2 !== 3"], &["keeps order", "joins"]),
+    ("node, TAP", include_str!("digest/tap_three.txt"), &["not ok 1 - adds", "2 !== 3"], &["keeps order", "node:"]),
+    ("junit", JUNIT_THREE, &["returnsLateFee", "<30> but was: <0>", "BookTest.java:21"], &["lends", "hasTitle"]),
+    ("jest", JEST_THREE, &["adds the tax", "Expected: 119"], &["rounds", "is empty"]),
+];
+
+const JEST_THREE: &str = "FAIL src/cart.test.js\n  ● cart › adds the tax\n\n    expect(received).toBe(expected)\n\n    Expected: 119\n    Received: 100\n\n      at Object.toBe (src/cart.test.js:8:25)\n\n  ● cart › rounds\n\n    Expected: 1\n\n  ● cart › is empty\n\n    Expected: 0\n\nTest Suites: 1 failed, 1 total\nTests:       3 failed, 12 passed, 15 total\n";
+
+#[test]
+fn of_three_failures_the_first_is_told_and_all_are_counted() {
+    for (name, output, says, leaves_out) in THREE {
+        let Some(Digest { first_failure: Some(failure), failed, .. }) = read(output) else { panic!("{name}: none") };
+        assert!(says.iter().all(|part| failure.contains(part)), "{name}:\n{failure}");
+        assert!(!leaves_out.iter().any(|part| failure.contains(part)), "{name}:\n{failure}");
+        assert_eq!(failed, Some(3), "{name}");
+    }
+}
+
+#[test]
+fn a_failure_with_a_long_diff_keeps_its_name_and_its_assertion() {
+    let digest = read(include_str!("digest/pytest_diff.txt")).unwrap();
+    let failure = digest.first_failure.as_deref().unwrap();
+    for part in ["_ test_first _", ">       assert actual() == expected()", "At index 7 diff", "test_three.py:24"] {
+        assert!(failure.contains(part), "{part} is not in:\n{failure}");
+    }
+    assert!(failure.len() <= 1_300, "{}", failure.len());
+    assert_eq!((digest.failed, digest.counts.contains("1 failed, 60 passed")), (Some(1), true));
+}
+
+#[test]
+fn counts_without_the_failure_that_they_tell_of_are_not_shown() {
+    for (output, failed) in [
+        ("[... 900 lines ...]\nRan 41 tests in 0.2s\n\nFAILED (failures=2, errors=1)\n", Some(3)),
+        ("x\n===== 2 failed, 41 passed in 0.61s =====\n", Some(2)),
+        ("===== 1 error in 0.08s =====\n", None),
+        ("FAIL\nFAIL\texample.com/text\t0.004s\n", None),
+    ] {
+        let digest = read(output).unwrap();
+        assert_eq!((digest.shown(), digest.failed), (None, failed), "{output}");
+        let ending = TestEnding::Failed { exit_code: 1 };
+        let excerpt = output.to_owned();
+        let run = TestRun { command: "t".into(), ending, milliseconds: 1, excerpt, digest: Some(digest) };
+        assert_eq!(run.told(), output, "what is there is told");
+    }
+    let green = read("ok  \texample.com/failover\t0.002s\n").unwrap();
+    assert_eq!(green.shown().as_deref(), Some("ok  \texample.com/failover\t0.002s"));
 }

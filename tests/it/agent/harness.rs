@@ -19,6 +19,8 @@ use tokio::time::Instant;
 /// What the scripted model does at its next request.
 pub enum Turn {
     Reply(Reply),
+    /// Comes line by line, until the agent has enough.
+    Streamed(&'static str),
     Error(ModelError),
     /// Never answers.
     Hang,
@@ -62,6 +64,8 @@ pub struct Script {
     pub summary: Option<&'static str>,
     /// The tools of the last request, each as one text.
     pub tools: Mutex<Vec<String>>,
+    /// Of each request.
+    pub temperatures: Mutex<Vec<Option<f32>>>,
     /// The messages and the answer's bound of each request.
     pub requests: Mutex<Vec<(Vec<Message>, u32)>>,
 }
@@ -75,6 +79,7 @@ impl Model for Script {
     async fn complete(&self, request: &Request<'_>) -> Result<Reply, ModelError> {
         check_request(request.messages);
         self.requests.lock().unwrap().push((request.messages.to_vec(), request.max_tokens));
+        self.temperatures.lock().unwrap().push(request.temperature);
         let tools = request.tools.iter().map(|tool| format!("{} {} {}", tool.name, tool.description, tool.parameters));
         *self.tools.lock().unwrap() = tools.collect();
         let last = request.messages.last().map(|last| serde_json::to_string(last).unwrap()).unwrap_or_default();
@@ -91,6 +96,12 @@ impl Model for Script {
                 }
                 None => reply,
             }),
+            Turn::Streamed(text) => {
+                let mut ends = text.match_indices('\n').map(|(at, _)| at + 1);
+                let enough = |end: &usize| request.enough.is_some_and(|is_enough| is_enough(&text[..*end]));
+                let end = ends.find(enough).unwrap_or(text.len());
+                Ok(Reply { content: text[..end].into(), ..says_nothing() })
+            }
             Turn::Error(error) => Err(error),
             Turn::Hang => std::future::pending().await,
         }
@@ -175,6 +186,7 @@ impl Setup {
                 counts: None,
                 summary: None,
                 tools: Mutex::default(),
+                temperatures: Mutex::default(),
                 requests: Mutex::default(),
             },
             sandbox: Shell { expected: Mutex::default() },

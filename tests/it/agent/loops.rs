@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use patchwright::agent::{AgentError, Pause, ProtocolChoice};
 use patchwright::event::Event;
-use patchwright::model::{Message, ModelError, Reply};
+use patchwright::model::{Abilities, Ability, Message, ModelError, Reply};
 use patchwright::outcome::{Budget, CostLimit, Price, StopReason, TestCommand, TestEnding, TestRun, Usage};
 use serde_json::json;
 use tokio::time::Instant;
@@ -76,7 +76,8 @@ async fn the_first_messages_hold_the_task_as_data() {
     setup.brief.test_command = Some(TestCommand { command: "make check".into(), reason: "r".into() });
     let excerpt = format!("{}E   assert 1 == 2", "noise\n".repeat(1_000));
     let ending = TestEnding::Failed { exit_code: 1 };
-    setup.brief.baseline = Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt });
+    setup.brief.baseline =
+        Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt, digest: None });
     setup.run().await.0.unwrap();
     let requests = setup.model.requests.lock().unwrap();
     let Message::User { content } = &requests[0].0[1] else { panic!("no task") };
@@ -209,13 +210,19 @@ async fn the_history_only_grows_and_is_what_was_sent() {
 }
 
 #[tokio::test]
-async fn a_missing_plan_is_asked_for_twice_and_then_done_without() {
-    let setup = Setup::new([edit(), edit(), edit(), finish()]);
+async fn without_a_plan_the_first_prose_or_thought_is_one() {
+    let setup = Setup::new([call("read", json!({ "path": "a.txt" })), edit(), finish()]);
     let (pause, report) = setup.run().await;
     assert_eq!((pause.unwrap(), report.plan), (finished(), None));
     let told = setup.told();
-    assert_eq!(told[0], "Error: Not executed: call plan first, with the steps you intend. Then make this call again.");
-    assert!(told[1] == told[0] && told[2].starts_with("Replaced in `a.txt` at line 2."), "{told:?}");
+    assert!(told[0].starts_with("`a.txt`, lines 1 to 2") && told[1].starts_with("Replaced in `a.txt`"), "{told:?}");
+    let thought = "The word stands in a.txt, so I change it there. ";
+    let Turn::Reply(reply) = edit() else { panic!("no reply") };
+    let turns = [Turn::Reply(Reply { reasoning: thought.repeat(40), ..reply }), plan(), finish()];
+    let setup = Setup::new(turns);
+    let (pause, report) = setup.run().await;
+    assert_eq!((pause.unwrap(), report.plan.as_deref()), (finished(), Some("1. look\n2. change")));
+    assert!(setup.told()[1].starts_with("The plan is noted."), "{:?}", setup.told());
     let prose = "I will read the file first and then change the word.";
     let text = format!(
         "{prose}\n{{\"name\": \"replace\", \"arguments\": {{\"path\": \"a.txt\", \"old\": \"two\", \"new\": \"three\"}}}}"
@@ -223,6 +230,10 @@ async fn a_missing_plan_is_asked_for_twice_and_then_done_without() {
     let setup = Setup::new([says(&text), finish()]);
     let (pause, report) = setup.run().await;
     assert_eq!((pause.unwrap(), report.plan.as_deref()), (finished(), Some(prose)));
+    let Turn::Reply(reply) = edit() else { panic!("no reply") };
+    let setup = Setup::new([Turn::Reply(Reply { reasoning: thought.repeat(40), ..reply }), finish()]);
+    let plan = setup.run().await.1.plan.unwrap();
+    assert!(plan.starts_with(thought) && plan.len() < 700, "{plan}");
 }
 
 #[tokio::test]
@@ -259,7 +270,12 @@ async fn three_unusable_replies_in_a_row_lead_to_another_protocol_and_then_to_th
     - x: Error: there is no tool `x`. The tools are plan, read, list, search, replace, patch, write, delete, run, finish.
 
     Changed so far, and still so: a.txt
+
+    The task is still: A task: Change two to three.
+
+    Go on with the next step.
     ");
+    assert!(!asked[7].contains("Begin"), "{asked:?}");
     let requests = setup.model.requests.lock().unwrap();
     assert_eq!(requests[7].0.len(), 2);
     let Message::System { content } = &requests[7].0[0] else { panic!("no system prompt") };
@@ -411,7 +427,117 @@ async fn finish_without_a_change_is_questioned_and_begun_anew() {
     assert_eq!(setup.run().await.0.unwrap(), expected);
     let claim = call("finish", json!({ "summary": "Two is three.", "no_change_needed": true }));
     let setup = Setup::new([plan(), edit(), claim]);
+    let Pause::Finish { summary, .. } = setup.run().await.0.unwrap() else { panic!("no finish") };
+    assert_eq!(summary, "Two is three.", "whether it is so, the tree tells");
+}
+
+#[tokio::test]
+async fn a_change_that_was_undone_is_told_once() {
+    let undone = || {
+        let write = call("write", json!({ "path": "scratch.txt", "content": "x\n" }));
+        [write, call("delete", json!({ "path": "scratch.txt" })), finish()]
+    };
+    let setup = Setup::new([plan()].into_iter().chain(undone()).chain([finish(), finish(), finish()]));
+    let mut agent = setup.agent();
+    assert_eq!(agent.run().await.unwrap(), finished(), "files that no walk shows may count");
+    assert!(agent.find_unchanged().unwrap());
+    assert_eq!(agent.run().await.unwrap(), finished());
+    setup.assert_used();
+    let asked = setup.asked();
+    assert!(asked[4].starts_with("Nothing in the repository has changed yet"), "{asked:?}");
+    assert!(asked[6].contains("said that it was done without having changed anything"), "{asked:?}");
+    assert!(!agent.find_unchanged().unwrap(), "it has been told");
+    let claim = call("finish", json!({ "summary": "It is so already.", "no_change_needed": true }));
+    let [write, delete, _] = undone();
+    let setup = Setup::new([plan(), write, delete, claim]);
+    let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
+    assert_eq!(setup.run().await.0.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn that_nothing_is_to_be_changed_is_doubted_once_where_tests_fail() {
+    let claim = || call("finish", json!({ "summary": "It is so already.", "no_change_needed": true }));
+    let expected = Pause::Finish { summary: "It is so already.".into(), no_change_needed: true };
+    for (ending, claims) in [(TestEnding::Failed { exit_code: 1 }, 2), (TestEnding::Passed, 1)] {
+        let mut setup = Setup::new([plan()].into_iter().chain((0..claims).map(|_| claim())));
+        setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt: "E".into() });
+        assert_eq!(setup.run().await.0.unwrap(), expected);
+        let told = setup.told();
+        assert_eq!(
+            told.iter().any(|text| text.contains("The tests failed before any change")),
+            claims == 2,
+            "{told:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn behind_a_native_call_that_failed_nothing_is_run_or_finished() {
+    let setup = Setup::new([
+        plan(),
+        calls([
+            ("replace", json!({ "path": "a.txt", "old": "nine", "new": "ten" })),
+            ("write", json!({ "path": "b.txt", "content": "new\n" })),
+            ("run", json!({ "command": "never run" })),
+            ("read", json!({ "path": "a.txt" })),
+            ("finish", json!({ "summary": "Half of it." })),
+        ]),
+        edit(),
+        finish(),
+    ]);
     assert_eq!(setup.run().await.0.unwrap(), finished());
+    let told = setup.told();
+    assert!(told[1].starts_with("Error: ") && told[2].starts_with("Created `b.txt`"), "{told:?}");
+    assert_eq!((told[3].as_str(), told[5].as_str()), ("Not executed: a call before it failed.", told[3].as_str()));
+    assert!(told[4].starts_with("`a.txt`, lines 1 to 2"), "{told:?}");
+}
+
+#[tokio::test]
+async fn calls_are_asked_for_at_a_low_temperature_unless_the_model_thinks() {
+    for (reasoning, of_operator, expected) in
+        [(Ability::Unknown, None, Some(0.1)), (Ability::Unknown, Some(0.7), Some(0.7)), (Ability::Yes, None, None)]
+    {
+        let mut setup = Setup::new([plan(), edit(), finish()]);
+        setup.model.card.abilities = Some(Abilities { reasoning, ..Abilities::default() });
+        setup.budgets.temperature = of_operator;
+        assert_eq!(setup.run().await.0.unwrap(), finished());
+        assert!(setup.model.temperatures.lock().unwrap().iter().all(|temperature| *temperature == expected));
+        let thoughts = if reasoning == Ability::Yes { 8_000 } else { 0 };
+        assert_eq!(setup.model.requests.lock().unwrap()[0].1, 2_000 + thoughts);
+    }
+}
+
+#[tokio::test]
+async fn how_to_write_calls_as_text_is_told_where_no_others_were_seen() {
+    for (native_calls, is_told) in [(Ability::Yes, false), (Ability::Unknown, true), (Ability::No, true)] {
+        let mut setup = Setup::new([plan(), says("I do it."), edit(), finish()]);
+        setup.brief.protocol = ProtocolChoice::Native;
+        setup.model.card.abilities = Some(Abilities { native_calls, ..Abilities::default() });
+        assert_eq!(setup.run().await.0.unwrap(), finished());
+        let Message::System { content } = &setup.model.requests.lock().unwrap()[0].0[0] else { panic!("no system") };
+        assert_eq!(content.contains("JSON object"), is_told, "{content}");
+        assert_eq!(setup.told()[1].contains("JSON object"), is_told, "{:?}", setup.told());
+        assert!(setup.told()[1].starts_with("No tool was called."), "{:?}", setup.told());
+    }
+}
+
+#[tokio::test]
+async fn a_long_first_message_ends_with_the_task() {
+    for lines in [1, 200] {
+        let mut setup = Setup::new([plan(), edit(), finish()]);
+        let excerpt = "a line of what they print\n".repeat(lines);
+        let ending = TestEnding::Failed { exit_code: 1 };
+        setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt });
+        for number in 0..40 {
+            let text = format!("def of_number_{number}(value):\n    return value\n").repeat(lines.min(2));
+            fs::write(setup.path().join(format!("module_number_{number}.py")), text).unwrap();
+        }
+        setup.run().await.0.unwrap();
+        let first = &setup.asked()[0];
+        let end = "\n\nOnce more, the task: A task: Change two to three.\n\nBegin: call plan.";
+        assert_eq!(first.ends_with(end), first.len() > 3_100, "{first}");
+        assert!(first.ends_with("\n\nBegin: call plan.") && (lines == 1 || first.len() > 3_100), "{}", first.len());
+    }
 }
 
 #[tokio::test]
@@ -520,8 +646,51 @@ async fn a_window_that_is_full_from_the_beginning_ends_the_run() {
     let overflow = || Turn::Error(ModelError::ContextOverflow("too long".into()));
     let setup = Setup::new([plan(), overflow(), overflow(), overflow(), overflow()]);
     insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
-    let setup = Setup::new([overflow()]);
-    assert!(matches!(setup.run().await.0, Err(AgentError::Model(ModelError::ContextOverflow(_)))));
+    let setup = Setup::new((0..4).map(|_| overflow()));
+    insta::assert_snapshot!(stuck(setup.run().await.0), @"the model's context window is full; give the model a larger one");
+}
+
+#[tokio::test]
+async fn a_first_request_that_is_too_long_is_made_shorter() {
+    let reason = "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens.";
+    let overflow = Turn::Error(ModelError::ContextOverflow(reason.into()));
+    let mut setup = Setup::new([overflow, plan(), edit(), finish()]);
+    let ending = TestEnding::Failed { exit_code: 1 };
+    let excerpt = "a line of what the tests print before they fail\n".repeat(200);
+    setup.brief.baseline = Some(TestRun { command: "make".into(), ending, milliseconds: 1, excerpt });
+    for number in 0..200 {
+        let text = format!("def function_of_number_{number}(value):\n    return value\n");
+        fs::write(setup.path().join(format!("module_of_number_{number}.py")), text).unwrap();
+    }
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    let requests = setup.model.requests.lock().unwrap();
+    let length = |at: usize| serde_json::to_string(&requests[at].0).unwrap().len();
+    assert!(length(1) * 4 < length(0) * 3, "{} {}", length(0), length(1));
+    assert!(
+        setup
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|event| matches!(event, Event::Note { text } if text.contains("made shorter")))
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_a_file_goes_into_the_history_as_a_whole() {
+    let turns = [plan(), edit(), call("read", json!({ "path": "long.txt" })), finish()];
+    let mut setup = Setup::new(turns);
+    let lines: String = (1..=600).map(|line| format!("line {line} of a text, with some words\n")).collect();
+    fs::write(setup.path().join("long.txt"), lines).unwrap();
+    setup.model.card.window = Some(12_000);
+    assert_eq!(setup.run().await.0.unwrap(), finished());
+    let page = setup.told()[2].clone();
+    let (_, rest) = page.split_once("lines 1 to ").unwrap();
+    let last: usize = rest.split(' ').next().unwrap().parse().unwrap();
+    assert!(last > 60 && !page.contains("left out"), "{page}");
+    let numbers = page.lines().filter_map(|line| line.split_once("  line ")?.0.trim().parse::<usize>().ok());
+    assert_eq!(numbers.collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
+    assert!(page.ends_with(&format!("[{} more lines: read on with start {}]", 600 - last, last + 1)), "{page}");
 }
 
 #[tokio::test]

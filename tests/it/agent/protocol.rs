@@ -267,6 +267,7 @@ fn a_here_document_keeps_its_fences() {
     let text = "```bash\ncat > a.md <<'EOF'\n```sh\nls\n```\nEOF\n```\n";
     assert_eq!(in_fences(text), r#"run {"command":"cat > a.md <<'EOF'\n```sh\nls\n```\nEOF"}"#);
     assert_eq!(in_fences("```bash\ncat > a.md <<EOF\nhalf\n```\n"), "broken");
+    assert_eq!(in_fences("```bash\ncat > a.md <<EOF\nhalf\n  EOF\n```\n"), "broken", "the shell sees no end either");
     assert_eq!(
         in_fences("```bash\necho $((1 << 2)); grep x <<< y\n```\n"),
         r#"run {"command":"echo $((1 << 2)); grep x <<< y"}"#
@@ -468,15 +469,16 @@ proptest! {
 
     #[test]
     fn fenced_bodies_are_what_was_written(body in "[ -~]{1,30}(\n[ -~]{0,30}){0,5}", prose in "[a-zA-Z ,.]{0,30}") {
-        prop_assume!(!body.trim().is_empty() && !body.contains("```") && !body.contains("~~~") && !body.contains("<<"));
+        prop_assume!(!body.trim().is_empty() && !body.contains("```") && !body.contains("~~~"));
         prop_assume!(!body.lines().next().unwrap_or_default().starts_with("$ ") && !prose.contains("DONE"));
         prop_assume!(!body.starts_with("--- ") && !body.starts_with("@@ ") && !body.starts_with("diff ") && !body.starts_with("*** "));
         let said = fenced::read(&format!("{prose}\n```write src/a.txt\n{body}\n```\n"), false);
         prop_assert_eq!(said.calls.len(), 1);
         prop_assert_eq!(&said.calls[0].arguments["content"], &Value::from(format!("{body}\n")));
         let said = fenced::read(&format!("{prose}\n```bash\n{body}\n```\n"), false);
-        prop_assert_eq!(said.calls.len(), 1);
-        prop_assert_eq!(&said.calls[0].arguments["command"], &Value::from(body.trim_end()));
+        // What stands in a quote or a here-document without an end is not run.
+        prop_assert_eq!(said.calls.len() + usize::from(said.broken.is_some()), 1);
+        prop_assert!(said.calls.iter().all(|call| call.arguments["command"] == body.trim_end()), "{:?}", said);
     }
 
     #[test]
@@ -497,7 +499,7 @@ proptest! {
             "<think>", "</think>", "<tool_call>", "</tool_call>", "\"name\"", "\"arguments\"", "read", "path", "<function=read>",
             "<parameter=path>", "</parameter>", "</function>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<arg_key>", "</arg_key>",
             "<arg_value>", "```json\n", "```bash\n", "```", "\n", "<<<<<<< SEARCH", ">>>>>>> REPLACE", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
-            "to=functions.read", "<|message|>", "<invoke name=\"read\">", "DONE:", "<<EOF", "Result of ", "<|im_end|>", "<read>", "</read>",
+            "to=functions.read", "<|message|>", "<invoke name=\"read\">", "DONE:", "<<EOF", "<<- 'E'", "'", "\"", "$(", "$((", "))", "````", "```write a.md\n", "```write a.py\n", "  ```\n", "Result of ", "<|im_end|>", "<read>", "</read>",
             "{\"name\": \"list\", \"arguments\": {}}", "```edit a.py\n", "◁think▷",
         ]).prop_map(str::to_owned),
     ], 0..40)) {

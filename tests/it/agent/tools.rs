@@ -34,7 +34,7 @@ impl Tree {
     fn act(&self, name: &str, arguments: Value) -> Answer {
         let Value::Object(arguments) = arguments else { panic!("no object") };
         match Action::parse(name, &arguments) {
-            Ok(action) => act_on_files(&Files::open(self.path()).unwrap(), &action).unwrap(),
+            Ok(action) => act_on_files(&Files::open(self.path()).unwrap(), &action, 5_000).unwrap(),
             Err(text) => Answer { ok: false, text, changed: false },
         }
     }

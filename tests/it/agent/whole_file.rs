@@ -3,6 +3,7 @@
 use patchwright::agent::protocol::parameters_in;
 use patchwright::agent::protocol::whole_file::{elision, fence_for, left_out, read_files};
 use patchwright::agent::{Pause, ProtocolChoice};
+use patchwright::event::Event;
 use patchwright::model::{Message, Reply};
 use patchwright::outcome::StopReason;
 use proptest::prelude::*;
@@ -171,6 +172,56 @@ proptest! {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_goes_round_in_a_circle_or_has_all_is_cut() {
+    const CIRCLE: &str = "a.py\n```python\nx = 2\n```\n\na.py\n```python\nx = 2\n```\n\na.py\n```python\nx = 3\n```\n";
+    const ONLY: &str = "a.py\n```python\nx = 2\n```\n\nb.py\n```python\ny = 2\n```\n";
+    for (others, streamed, length) in [(true, CIRCLE, 51), (false, ONLY, 25), (true, ONLY, ONLY.len())] {
+        let mut setup = setup([Turn::Streamed(streamed)]);
+        setup.brief.instruction = "Set x in a.py to 2.".into();
+        std::fs::remove_file(setup.path().join("a.txt")).unwrap();
+        std::fs::write(setup.path().join("a.py"), "x = 1\n").unwrap();
+        if others {
+            std::fs::write(setup.path().join("c.py"), "z = 1\n").unwrap();
+        }
+        let mut agent = setup.agent();
+        assert!(is_finish(&agent.run().await.unwrap()));
+        assert_eq!(setup.file("a.py"), "x = 2\n");
+        let log = setup.log.lock().unwrap();
+        let said = log.iter().find_map(|event| match event {
+            Event::Reply { reply, .. } => reply["content"].as_str().map(str::to_owned),
+            _ => None,
+        });
+        assert_eq!(said.unwrap().len(), length, "{streamed}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_message_says_what_fits_the_task() {
+    for (instruction, is_for_tests) in [("Create sum.py and a test.", true), ("Set x in a.py to 2.", false)] {
+        let mut setup = setup([]);
+        setup.brief.instruction = instruction.into();
+        for number in 0..400 {
+            std::fs::write(setup.path().join(format!("some_module_{number}.txt")), "word ".repeat(40)).unwrap();
+        }
+        drop(setup.agent());
+        let log = setup.log.lock().unwrap();
+        let messages: Vec<String> = log
+            .iter()
+            .filter_map(|event| match event {
+                Event::Message { message } => message["content"].as_str().map(str::to_owned),
+                _ => None,
+            })
+            .collect();
+        let [system, first] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!(system.contains("takes one input and returns"), is_for_tests, "{system}");
+        assert_eq!(first.contains("There are no tests yet"), is_for_tests, "{first}");
+        // It has no tools to see more with.
+        assert!(first.contains(" more files)") && !first.contains("with list and search"), "{first}");
+        assert!(first.contains(&format!("The task is, once more: A task: {instruction}")), "{first}");
+    }
+}
+
 fn setup(turns: impl IntoIterator<Item = Turn>) -> Setup {
     let mut setup = Setup::new(turns);
     setup.brief.protocol = ProtocolChoice::WholeFile;
@@ -224,7 +275,12 @@ async fn a_rejected_change_is_tried_anew_on_the_files_as_they_were_and_then_repa
     assert_eq!(lengths, [2, 2, 4], "a new conversation, then a longer one");
     let Message::User { content: anew } = &requests[1].0[1] else { panic!("the task") };
     let Message::User { content: first } = &requests[0].0[1] else { panic!("the task") };
-    assert!(anew.starts_with(first.trim_end()) && anew.contains("1 != 2") && !anew.contains("four"), "{anew}");
+    assert!(anew.starts_with(first.trim_end()) && anew.contains("1 != 2"), "{anew}");
+    assert!(
+        anew.contains("a.txt\n- one\n- two\n+ four\n") && anew.contains("new.txt\n+ new"),
+        "what was tried: {anew}"
+    );
+    assert!(!anew.contains("Of tests that you add"), "the task asks for none: {anew}");
     let Message::User { content: repair } = &requests[2].0[3] else { panic!("the feedback") };
     assert!(repair.contains("3 != 4") && repair.contains("Change two to three."), "{repair}");
 }
@@ -342,14 +398,57 @@ async fn a_name_that_the_tests_did_not_find_is_found_for_the_model() {
     let both = "sum.py\n```\ndef sum_up(n):\n    return n\n```\ntest_sum.py\n```\nsum_up(1)\n```";
     let setup = setup([says(both), says(both), says("test_sum.py\n```\nfrom sum import sum_up\nsum_up(1)\n```")]);
     let mut agent = setup.agent();
-    for _ in 0..2 {
-        assert!(is_finish(&agent.run().await.unwrap()));
-        agent.reject("NameError: name 'sum_up' is not defined").unwrap();
-    }
+    assert!(is_finish(&agent.run().await.unwrap()));
+    agent.reject("NameError: name 'sum_up' is not defined").unwrap();
     assert!(is_finish(&agent.run().await.unwrap()));
     setup.assert_used();
     let asked = setup.asked();
     let hint = "`sum_up` is defined in sum.py. The file that uses it must import it from there, with this line at its \
                 top: `from sum import sum_up`.";
     assert!(asked[1..].iter().all(|text| text.contains(hint)), "{asked:#?}");
+}
+
+#[tokio::test]
+async fn a_change_that_was_rejected_is_rejected_again_at_once() {
+    let spaced = "a.txt\n```\none\n\nthree  \n```";
+    let setup = setup([says(THREE), says(spaced), says("a.txt\n```\nfive\n```")]);
+    let mut agent = setup.agent();
+    assert!(agent.knows_its_answers());
+    assert!(is_finish(&agent.run().await.unwrap()));
+    agent.reject("The tests fail: 3 != 5").unwrap();
+    assert!(is_finish(&agent.run().await.unwrap()));
+    setup.assert_used();
+    assert_eq!(setup.file("a.txt"), "five\n");
+    let asked = setup.asked();
+    assert!(asked[1].contains("thrown away") && asked[1].contains("3 != 5"), "{}", asked[1]);
+    assert!(asked[2].contains("3 != 5") && asked[2].contains("Follow the failing input"), "the next way: {}", asked[2]);
+}
+
+#[tokio::test]
+async fn the_same_rejected_change_again_and_again_ends_the_run() {
+    let setup = setup([says(THREE), says(THREE), says(THREE), says(THREE)]);
+    let mut agent = setup.agent();
+    assert!(is_finish(&agent.run().await.unwrap()));
+    agent.reject("The tests fail: 3 != 5").unwrap();
+    let Pause::Stopped(StopReason::Stuck { reason, .. }) = agent.run().await.unwrap() else { panic!("stuck") };
+    assert!(reason.contains("3 replies in a row made changes that had been rejected"), "{reason}");
+    setup.assert_used();
+}
+
+#[tokio::test]
+async fn files_that_are_put_back_by_hand_are_no_change() {
+    let setup = setup([
+        says(THREE),
+        says("a.txt\n```\nfour\n```"),
+        says("a.txt\n```\none\ntwo\n```"),
+        says("a.txt\n```\n5\n```"),
+    ]);
+    let mut agent = setup.agent();
+    for _ in 0..2 {
+        assert!(is_finish(&agent.run().await.unwrap()));
+        agent.reject("The tests fail: 3 != 5").unwrap();
+    }
+    assert!(is_finish(&agent.run().await.unwrap()));
+    setup.assert_used();
+    assert_eq!(setup.file("a.txt"), "5\n");
 }

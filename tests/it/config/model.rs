@@ -31,6 +31,28 @@ provider = "llama.cpp"
 key_env = "SPARE_KEY"
 "#;
 
+/// What stands plainly in the file is a secret all the same, and a team's name is none.
+#[test]
+fn secrets_that_are_no_keys_are_kept_out_of_texts() {
+    let file = r#"
+[model]
+endpoint = "https://team.example.org/v1?api-version=2024-10-21&subscription-key=query%2Fsecret-1"
+[model.headers]
+X-Gateway-Token = "plain-secret-2"
+Authorization = "Bearer plain-secret-3"
+X-Place = "q7x2mm0d4k9zt5w8b3vj"
+X-Team = "the-widgets-team"
+[[model.fallback]]
+endpoint = "http://127.0.0.1:8080/v1?code=query-secret-4"
+"#;
+    resolve(REMOTE, &[], Some(file)).unwrap();
+    let text =
+        "2024-10-21 query/secret-1 plain-secret-2 plain-secret-3 q7x2mm0d4k9zt5w8b3vj the-widgets-team query-secret-4";
+    let told = patchwright::logging::redacted(text);
+    let left: Vec<&str> = text.split(' ').filter(|word| told.contains(word)).collect();
+    assert_eq!(left, ["2024-10-21", "the-widgets-team"], "{told}");
+}
+
 #[test]
 fn everything_that_the_file_says_reaches_the_endpoints() {
     let variables = [("GATEWAY_KEY", "gateway-4711"), ("SPARE_KEY", "spare-4711"), ("LLM_API_KEY", "key-4711")];

@@ -191,14 +191,19 @@ async fn headers_and_fields_of_the_operator_are_sent_and_secrets_are_not_told() 
     assert_eq!((&body["top_p"], &body["chat_template_kwargs"]["enable_thinking"]), (&json!(0.9), &json!(false)));
     assert_eq!(body["stream_options"], json!({ "include_usage": true, "x": 1 }));
 
-    let echo = json!({ "error": { "message": format!("no access with {secret}") } }).to_string();
+    let echo = json!({ "error": { "message": format!("no access with {secret} and a key&4711, a%20key%264711") } });
+    let echo = echo.to_string();
     let server = Server::start(one_model(), vec![Answer::Whole(400, "", echo)]).await;
-    let settings = own(server.settings());
+    let mut settings = own(server.settings());
+    settings.endpoint.as_mut().unwrap().set_query(Some("code=a%20key%264711"));
     let (model, _) = connect(&settings).await.unwrap();
     let error = ask(&model).await.unwrap_err();
-    for text in [format!("{error:?}"), format!("{error}"), format!("{model:?}"), format!("{settings:?}")] {
-        assert!(!text.contains(secret), "{text}");
+    for text in [format!("{error:?}"), format!("{error}"), format!("{model:?}")] {
+        for secret in [secret, "a key&4711", "a%20key%264711"] {
+            assert!(!text.contains(secret), "{text}");
+        }
     }
+    assert!(!format!("{settings:?}").contains(secret));
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Bombs on the host's disk: bytes, files, and files without a name.
 
+use patchwright::folders::{self, Access, Usage};
+use patchwright::sandbox::disk::Bound;
+
 use super::*;
 
 const BYTES: &str = "i=0; while :; do dd if=/dev/zero of=bomb$i bs=1M count=8 2>/dev/null; i=$((i+1)); done";
@@ -61,5 +64,47 @@ async fn what_a_box_holds_on_disk_is_bounded() {
             assert_eq!((output.ending, text(&output)), (Ending::Exited(0), "clean\n".into()), "{choice:?}: {name}");
             sandbox.close().await.unwrap();
         }
+    }
+}
+
+/// What others give back while a box writes is not the box's to take.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_that_others_leave_meanwhile_does_not_widen_the_bound() {
+    const BALLAST: u64 = 600 << 20;
+    let small = |settings: &mut Settings| settings.limits.disk_bytes = 96 << 20;
+    for (choice, backend) in all_backends_with(small).await {
+        let (tree, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ballast = std::fs::File::create(other.path().join("ballast")).unwrap();
+        if far::is_far(&backend)
+            || rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, BALLAST).is_err()
+        {
+            continue;
+        }
+        let sandbox = backend.open(&Surroundings::of(tree.path())).await.unwrap();
+        drop(ballast);
+        std::fs::remove_file(other.path().join("ballast")).unwrap();
+        let output = sandbox.run(&command(BYTES)).await.unwrap();
+        assert_eq!(output.ending, Ending::OutOfDisk, "{choice:?}: {}", text(&output));
+        let held = folders::size(tree.path(), Access::Keep);
+        assert!(held < BALLAST, "{choice:?}: {held} bytes");
+        sandbox.close().await.unwrap();
+    }
+}
+
+#[test]
+fn after_a_command_was_ended_what_there_is_may_stay_and_no_more() {
+    let usage = |megabytes: u64| Usage { bytes: megabytes << 20, files: 10 };
+    let limits = Limits { disk_bytes: 100 << 20, ..settings(Choice::Namespace).limits };
+    let bound = || Bound::new(&limits, [Usage { bytes: 1 << 40, files: 1 << 30 }], Usage::default()).0;
+    for ended_by in [Some(usage(300)), None] {
+        let mut bound = bound();
+        assert_eq!(bound.judge(Some(usage(99))), (false, usage(16).at_least(Usage { bytes: 0, files: 99_990 })));
+        assert!(bound.judge(ended_by).0, "{ended_by:?}");
+        // It is measured once more when nothing runs, or when the next command writes.
+        assert!(!bound.judge(Some(usage(310))).0, "{ended_by:?}");
+        assert!(!bound.judge(Some(usage(320))).0, "{ended_by:?}: it may be used to clean up");
+        assert!(bound.judge(Some(usage(330))).0, "{ended_by:?}: but not to go on");
+        assert!(!bound.judge(Some(usage(120))).0, "{ended_by:?}");
+        assert!(bound.judge(Some(usage(140))).0, "{ended_by:?}: what was cleaned up is not given back");
     }
 }

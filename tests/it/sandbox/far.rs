@@ -3,6 +3,7 @@
 
 mod connect;
 mod hostile;
+mod processes;
 mod same;
 
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,7 @@
 //! What the probe finds of each backend, and what is refused for it.
 
 use patchwright::sandbox::level::{Finding, Standing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -83,6 +84,61 @@ async fn a_runtime_is_really_tried() {
         }
         Err(error) => skipped(&error.to_string()),
     }
+}
+
+/// An engine behind a socket of this machine whose answers name another kernel, as long as the real one's.
+fn renaming(folder: &Path, kernel: char) -> (String, tokio::task::JoinHandle<()>) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let real = format!("\"KernelVersion\":\"{}\"", release.trim()).into_bytes();
+    let other = format!("\"KernelVersion\":\"{}\"", kernel.to_string().repeat(release.trim().len())).into_bytes();
+    let engine = settings(Choice::Container).docker_host.unwrap().replace("unix://", "");
+    let socket = folder.join(format!("engine-{}", u32::from(kernel)));
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let tunnel = tokio::spawn(async move {
+        while let Ok((here, _)) = listener.accept().await {
+            let there = tokio::net::UnixStream::connect(&engine).await.unwrap();
+            let (real, other) = (real.clone(), other.clone());
+            tokio::spawn(async move {
+                let ((mut from_us, mut to_us), (mut from_engine, mut to_engine)) =
+                    (here.into_split(), there.into_split());
+                let back = async {
+                    let mut buffer = vec![0; 1 << 16];
+                    while let Ok(count @ 1..) = from_engine.read(&mut buffer).await {
+                        let said = &mut buffer[..count];
+                        if let Some(at) = said.windows(real.len()).position(|window| window == real) {
+                            said[at..at + real.len()].copy_from_slice(&other);
+                        }
+                        to_us.write_all(said).await?;
+                    }
+                    to_us.shutdown().await
+                };
+                let _ = tokio::join!(tokio::io::copy(&mut from_us, &mut to_engine), back);
+            });
+        }
+    });
+    (format!("unix://{}", socket.display()), tunnel)
+}
+
+/// A socket here may lead to another machine: what runs there is compared with the kernel that the engine tells, not with
+/// this machine's; and one that tells none is believed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_of_its_own_is_another_than_the_engine_tells() {
+    if std::env::var_os("PATCHWRIGHT_TEST_NAMESPACE_ONLY").is_some() {
+        return;
+    }
+    let Some(_) = backend(&settings(Choice::Container)).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut found = Vec::new();
+    for kernel in ['9', ' '] {
+        let (host, tunnel) = renaming(folder.path(), kernel);
+        let settings =
+            Settings { docker_host: Some(host), runtime: Some("runc".into()), ..settings(Choice::Container) };
+        let Some(backend) = backend(&settings).await else { return };
+        found.push(backend.standing().holds(Defence::OwnKernel));
+        drop(backend);
+        tunnel.abort();
+    }
+    assert_eq!(found, [true, false]);
 }
 
 #[test]

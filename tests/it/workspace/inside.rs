@@ -189,3 +189,60 @@ async fn a_tag_that_names_itself_otherwise_leads_nowhere() {
         assert_eq!(head, "ref: refs/heads/trunk\n", "{kind}");
     }
 }
+
+/// The index of a checkout holds the lowest 32 bits of sizes: a file of four gigabytes has none there.
+#[tokio::test]
+async fn the_size_of_the_base_is_that_of_its_files_whatever_the_index_says() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    fs::File::create(ground.path("zeros")).unwrap().set_len(64 << 20).unwrap();
+    let id = source.git(&["hash-object", "-w", ground.path("zeros").to_str().unwrap()]);
+    let checkout = ground.checkout(&source.local(), None).await.unwrap();
+    let path = checkout.tree_path().with_file_name("index");
+    let mut index = git2::Index::open(&path).unwrap();
+    let id = git2::Oid::from_str(&id).unwrap();
+    for name in 0..9 {
+        let path = format!("zeros-{name}").into_bytes();
+        index.add(&git2::IndexEntry { id, path, file_size: 0, ..index.get(0).unwrap() }).unwrap();
+    }
+    index.write().unwrap();
+    assert!(matches!(checkout.stand_in().await.unwrap(), Inside::TooLarge));
+}
+
+/// Whoever reads the mirror meanwhile: a task of another, for hours.
+#[tokio::test]
+async fn a_mirror_is_waited_for_only_where_there_are_other_tags() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    let lock = fingerprint(&ground.path("cache"), false);
+    let lock = lock.keys().map(|path| String::from_utf8(path.clone()).unwrap()).find(|path| path.ends_with(".lock"));
+    let lock = fs::File::open(ground.path("cache").join(lock.unwrap())).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    // Less than git may take, and so a lock.
+    let limit = std::time::Duration::from_secs(30);
+    let made = tokio::time::timeout(limit, stand_in(&checkout)).await.unwrap();
+    assert_eq!(made.tags(), ["release", "v1.1.0", "nightly"]);
+    drop(lock);
+    // And where there are, they are fetched; also where one is gone.
+    source.git(&["tag", "newest"]);
+    source.git(&["tag", "-d", "nightly"]);
+    let again = ground.checkout(&source.url(), None).await.unwrap();
+    assert_eq!(stand_in(&again).await.tags(), ["release", "v1.1.0", "newest"]);
+}
+
+#[tokio::test]
+async fn more_tags_than_anybody_has_are_not_fetched() {
+    let ground = Ground::new();
+    let source = source(&ground);
+    drop(ground.checkout(&source.url(), None).await.unwrap());
+    let head = source.git(&["rev-parse", "HEAD"]);
+    let many: String = (0..20_001).map(|number| format!("{head} refs/tags/many-{number:05}\n")).collect();
+    source.git(&["pack-refs", "--all"]);
+    let packed = fs::read_to_string(source.path.join(".git/packed-refs")).unwrap();
+    let header = packed.lines().next().unwrap().replace(" sorted", "");
+    let lines: String = packed.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    fs::write(source.path.join(".git/packed-refs"), format!("{header}\n{lines}{many}")).unwrap();
+    let checkout = ground.checkout(&source.url(), None).await.unwrap();
+    assert_eq!(stand_in(&checkout).await.tags(), ["release", "v1.1.0", "nightly"]);
+}

@@ -122,6 +122,7 @@ impl Sshd {
             "forced",
             format!(
                 "#!/bin/sh\necho \"$SSH_ORIGINAL_COMMAND agent=$SSH_AUTH_SOCK\" >> {}\n[ \"$SSH_ORIGINAL_COMMAND\" = 'docker system dial-stdio' ] || exit 9\n\
+                 # More than a pipe holds.\nhead -c 200000 /dev/zero >&2\n\
                  DOCKER_HOST=unix://{}/docker.sock exec $SSH_ORIGINAL_COMMAND\n",
                 path("asked"),
                 far.folder.display()

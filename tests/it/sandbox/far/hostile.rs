@@ -5,12 +5,14 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use patchwright::sandbox::remote::exchange::{self, Pair};
+use patchwright::sandbox::remote::line::Counted;
 use patchwright::sandbox::remote::listing::{Entry, Listing, Node, Time};
+use patchwright::sandbox::remote::place::Place;
 use patchwright::sandbox::remote::{Bounds, Fault};
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { entries: 100, bytes: 1 << 20 };
+const BOUNDS: Bounds = Bounds { entries: 100, bytes: 1 << 20, text: 4000 };
 
 fn entry(node: Node) -> Entry {
     Entry { node, mode: 0o755, inode: 1, changed: Time::default() }
@@ -52,6 +54,10 @@ impl Stage {
 
     /// Fetches from a box that answers with these bytes, whatever it is asked.
     fn fetch(&self, answer: Vec<u8>) -> Result<(), Fault> {
+        self.fetch_until(Instant::now() + Duration::from_secs(600), answer)
+    }
+
+    fn fetch_until(&self, deadline: Instant, answer: Vec<u8>) -> Result<(), Fault> {
         let (host, mut other) = UnixStream::pair().unwrap();
         let mut asked = other.try_clone().unwrap();
         let listens = std::thread::spawn(move || std::io::copy(&mut asked, &mut std::io::sink()));
@@ -65,7 +71,7 @@ impl Stage {
             &mut pairs,
             BOUNDS,
             1 << 20,
-            &mut host.try_clone().unwrap(),
+            &mut Counted::new(host.try_clone().unwrap(), &Arc::default(), deadline),
             &mut host.try_clone().unwrap(),
             &|| true,
         );
@@ -91,6 +97,8 @@ fn answer(listing: &[u8], contents: &[u8]) -> Vec<u8> {
 fn what_leads_elsewhere_is_refused() {
     let out = "../victim/file";
     let far = "x/".repeat(3000);
+    let (long, longer) = ("x".repeat(250), "y/".repeat(1000));
+    let texts: Vec<String> = (0..20).map(|number| format!("{number:02}{long}")).collect();
     let many: Vec<String> = (0..101).map(|number| format!("{number:03}")).collect();
     let lists: Vec<(&str, Listing)> = vec![
         ("parent", listing(&[(out, file(1))])),
@@ -110,6 +118,8 @@ fn what_leads_elsewhere_is_refused() {
         ("a link to nothing", listing(&[("a", link(""))])),
         ("set-uid", listing(&[("a", Entry { mode: 0o4755, ..file(1) })])),
         ("too large", listing(&[("a", file(u64::MAX)), ("b", file(u64::MAX))])),
+        ("too long together", listing(&texts.iter().map(|name| (name.as_str(), file(0))).collect::<Vec<_>>())),
+        ("links too long together", listing(&[("a", link(&longer)), ("b", link(&longer)), ("c", link(&longer))])),
         ("too many", listing(&many.iter().map(|name| (name.as_str(), file(0))).collect::<Vec<_>>())),
     ];
     for (name, listing) in lists {
@@ -163,7 +173,9 @@ fn answers_that_make_no_sense_are_refused() {
         assert!(stage.is_untouched(), "{name}");
         assert_eq!(fs::read_dir(stage.tree()).unwrap().count(), 1, "{name}: {:?}", stage.tree());
     }
-    // And what makes sense is taken.
+    // And what makes sense is taken, also from a box that is slow and says so.
+    let stage = Stage::new();
+    stage.fetch([&[3, 3, 3], &answer(&good, b"abcd")[..]].concat()).unwrap();
     let stage = Stage::new();
     stage.fetch(answer(&good, b"abcd")).unwrap();
     assert_eq!(fs::read(stage.tree().join("a")).unwrap(), b"abcd");
@@ -183,26 +195,79 @@ proptest::proptest! {
     }
 }
 
+/// However slowly it speaks: then it is too much, and not broken.
+#[test]
+fn a_box_that_needs_too_long_holds_too_much() {
+    let stage = Stage::new();
+    let held = listing(&[("a", file(4))]);
+    let fetched = stage.fetch_until(Instant::now(), answer(&held.encode(), b"abcd"));
+    assert!(matches!(fetched, Err(Fault::TooMuch(_))), "{fetched:?}");
+    assert!(stage.is_untouched());
+}
+
+/// A tree is listed within the same bounds in which a listing is taken.
+#[test]
+fn what_is_too_much_is_not_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("a/b/c/d")).unwrap();
+    fs::create_dir_all(folder.path().join("a/b/e")).unwrap();
+    std::os::unix::fs::symlink("somewhere", folder.path().join("a/b/e/link")).unwrap();
+    let list = |text| Place::open(folder.path(), false).unwrap().list(Bounds { text, ..BOUNDS });
+    // a, a/b, a/b/c, a/b/c/d, a/b/e, a/b/e/link and somewhere
+    let whole = list(1 + 3 + 5 + 7 + 5 + 10 + 9).unwrap();
+    assert_eq!(whole.len(), 6);
+    assert!(matches!(list(39), Err(Fault::TooMuch(_))));
+}
+
+/// While it has no answer yet, it says that it is still there.
+#[test]
+fn a_box_that_works_says_so() {
+    let stage = Stage::new();
+    let order = format!(
+        "{{\"folders\":[{{\"path\":\"{}\",\"without_git\":false,\"clear\":false,\"known\":\"\"}}],\
+         \"bounds\":{{\"entries\":100,\"bytes\":1000,\"text\":1000}}}}",
+        stage.tree().display()
+    );
+    let part = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat();
+    let (mut host, other) = UnixStream::pair().unwrap();
+    host.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut to = other.try_clone().unwrap();
+    let serves =
+        std::thread::spawn(move || exchange::serve(&mut other.try_clone().unwrap(), &mut to, Duration::from_millis(1)));
+    host.write_all(&[part(order.as_bytes()), part(b"")].concat()).unwrap();
+    // It waits for what is to be put.
+    let mut said = [0; 3];
+    std::io::Read::read_exact(&mut host, &mut said).unwrap();
+    assert_eq!(said, [3; 3]);
+    host.write_all(&part(b"")).unwrap();
+    while said[0] == 3 {
+        std::io::Read::read_exact(&mut host, &mut said[..1]).unwrap();
+    }
+    assert_eq!(said[0], 1);
+    drop(host);
+    assert!(serves.join().unwrap().is_err());
+}
+
 /// The real end of a box takes no orders that lead out of its folder either.
 #[test]
 fn a_box_takes_nothing_outside_of_its_folder() {
     let stage = Stage::new();
     let order = format!(
         "{{\"folders\":[{{\"path\":\"{}\",\"without_git\":false,\"clear\":false,\"known\":\"\"}}],\
-         \"bounds\":{{\"entries\":100,\"bytes\":1000}}}}",
+         \"bounds\":{{\"entries\":100,\"bytes\":1000,\"text\":1000}}}}",
         stage.tree().display()
     );
     let part = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat();
     for put in [listing(&[("../victim/file", file(4))]), listing(&[("/tmp/x", file(4))])] {
         let input = [part(order.as_bytes()), part(b""), part(&put.encode()), b"evil".to_vec()].concat();
         let mut output = Vec::new();
-        exchange::serve(&mut input.as_slice(), &mut output).unwrap();
+        exchange::serve(&mut input.as_slice(), &mut output, Duration::from_secs(600)).unwrap();
         assert_eq!(output[0], 2, "{output:?}");
         assert!(stage.is_untouched());
     }
     let input = [part(order.as_bytes()), part(b"../victim/file\0"), part(b"")].concat();
     let mut output = Vec::new();
-    exchange::serve(&mut input.as_slice(), &mut output).unwrap();
+    exchange::serve(&mut input.as_slice(), &mut output, Duration::from_secs(600)).unwrap();
     assert_eq!(output[0], 2, "{output:?}");
     assert!(stage.is_untouched());
 }
