@@ -28,6 +28,7 @@ pub mod protocol;
 mod purse;
 mod query;
 pub mod repair;
+pub mod review;
 mod shown;
 mod state;
 pub mod stuck;
@@ -42,6 +43,7 @@ use std::path::PathBuf;
 
 pub use budget::Budgets;
 pub use profile::{Profile, ProfileChoice};
+pub use prompt::digest as prompts_digest;
 pub use protocol::{Protocol, ProtocolChoice};
 pub use purse::Purse;
 

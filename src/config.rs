@@ -186,6 +186,7 @@ fn resolve_pipeline(
         max_output_tokens: model.max_output_tokens,
         protocol: file.model.protocol.unwrap_or_default(),
         temperature: model.temperature,
+        winner: None,
     })
 }
 
@@ -393,6 +394,7 @@ fn resolve_publish(file: &ConfigFile, environment: &Environment) -> anyhow::Resu
         comment_on_failure: environment.boolean("COMMENT_ON_FAILURE")?.or(section.comment_on_failure).unwrap_or(true),
         close_issues: environment.boolean("CLOSE_ISSUES_ON_SUCCESS")?.or(section.close_issues).unwrap_or(false),
         trace_file: section.trace_file.unwrap_or(false),
+        review: section.review.unwrap_or_default(),
     })
 }
 
@@ -410,24 +412,7 @@ fn resolve_limits(file: &ConfigFile, work: &WorkFlags, environment: &Environment
         verify_rounds: section.verify_rounds.unwrap_or(3),
         attempts: work.attempts.or(section.attempts).unwrap_or(1),
     };
-    if !(1..=16).contains(&limits.attempts) {
-        bail!("limits.attempts is {}; it is from 1 to 16", limits.attempts);
-    }
-    if limits.task.is_zero()
-        || limits.tests.is_zero()
-        || limits.command.is_zero()
-        || limits.steps == 0
-        || limits.tokens == 0
-    {
-        bail!("a limit is zero; limits are at least 1");
-    }
-    if limits.stage.is_some_and(|stage| stage <= limits.tests) {
-        bail!(
-            "limits.stage_seconds must be more than limits.test_seconds ({}), for one stage is a run of the tests",
-            limits.tests.as_secs()
-        );
-    }
-    Ok(limits)
+    limits.check().map(|()| limits)
 }
 
 fn resolve_setup(file: &ConfigFile, environment: &Environment) -> anyhow::Result<pipeline::setup::Settings> {

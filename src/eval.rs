@@ -20,15 +20,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use crate::agent::protocol::parameters_in;
 use crate::config::eval::{EvalConfig, EvalOrder};
 use crate::model::ModelCard;
 use crate::outcome::printable;
 use crate::pipeline::{self, ProtocolChoice, Services};
 use crate::progress::{self, Progress};
 use crate::service::assemble;
-use crate::{sandbox, workspace};
+use crate::{agent, sandbox, workspace};
 use results::{Key, Results, Row, Status};
 use tasks::Instance;
 
@@ -113,14 +114,15 @@ async fn prepare(config: &EvalConfig, progress: &Arc<Progress>) -> anyhow::Resul
 async fn run(config: &EvalConfig, mut bench: Bench, services: &Services, progress: &Progress) -> anyhow::Result<usize> {
     let card = services.model.as_ref().context("an eval needs a model")?.card();
     let model = card.name.clone();
+    let settings = settings_of(config, services)?;
     let profile = config.label.clone().unwrap_or_else(|| profile_of(&services.settings, card));
     let all: Vec<(&Instance, Key)> = bench
         .instances
         .iter()
         .flat_map(|instance| (1..=config.runs).map(move |run| (instance, run)))
         .map(|(instance, run)| {
-            let (model, profile) = (model.clone(), profile.clone());
-            (instance, Key { instance_id: instance.instance_id.clone(), model, profile, run })
+            let (model, profile, settings) = (model.clone(), profile.clone(), settings.clone());
+            (instance, Key { instance_id: instance.instance_id.clone(), model, profile, settings, run })
         })
         .collect();
     let count = all.len();
@@ -162,17 +164,30 @@ fn print(folder: &std::path::Path, json: bool, output: &mut impl Write) -> anyho
 
 /// What the rows call how the model is treated: its profile, and the protocol where the operator chose one.
 fn profile_of(settings: &pipeline::Settings, card: &ModelCard) -> String {
-    let parameters = card.parameters.or_else(|| parameters_in(&card.name));
-    let profile = settings.profile.pick(parameters, card.window).name();
+    let profile = settings.profile.of(card).name();
     match settings.protocol == ProtocolChoice::default() {
         true => profile.to_owned(),
         false => format!("{profile}, {:?}", settings.protocol).to_lowercase(),
     }
 }
 
+/// Our version, and a hash of all that shapes a run: the loop's settings, the prompts, and what the operator sends besides.
+/// A row of other settings is no result of these.
+fn settings_of(config: &EvalConfig, services: &Services) -> anyhow::Result<String> {
+    let endpoints: Vec<_> = config.common.model.endpoints.iter().map(|model| (model.window, &model.body)).collect();
+    let all = json!({
+        "settings": pipeline::shaping(&services.settings),
+        "prompts": agent::prompts_digest(services.settings.prompts.as_deref())?,
+        "endpoints": endpoints,
+    });
+    let hash: String = hex::encode(Sha256::digest(all.to_string())).chars().take(8).collect();
+    Ok(format!("{}-{hash}", env!("CARGO_PKG_VERSION")))
+}
+
 fn line_of(done: usize, count: usize, row: &Row) -> String {
     let status = match row.status {
         Status::Resolved => "resolved".to_owned(),
+        Status::ForReview => format!("resolved, for review: {}", row.reason),
         Status::Unresolved => format!("not resolved: {}", row.reason),
         Status::Error => format!("could not be run: {}", row.reason),
     };

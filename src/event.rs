@@ -112,6 +112,9 @@ pub struct Ended {
     pub verdict: Option<Verdict>,
     /// What was tested.
     pub tree: Option<String>,
+    /// Of several attempts, the one that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     pub steps: u32,
     pub usage: Usage,
     pub milliseconds: u64,
@@ -119,12 +122,29 @@ pub struct Ended {
 
 /// Where events go. Cheap to clone; a sink must not block.
 #[derive(Clone)]
-pub struct Events(Arc<dyn Fn(&Event) + Send + Sync>);
+pub struct Events {
+    sink: Arc<Sink>,
+    /// Which of several attempts at the task speaks, from 1.
+    attempt: Option<u32>,
+}
+
+type Sink = dyn Fn(&Event, Option<u32>) + Send + Sync;
 
 impl Events {
     /// Sends each event to `sink`.
     pub fn new(sink: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(sink))
+        Self::with_attempts(move |event, _| sink(event))
+    }
+
+    /// Sends each event to `sink`, with the number of the attempt that it is of; `None`: there is one attempt, or it is
+    /// of the task itself.
+    pub fn with_attempts(sink: impl Fn(&Event, Option<u32>) + Send + Sync + 'static) -> Self {
+        Self { sink: Arc::new(sink), attempt: None }
+    }
+
+    /// The same sink, for one of several attempts.
+    pub fn of_attempt(&self, attempt: Option<u32>) -> Self {
+        Self { sink: Arc::clone(&self.sink), attempt }
     }
 
     /// Drops every event.
@@ -134,7 +154,7 @@ impl Events {
 
     /// Tells the sink of `event`.
     pub fn emit(&self, event: Event) {
-        (self.0)(&event);
+        (self.sink)(&event, self.attempt);
     }
 
     /// Tells the user one line.

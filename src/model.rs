@@ -48,6 +48,8 @@ pub struct Request<'a> {
     pub temperature: Option<f32>,
     /// The same seed and request may give the same answer again, where the server takes one.
     pub seed: Option<u64>,
+    /// Which of several attempts at a task asks, from 1: for records, and never sent.
+    pub attempt: Option<u32>,
     /// A JSON schema that the content is to fit. A server may ignore it: read the content as if there were none.
     pub schema: Option<&'a serde_json::Value>,
     /// Asked with the content so far, each time some has come. `true` closes the connection at once, so that a server
@@ -58,13 +60,14 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A request without tools, at the server's temperature.
     pub fn new(messages: &'a [Message], max_tokens: u32) -> Self {
-        Self { messages, tools: &[], max_tokens, temperature: None, seed: None, schema: None, enough: None }
+        let (temperature, seed, attempt) = (None, None, None);
+        Self { messages, tools: &[], max_tokens, temperature, seed, attempt, schema: None, enough: None }
     }
 }
 
 impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { messages, tools, max_tokens, temperature, seed, schema, enough } = self;
+        let Self { messages, tools, max_tokens, temperature, seed, attempt, schema, enough } = self;
         formatter
             .debug_struct("Request")
             .field("messages", &messages.len())
@@ -72,6 +75,7 @@ impl std::fmt::Debug for Request<'_> {
             .field("max_tokens", max_tokens)
             .field("temperature", temperature)
             .field("seed", seed)
+            .field("attempt", attempt)
             .field("schema", schema)
             .field("enough", &enough.is_some())
             .finish()

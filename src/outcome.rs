@@ -3,12 +3,14 @@
 mod printable;
 mod setup;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use printable::printable;
 pub use setup::{Setup, SetupStep, StepEnding};
 
-use crate::policy::Report;
+use crate::policy::{Level, Report};
 use crate::task::{RepositoryName, TaskId};
 
 /// The stages of a task's way, in order.
@@ -104,6 +106,9 @@ pub struct TestRun {
     /// `None`: they passed, or their runner is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// The names of the tests that failed, where the runner tells them; `None`: unknown. Only to choose among red results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<BTreeSet<String>>,
 }
 
 /// What a run of tests comes to, read from all that it printed: it chooses what is shown first, and ranks red results.
@@ -506,9 +511,15 @@ pub struct Outcome {
     /// What the operator's policy saw in the change.
     #[serde(default)]
     pub policy: Option<Report>,
+    /// What the model's review of the change has found, and nobody has mended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub review: Vec<String>,
     pub plan: Option<String>,
     pub summary: Option<String>,
     pub model: Option<String>,
+    /// Of several attempts, the one that counts, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     pub steps: u32,
     pub usage: Usage,
     pub sandbox: Option<String>,
@@ -542,9 +553,11 @@ impl Outcome {
             changed_files: Vec::new(),
             diff: None,
             policy: None,
+            review: Vec::new(),
             plan: None,
             summary: None,
             model: None,
+            attempt: None,
             steps: 0,
             usage: Usage::default(),
             sandbox: None,
@@ -553,6 +566,16 @@ impl Outcome {
             milliseconds: 0,
             notes: Vec::new(),
         }
+    }
+}
+
+impl Outcome {
+    /// Why a person has to look at the change, in words: by the policy, or by what a model's review has found.
+    pub fn why_review(&self) -> Option<String> {
+        let report = self.policy.as_ref().filter(|report| report.level() == Level::Review);
+        let by_policy = report.map(|report| format!("the policy wants a person to look: {}", report.summary()));
+        let by_model = || format!("the model's review of it has found: {}", self.review.join("; "));
+        by_policy.or_else(|| (!self.review.is_empty()).then(by_model))
     }
 }
 

@@ -22,13 +22,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 pub use crate::agent::{ProfileChoice, ProtocolChoice};
 pub use guard::{Guard, GuardError};
 pub use intake::refused;
 pub use judge::Judge;
+pub use recorded::shaping;
 pub use report::{cancelled, failed_early, waiting};
 pub use transient::{StageTookTooLong, is_unauthorized, limit_of, transience};
 
@@ -47,6 +49,9 @@ use crate::sandbox::egress::Access;
 use crate::store::{Claim, Entry, StoreError};
 use crate::task::{RepositoryName, Task};
 use crate::workspace::{Author, Checkout, PatchError, PushError, Remote, Workspace, WorkspaceError};
+
+/// Agents at one task at once.
+const MOST_ATTEMPTS: u32 = 16;
 
 /// One task to work, with everything decided that is decided before the first stage.
 pub struct Order {
@@ -145,6 +150,8 @@ pub struct Settings {
     /// Default: by the model's size.
     pub protocol: ProtocolChoice,
     pub temperature: Option<f32>,
+    /// The only one of several attempts whose verified change ends the others; `None`: each does. For replays.
+    pub winner: Option<u32>,
 }
 
 /// The budgets of a task.
@@ -167,6 +174,26 @@ pub struct Limits {
     pub attempts: u32,
 }
 
+impl Limits {
+    /// Whether a task can be worked within them.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Self { task, stage, tests, command, steps, tokens, cost: _, verify_rounds: _, attempts } = *self;
+        if !(1..=MOST_ATTEMPTS).contains(&attempts) {
+            bail!("limits.attempts is {attempts}; it is from 1 to {MOST_ATTEMPTS}");
+        }
+        if task.is_zero() || tests.is_zero() || command.is_zero() || steps == 0 || tokens == 0 {
+            bail!("a limit is zero; limits are at least 1");
+        }
+        if stage.is_some_and(|stage| stage <= tests) {
+            bail!(
+                "limits.stage_seconds must be more than limits.test_seconds ({}), for one stage is a run of the tests",
+                tests.as_secs()
+            );
+        }
+        Ok(())
+    }
+}
+
 /// What is published.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish {
@@ -182,6 +209,19 @@ pub struct Publish {
     pub comment_on_failure: bool,
     pub close_issues: bool,
     pub trace_file: bool,
+    pub review: ReviewPolicy,
+}
+
+/// Whether the model looks at a change whose tests pass, before it is published or printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReviewPolicy {
+    #[default]
+    Off,
+    /// What it finds stands in the pull request, which a person has to look at then.
+    Tell,
+    /// It goes back to the agent first, once.
+    SendBack,
 }
 
 /// What happens after the patches of an instruction are applied.

@@ -38,14 +38,17 @@ impl Progress {
     }
 
     /// Shows an event, if it is one that a user follows.
-    pub fn show(&self, event: &Event) {
+    pub fn show(&self, event: &Event, attempt: Option<u32>) {
         if let Event::StageStarted { stage } = event
             && let Some(spinner) = &self.spinner
         {
             spinner.set_message(stage.name());
         }
         if let Some(line) = line_of(event) {
-            self.print(&line);
+            match attempt {
+                Some(number) => self.print(&format!("[attempt {number}] {line}")),
+                None => self.print(&line),
+            }
         }
     }
 
@@ -76,30 +79,30 @@ impl Default for Progress {
 /// Events that go to `progress`, and to `record` if it is given: a new file, readable by its owner alone.
 pub fn events(progress: std::sync::Arc<Progress>, record: Option<&Path>) -> anyhow::Result<Events> {
     let record = record.map(recorder).transpose()?;
-    Ok(Events::new(move |event| {
+    Ok(Events::with_attempts(move |event, attempt| {
         if let Some(record) = &record {
-            record(event);
+            record(event, attempt);
         }
-        progress.show(event);
+        progress.show(event, attempt);
     }))
 }
 
 /// Events that go to `record` alone.
 pub fn recorded(record: &Path) -> anyhow::Result<Events> {
-    Ok(Events::new(recorder(record)?))
+    Ok(Events::with_attempts(recorder(record)?))
 }
 
 /// Writes what a record holds of an event to a new file.
-fn recorder(path: &Path) -> anyhow::Result<impl Fn(&Event) + Send + Sync + 'static> {
+fn recorder(path: &Path) -> anyhow::Result<impl Fn(&Event, Option<u32>) + Send + Sync + 'static> {
     let file = open_record(path)?;
     let started = Instant::now();
-    Ok(move |event: &Event| {
+    Ok(move |event: &Event, attempt: Option<u32>| {
         // An exchange holds what these say one by one.
         if matches!(event, Event::Message { .. } | Event::Reply { .. }) {
             return;
         }
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = write_record(&mut *file, started, event) {
+        if let Err(error) = write_record(&mut *file, started, event, attempt) {
             tracing::error!("cannot write the record: {error}");
         }
     })
@@ -111,15 +114,17 @@ fn open_record(path: &Path) -> anyhow::Result<Mutex<BufWriter<std::fs::File>>> {
     Ok(Mutex::new(BufWriter::new(file)))
 }
 
-fn write_record(file: &mut impl Write, started: Instant, event: &Event) -> std::io::Result<()> {
+fn write_record(file: &mut impl Write, started: Instant, event: &Event, attempt: Option<u32>) -> std::io::Result<()> {
     #[derive(serde::Serialize)]
     struct Line<'a> {
         at_milliseconds: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
         #[serde(flatten)]
         event: &'a Event,
     }
     let at_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut line = serde_json::to_value(Line { at_milliseconds, event })?;
+    let mut line = serde_json::to_value(Line { at_milliseconds, attempt, event })?;
     let is_changed = Cell::new(false);
     logging::change_texts(&mut line, &|text| {
         let screened = logging::screened(text);
@@ -191,8 +196,8 @@ pub fn closing_lines(outcome: &Outcome) -> Vec<String> {
     lines.push(match &outcome.conclusion {
         Conclusion::Verified => "verified: the tests pass on exactly this change".to_owned(),
         Conclusion::NeedsReview => {
-            let seen = outcome.policy.as_ref().map(|report| format!(": {}", report.summary())).unwrap_or_default();
-            format!("verified: the tests pass on exactly this change; but the policy wants a person to look{seen}")
+            let why = outcome.why_review().unwrap_or_else(|| "a person has to look".into());
+            format!("verified: the tests pass on exactly this change; but {why}")
         }
         Conclusion::Unverified => format!("not verified: {}", verdict_in_words(outcome)),
         Conclusion::NoChange => "no change was needed".to_owned(),

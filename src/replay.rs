@@ -1,7 +1,11 @@
 //! A recorded run is played again: the same task on the same base, with the recorded answers instead of a model. What is
 //! then asked differently, or ends differently, is told.
 //!
-//! Commands and tests run again, in a sandbox of now: times and addresses in what they print are no difference.
+//! Commands and tests run again, in a sandbox of now: times and addresses in what they print are no difference. Of
+//! several attempts, the one that won in the record is the only one that may win now: the answers come at once, and
+//! whoever would be the first by that says nothing. How far the others got until then is no difference either.
+//!
+//! A record may be a stranger's: its limits are held to what the config may say, and its prompts are not read.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -56,7 +60,7 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// Requests that differ in numbers alone.
     pub only_numbers: usize,
-    /// Recorded answers that nobody asked for.
+    /// Recorded answers that nobody asked for; of several attempts, of the one that counts.
     pub left_over: usize,
     /// How the ends differ; empty if they do not, or if the record has no end.
     pub ending: Vec<EndDifference>,
@@ -82,7 +86,7 @@ struct Recorded {
     profile: Option<pipeline::ProfileChoice>,
     max_output_tokens: Option<u32>,
     temperature: Option<f32>,
-    prompts: Option<std::path::PathBuf>,
+    review: Option<pipeline::ReviewPolicy>,
     limits: RecordedLimits,
 }
 
@@ -144,7 +148,8 @@ async fn prepare(config: &ReplayConfig, progress: &Arc<Progress>) -> anyhow::Res
     let model = Arc::new(Replay::new(&record));
     let events = progress::events(Arc::clone(progress), None)?;
     let mut services = assemble::services(&config.common, model.clone(), events).await?;
-    apply(&record.begun.settings, &mut services.settings)?;
+    apply(&record.begun.settings, &mut services.settings).context("the record cannot be played")?;
+    services.settings.winner = record.ended.as_ref().and_then(|ended| ended.attempt);
     Ok(Play { record, model, services, target })
 }
 
@@ -154,13 +159,13 @@ fn apply(settings: &Value, current: &mut pipeline::Settings) -> anyhow::Result<(
     current.profile = recorded.profile.unwrap_or(current.profile);
     current.max_output_tokens = recorded.max_output_tokens.unwrap_or(current.max_output_tokens);
     current.temperature = recorded.temperature;
-    current.prompts = recorded.prompts;
+    current.publish.review = recorded.review.unwrap_or_default();
     let (limits, recorded) = (&mut current.limits, recorded.limits);
     limits.steps = recorded.steps.unwrap_or(limits.steps);
     limits.tokens = recorded.tokens.unwrap_or(limits.tokens);
     limits.verify_rounds = recorded.verify_rounds.unwrap_or(limits.verify_rounds);
     limits.attempts = recorded.attempts.unwrap_or(limits.attempts);
-    Ok(())
+    limits.check()
 }
 
 /// Plays the record to its end. An error: it did not get to the first question.
@@ -179,9 +184,9 @@ async fn run(config: &ReplayConfig, play: &Play) -> anyhow::Result<Report> {
         Ending::Limited { reason, .. } => anyhow::bail!(reason),
     };
     let ending = record.ended.as_ref().map(|ended| compare(ended, &outcome)).unwrap_or_default();
-    let left_over = model.left_over();
+    let left_over = model.left_over(services.settings.winner);
     if let Conclusion::Failed { .. } = &outcome.conclusion
-        && left_over == record.requests.len()
+        && model.left_over(None) == record.requests.len()
         && !ending.is_empty()
     {
         anyhow::bail!("the record cannot be played: {}", progress::failure_in_words(&outcome.conclusion));
@@ -209,9 +214,12 @@ fn compare(recorded: &Ended, now: &Outcome) -> Vec<EndDifference> {
         ("stop", kind(&recorded.stop, "stop"), kind(&now.stop, "stop")),
         ("tests", verdict(recorded.verdict.as_ref()), verdict(now.verdict.as_ref())),
         ("tree", recorded.tree.clone().into(), now.tree.clone().into()),
+        ("attempt", recorded.attempt.into(), now.attempt.into()),
         ("steps", recorded.steps.into(), now.steps.into()),
     ];
-    let differs = |(_, recorded, now): &(&str, Value, Value)| recorded != now;
+    // All attempts' steps, and how far the others got is chance.
+    let is_chance = |field: &str| field == "steps" && recorded.attempt.is_some();
+    let differs = |(field, recorded, now): &(&str, Value, Value)| recorded != now && !is_chance(field);
     let told = |(field, recorded, now)| EndDifference { field, recorded, now };
     fields.into_iter().filter(differs).map(told).collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Purse;
+use super::purse::{Reserved, Spendings};
 use super::tokens::Estimator;
 use crate::outcome::{Budget, CostLimit, Habit, StopReason, Usage};
 
@@ -23,8 +24,10 @@ pub struct Budgets {
     pub command: Duration,
     /// The longest answer, in tokens.
     pub answer_tokens: u32,
-    /// `None`: the server's default.
+    /// `None`: the server's default, or what the protocol begins with.
     pub temperature: Option<f32>,
+    /// Which of several attempts at the task it is, from 1; `None`: the only one.
+    pub attempt: Option<u32>,
     /// What is spent of them; shared by all attempts at the task.
     pub purse: Purse,
 }
@@ -34,6 +37,31 @@ const SHORTEST_ANSWER: u64 = 128;
 /// What may be a window among the numbers of a server's refusal.
 const SMALLEST_WINDOW: u64 = 500;
 const LARGEST_WINDOW: u64 = 20_000_000;
+
+/// How much warmer each attempt is than the one before it.
+const WARMER: f32 = 0.3;
+/// What an attempt begins with that is to be warmer than the server's default, which nobody tells.
+const USUAL_TEMPERATURE: f32 = 0.2;
+const HIGHEST_TEMPERATURE: f32 = 1.2;
+
+impl Budgets {
+    /// The temperature of a request: the operator's, else the protocol's; the second attempt and later ones are warmer.
+    pub(super) fn temperature(&self, of_protocol: Option<f32>) -> Option<f32> {
+        let usual = self.temperature.or(of_protocol);
+        match self.attempt {
+            None | Some(0 | 1) => usual,
+            Some(number) => {
+                let warmer = usual.unwrap_or(USUAL_TEMPERATURE) + WARMER * (number - 1) as f32;
+                Some((warmer.min(HIGHEST_TEMPERATURE) * 100.0).round() / 100.0)
+            }
+        }
+    }
+
+    /// Tells the attempts apart even where they ask the same; the first one is as it would be alone.
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.attempt.filter(|number| *number > 1).map(u64::from)
+    }
+}
 
 /// How far a run is.
 #[derive(Debug, Default)]
@@ -76,47 +104,40 @@ impl Spent {
         self.refused = Some(told.filter(|window| *window < less).unwrap_or(less - less / 5));
     }
 
-    /// The bound for the next answer, or why there is no next answer.
+    /// Reserves the next request, with an answer of at most `most` tokens; or why there is none.
     ///
     /// A context window that is full ends the run as [`StopReason::Stuck`] with that reason: it is no budget of the
     /// operator's, and the remedy (a larger window) is another one.
-    pub(super) fn clip_answer(&self, budgets: &Budgets, window: Option<u64>, weight: u64) -> Result<u32, StopReason> {
-        let out_of = |budget| StopReason::BudgetRanOut { budget };
-        if Instant::now() >= budgets.deadline {
-            return Err(out_of(Budget::Time));
-        }
-        let spent = budgets.purse.look();
-        if spent.steps >= budgets.steps {
-            return Err(out_of(Budget::Steps));
-        }
+    pub(super) fn reserve(
+        &self,
+        budgets: &Budgets,
+        window: Option<u64>,
+        weight: u64,
+        most: u32,
+    ) -> Result<Reserved, StopReason> {
         let prompt = self.estimator.prompt(weight);
-        let left = budgets.tokens.saturating_sub(spent.read + spent.written).saturating_sub(prompt);
-        if left < SHORTEST_ANSWER {
-            return Err(out_of(Budget::Tokens));
-        }
-        let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(spent.read + prompt, spent.written));
-        if paid < SHORTEST_ANSWER {
-            return Err(out_of(Budget::Cost));
-        }
-        let room = match window {
-            Some(window) => window.saturating_sub(self.estimator.at_most(weight)),
-            None => u64::MAX,
-        };
-        if room < SHORTEST_ANSWER {
-            return Err(context_full(window));
-        }
-        let answer = u64::from(budgets.answer_tokens).min(left).min(paid).min(room);
-        Ok(u32::try_from(answer).unwrap_or(u32::MAX))
+        let room = window.map_or(u64::MAX, |window| window.saturating_sub(self.estimator.at_most(weight)));
+        let clip = |spent| clip_answer(budgets, spent, prompt, room);
+        budgets.purse.reserve(prompt, |spent| match clip(spent)? {
+            None => Err(context_full(window)),
+            Some(answer) => Ok(answer.min(most)),
+        })
     }
 
     /// Counts a request. Answers a warning, once, if the server obviously read less than it was sent.
-    pub(super) fn count(&mut self, purse: &Purse, usage: Option<Usage>, weight: u64, answer: u64) -> Option<String> {
+    pub(super) fn count(
+        &mut self,
+        reserved: Reserved,
+        usage: Option<Usage>,
+        weight: u64,
+        answer: u64,
+    ) -> Option<String> {
         let estimate = self.estimator.prompt(weight);
         let usage = usage.unwrap_or_default();
         self.steps += 1;
         self.usage.add(usage);
         let written = usage.completion_tokens.unwrap_or_else(|| self.estimator.tokens(answer));
-        purse.pay(usage, usage.prompt_tokens.unwrap_or(estimate), written);
+        reserved.settle(usage, usage.prompt_tokens.unwrap_or(estimate), written);
         let read = usage.prompt_tokens.filter(|tokens| *tokens > 0 && !usage.estimated)?;
         if !self.looks_cut(read, weight) {
             self.estimator.correct(weight, read);
@@ -140,6 +161,27 @@ impl Spent {
             self.estimator.anchor().is_some_and(|(then, tokens)| weight > then + then / 50 + 300 && read <= tokens);
         far_too_few || did_not_grow
     }
+}
+
+/// The bound for an answer to a prompt of so many tokens, in view of what is spent; `None`: it has no room.
+fn clip_answer(budgets: &Budgets, spent: Spendings, prompt: u64, room: u64) -> Result<Option<u32>, StopReason> {
+    let out_of = |budget| StopReason::BudgetRanOut { budget };
+    if Instant::now() >= budgets.deadline {
+        return Err(out_of(Budget::Time));
+    }
+    if spent.steps >= budgets.steps {
+        return Err(out_of(Budget::Steps));
+    }
+    let left = budgets.tokens.saturating_sub(spent.read + spent.written).saturating_sub(prompt);
+    if left < SHORTEST_ANSWER {
+        return Err(out_of(Budget::Tokens));
+    }
+    let paid = budgets.cost.map_or(u64::MAX, |cost| cost.answer_tokens_left(spent.read + prompt, spent.written));
+    if paid < SHORTEST_ANSWER {
+        return Err(out_of(Budget::Cost));
+    }
+    let answer = u64::from(budgets.answer_tokens).min(left).min(paid).min(room);
+    Ok((room >= SHORTEST_ANSWER).then(|| u32::try_from(answer).unwrap_or(u32::MAX)))
 }
 
 /// Why a run ends whose conversation has no more room.

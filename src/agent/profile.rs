@@ -8,7 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::protocol::parameters_in;
 use super::tools::Tool;
+use crate::model::ModelCard;
 
 /// Below this a model is small.
 const SMALL_PARAMETERS: u64 = 5_000_000_000;
@@ -54,6 +56,11 @@ pub struct Allowance {
 }
 
 impl ProfileChoice {
+    /// The profile for this model.
+    pub fn of(self, card: &ModelCard) -> Profile {
+        self.pick(card.parameters.or_else(|| parameters_in(&card.name)), card.window)
+    }
+
     /// The profile for a model with these parameters and this window, as far as they are known.
     pub fn pick(self, parameters: Option<u64>, window: Option<u64>) -> Profile {
         match self {
@@ -78,6 +85,16 @@ impl ProfileChoice {
     }
 }
 
+impl From<Profile> for ProfileChoice {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Small => Self::Small,
+            Profile::Medium => Self::Medium,
+            Profile::Large => Self::Large,
+        }
+    }
+}
+
 impl Profile {
     pub const ALL: [Profile; 3] = [Profile::Small, Profile::Medium, Profile::Large];
 
@@ -87,6 +104,14 @@ impl Profile {
             Profile::Small => "small",
             Profile::Medium => "medium",
             Profile::Large => "large",
+        }
+    }
+
+    /// The profile that is tried where this one has not led to anything.
+    pub fn neighbour(self) -> Self {
+        match self {
+            Profile::Small | Profile::Large => Profile::Medium,
+            Profile::Medium => Profile::Small,
         }
     }
 

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, UndefinedBehavior, context};
+use sha2::{Digest, Sha256};
 
 use super::opening::View;
 use super::profile::Profile;
@@ -38,7 +39,7 @@ const MOST_REMINDER_BYTES: usize = 300;
 const MOST_TEMPLATE_BYTES: u64 = 256 << 10;
 
 /// The templates by their names in `prompts/`, with their built-in texts.
-const BUILT_IN: [(&str, &str); 22] = [
+const BUILT_IN: [(&str, &str); 25] = [
     ("system.md", include_str!("../../prompts/system.md")),
     ("task.md", include_str!("../../prompts/task.md")),
     ("no_call.md", include_str!("../../prompts/no_call.md")),
@@ -61,6 +62,9 @@ const BUILT_IN: [(&str, &str); 22] = [
     ("whole_anew.md", include_str!("../../prompts/whole_anew.md")),
     ("repair_system.md", include_str!("../../prompts/repair_system.md")),
     ("repair.md", include_str!("../../prompts/repair.md")),
+    ("review_system.md", include_str!("../../prompts/review_system.md")),
+    ("review.md", include_str!("../../prompts/review.md")),
+    ("reviewed.md", include_str!("../../prompts/reviewed.md")),
 ];
 
 /// What stands in the place of one of them in a profile: in `prompts/PROFILE/`.
@@ -85,6 +89,24 @@ pub(super) struct Asked<'a> {
     /// The change of an earlier answer, and what came of it; without a change, why the last answer was of no use.
     pub(super) tried: &'a str,
     pub(super) problem: &'a str,
+}
+
+/// A name for all that the templates say: the built-in ones, and the operator's instead of them.
+pub fn digest(folder: Option<&Path>) -> Result<String, AgentError> {
+    let mut hasher = Sha256::new();
+    let of_profiles = BUILT_IN_OF_PROFILES.iter().map(|(_, name, text)| (*name, *text));
+    for (name, text) in BUILT_IN.into_iter().chain(of_profiles) {
+        hasher.update(format!("{name}\n{}\n{text}", text.len()));
+    }
+    for (name, _) in BUILT_IN {
+        let Some(folder) = folder else { break };
+        let of_profiles = Profile::ALL.map(|profile| folder.join(profile.name()));
+        for place in of_profiles.iter().map(PathBuf::as_path).chain([folder]) {
+            let text = overriding(&place.join(name))?.unwrap_or_default();
+            hasher.update(format!("{name}\n{}\n{text}", text.len()));
+        }
+    }
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// The templates, ready to render.
@@ -253,6 +275,20 @@ impl Prompts {
         let (tried, problem) = (data("change", tried), data("output", problem));
         let own = context! { path, content, is_part, way, test, failure, tried, problem, fence, language };
         self.render("repair.md", context! { ..own, ..values_of(brief) })
+    }
+
+    pub(super) fn review_system(&self) -> Result<String, AgentError> {
+        self.render("review_system.md", context! {})
+    }
+
+    /// The question whether a change is right for its task.
+    pub(super) fn review(&self, brief: &Brief, diff: &str) -> Result<String, AgentError> {
+        self.render("review.md", context! { diff => quoted("diff", diff.trim_end()), ..values_of(brief) })
+    }
+
+    /// What a review has found, for whoever made the change.
+    pub(super) fn reviewed(&self, findings: &str) -> Result<String, AgentError> {
+        self.render("reviewed.md", context! { findings => quoted("findings", findings) })
     }
 
     pub(super) fn no_call(&self, tools: &str) -> Result<String, AgentError> {

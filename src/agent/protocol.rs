@@ -143,6 +143,17 @@ impl Said {
     }
 }
 
+impl From<Protocol> for ProtocolChoice {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Native => Self::Native,
+            Protocol::Schema => Self::Schema,
+            Protocol::Fenced => Self::Fenced,
+            Protocol::WholeFile => Self::WholeFile,
+        }
+    }
+}
+
 impl ProtocolChoice {
     /// As it stands in the config.
     pub fn name(self) -> &'static str {
@@ -159,7 +170,8 @@ impl ProtocolChoice {
     ///
     /// 1. whole files for one with few parameters, as the server tells or the name holds;
     /// 2. the server's own calls, unless it was tried and they do not come;
-    /// 3. fenced text.
+    /// 3. actions held to a schema, where it was tried and the server does so;
+    /// 4. fenced text.
     pub fn resolve(self, card: &ModelCard) -> Protocol {
         match self {
             ProtocolChoice::Native => Protocol::Native,
@@ -171,9 +183,11 @@ impl ProtocolChoice {
                 if parameters.is_some_and(|parameters| parameters < FEWEST_FOR_TOOLS) {
                     return Protocol::WholeFile;
                 }
-                match card.abilities.unwrap_or_default().native_calls {
-                    Ability::Yes | Ability::Unknown => Protocol::Native,
-                    Ability::No => Protocol::Fenced,
+                let abilities = card.abilities.unwrap_or_default();
+                match (abilities.native_calls, abilities.schema) {
+                    (Ability::Yes | Ability::Unknown, _) => Protocol::Native,
+                    (Ability::No, Ability::Yes) => Protocol::Schema,
+                    (Ability::No, Ability::No | Ability::Unknown) => Protocol::Fenced,
                 }
             }
         }

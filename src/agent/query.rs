@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::budget::context_full;
 use super::context;
 use super::perform::milliseconds_since;
+use super::purse::Reserved;
 use super::repair::Repairing;
 use super::tokens::weigh;
 use super::whole_file::WholeFile;
@@ -23,6 +24,13 @@ const STEADY: f32 = 0.1;
 const SHORTEST_SUMMARY_BYTES: usize = 40;
 const MOST_SUMMARY_BYTES: usize = 4_000;
 
+/// A reply, when it was asked for, and what was set aside for it.
+pub(super) struct Answered {
+    reply: Reply,
+    begun: Instant,
+    reserved: Reserved,
+}
+
 impl Agent<'_> {
     /// One request within all budgets. The inner error ends the run.
     pub(super) async fn query(&mut self) -> Result<Result<Reply, StopReason>, AgentError> {
@@ -37,10 +45,11 @@ impl Agent<'_> {
                 .map(Repairing::answer_tokens)
                 .or(whole_file.map(WholeFile::answer_tokens))
                 .map_or(u32::MAX, |tokens| tokens.saturating_add(self.thoughts));
-            let max_tokens = match self.spent.clip_answer(&self.budgets, window, weight) {
-                Ok(max_tokens) => max_tokens.min(most_tokens),
+            let reserved = match self.spent.reserve(&self.budgets, window, weight, most_tokens) {
+                Ok(reserved) => reserved,
                 Err(stop) => return Ok(Err(stop)),
             };
+            let max_tokens = reserved.answer_tokens();
             let protocol = self.protocol;
             let is_enough = |content: &str| match (repairing, whole_file) {
                 (Some(repairing), _) => repairing.is_enough(content),
@@ -49,12 +58,14 @@ impl Agent<'_> {
             };
             let request = Request {
                 tools: &self.tools,
-                temperature: self.budgets.temperature.or_else(|| self.own_temperature()),
+                temperature: self.budgets.temperature(self.own_temperature()),
+                seed: self.budgets.seed(),
+                attempt: self.budgets.attempt,
                 schema: self.schema.as_ref(),
                 enough: Some(&is_enough),
                 ..Request::new(self.history.messages(), max_tokens)
             };
-            match self.complete(&request).await {
+            match self.complete(&request, reserved).await {
                 Ok(Ok(reply)) => return Ok(Ok(self.count(reply, weight))),
                 Ok(Err(ModelError::ContextOverflow(reason))) => {
                     if refusals >= MOST_REFUSALS {
@@ -87,22 +98,30 @@ impl Agent<'_> {
     }
 
     /// Sends one request and waits for its answer, until the run's time is over.
-    async fn complete(&self, request: &Request<'_>) -> Result<Result<(Reply, Instant), ModelError>, StopReason> {
+    pub(super) async fn complete(
+        &self,
+        request: &Request<'_>,
+        reserved: Reserved,
+    ) -> Result<Result<Answered, ModelError>, StopReason> {
         let begun = Instant::now();
         let completed = tokio::time::timeout_at(self.budgets.deadline, self.model.complete(request)).await;
         match completed {
             Err(_) => Err(StopReason::BudgetRanOut { budget: Budget::Time }),
-            Ok(answer) => Ok(answer.map(|reply| (reply, begun))),
+            Ok(Ok(reply)) => Ok(Ok(Answered { reply, begun, reserved })),
+            Ok(Err(error)) => {
+                reserved.release();
+                Ok(Err(error))
+            }
         }
     }
 
     /// Takes a reply into the books.
-    fn count(&mut self, (reply, begun): (Reply, Instant), weight: u64) -> Reply {
+    pub(super) fn count(&mut self, Answered { reply, begun, reserved }: Answered, weight: u64) -> Reply {
         self.answered_by.insert(reply.model.clone().unwrap_or_else(|| self.model.card().name.clone()));
         let answer = weigh(&reply.content)
             + weigh(&reply.reasoning)
             + reply.calls.iter().map(|call| weigh(&call.name) + weigh(&call.arguments)).sum::<u64>();
-        if let Some(warning) = self.spent.count(&self.budgets.purse, reply.usage, weight, answer) {
+        if let Some(warning) = self.spent.count(reserved, reply.usage, weight, answer) {
             self.events.note(warning);
         }
         if let Ok(value) = serde_json::to_value(&reply) {
@@ -164,7 +183,10 @@ impl Agent<'_> {
         let window = self.window();
         let question = self.prompts.summarise()?;
         let weight = self.history.weight() + self.tool_weight + weigh(&question);
-        let Ok(max_tokens) = self.spent.clip_answer(&self.budgets, window, weight) else { return Ok(Ok(None)) };
+        let most = MOST_SUMMARY_TOKENS.saturating_add(self.thoughts);
+        let Ok(reserved) = self.spent.reserve(&self.budgets, window, weight, most) else {
+            return Ok(Ok(None));
+        };
         let mut messages = self.history.messages().to_vec();
         match messages.last_mut() {
             // Some templates refuse two messages of the user in a row.
@@ -175,10 +197,12 @@ impl Agent<'_> {
         }
         let request = Request {
             tools: &self.tools,
-            temperature: self.budgets.temperature.or_else(|| self.own_temperature()),
-            ..Request::new(&messages, max_tokens.min(MOST_SUMMARY_TOKENS.saturating_add(self.thoughts)))
+            temperature: self.budgets.temperature(self.own_temperature()),
+            seed: self.budgets.seed(),
+            attempt: self.budgets.attempt,
+            ..Request::new(&messages, reserved.answer_tokens())
         };
-        match self.complete(&request).await {
+        match self.complete(&request, reserved).await {
             Err(stop) => Ok(Err(stop)),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "no summary from the model");

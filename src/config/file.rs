@@ -9,7 +9,7 @@ use super::flags::SandboxFlag;
 use crate::model::{ProbeMode, Provider};
 use crate::pipeline::setup::recipe::RepositoryCommands;
 use crate::pipeline::setup::repository::ShowRepository;
-use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, UnverifiedPolicy};
+use crate::pipeline::{PatchMode, ProfileChoice, ProtocolChoice, ReviewPolicy, UnverifiedPolicy};
 use crate::policy::Rules;
 use crate::sandbox::EngineFiles;
 use crate::sandbox::level::Level;
@@ -216,6 +216,8 @@ pub struct CommitSection {
 pub struct PublishSection {
     /// `only` or `then-model`. Default: `only`.
     pub patch_mode: Option<PatchMode>,
+    /// `off`, `tell` or `send-back`: whether the model looks at a change whose tests pass. Default: `off`.
+    pub review: Option<ReviewPolicy>,
     /// What becomes of a change that is not verified: `draft` or `none`. Default: `draft`.
     pub unverified: Option<UnverifiedPolicy>,
     /// Comments on the dispatch issue when a task begins and ends. Default: true. Labels are set and refusals are told

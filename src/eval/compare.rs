@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::report::{interval, percent};
 use super::results::{self, Row, Status};
 use super::statistics::{Interval, bootstrap, mcnemar, mean};
-use super::summary::{Group, groups};
+use super::summary::{Group, groups, label};
+use crate::outcome::printable;
 
 /// What is known of two sides that have worked the same instances.
 #[derive(Debug, Serialize)]
@@ -62,9 +63,14 @@ pub fn select(selector: &str, out: Option<&Path>) -> anyhow::Result<Vec<Row>> {
         }
     };
     let mut rows = results::read(&folder)?;
-    let labels: Vec<String> = groups(&rows).iter().map(label).collect();
+    let labels: Vec<String> = groups(&rows).iter().map(|group| printable(&group.label())).collect();
     if let Some(name) = name {
-        rows.retain(|row| name == row.model || name == row.profile || name == format!("{}@{}", row.model, row.profile));
+        let names = |row: &Row| {
+            let Row { model, profile, settings, .. } = row;
+            [model, profile, settings].into_iter().any(|own| own == name)
+                || [label(model, profile, ""), label(model, profile, settings)].iter().any(|own| own == name)
+        };
+        rows.retain(names);
     }
     match groups(&rows).len() {
         1 => Ok(rows),
@@ -76,10 +82,6 @@ pub fn select(selector: &str, out: Option<&Path>) -> anyhow::Result<Vec<Row>> {
             folder.display()
         ),
     }
-}
-
-fn label(group: &Group) -> String {
-    format!("{}@{}", group.model, group.profile)
 }
 
 /// What a side says of one instance: means over its runs.
@@ -126,7 +128,7 @@ fn difference(values: &[f64]) -> Option<Difference> {
 
 fn points(rows: &[Row]) -> BTreeMap<String, Point> {
     let mut by_instance: BTreeMap<String, Vec<&Row>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.status != Status::Error) {
+    for row in rows.iter().filter(|row| row.counts()) {
         by_instance.entry(row.instance_id.clone()).or_default().push(row);
     }
     let point = |rows: Vec<&Row>| {
@@ -145,7 +147,7 @@ fn points(rows: &[Row]) -> BTreeMap<String, Point> {
 fn write_table(comparison: &Comparison, output: &mut impl Write) -> anyhow::Result<()> {
     for (side, group) in [("A", &comparison.left), ("B", &comparison.right)] {
         let rate = group.rate.map_or_else(|| "-".into(), percent);
-        let (name, bounds) = (label(group), interval(group.interval));
+        let (name, bounds) = (printable(&group.label()), interval(group.interval));
         writeln!(output, "{side}  {name}: {} of {} resolved, {rate} ({bounds})", group.resolved, group.count)?;
     }
     writeln!(output)?;
@@ -168,7 +170,7 @@ fn write_table(comparison: &Comparison, output: &mut impl Write) -> anyhow::Resu
     }
     for (side, instances) in [("A", &comparison.only_left), ("B", &comparison.only_right)] {
         if !instances.is_empty() {
-            writeln!(output, "  better with {side}: {}", instances.join(", "))?;
+            writeln!(output, "  better with {side}: {}", printable(&instances.join(", ")))?;
         }
     }
     Ok(output.flush()?)

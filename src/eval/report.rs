@@ -9,9 +9,9 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 use serde_json::json;
 
-use super::results::{Row, Status};
+use super::results::{self, Row, Status};
 use super::statistics::Interval;
-use super::summary::{Group, groups};
+use super::summary::{Group, groups, label};
 use crate::outcome::printable;
 
 pub const JSON: &str = "report.json";
@@ -25,7 +25,7 @@ pub fn write(folder: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(&value(rows))?;
     for (name, text) in [(JSON, json), (PAGE, page(rows)?)] {
         let half = folder.join(format!(".{name}.new"));
-        let written = std::fs::write(&half, text).and_then(|()| std::fs::rename(&half, folder.join(name)));
+        let written = results::write(&half, text.as_bytes()).and_then(|()| std::fs::rename(&half, folder.join(name)));
         written.with_context(|| format!("{name} cannot be written to {}", folder.display()))?;
     }
     Ok(())
@@ -39,17 +39,33 @@ pub fn value(rows: &[Row]) -> serde_json::Value {
 /// The table for a terminal: the figures, why runs stopped, and what was not resolved.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![
-        ["MODEL", "PROFILE", "RESOLVED", "RATE", "95 %", "TOKENS IN", "CACHED", "OUT", "COST", "S EACH", "STEPS"]
-            .map(str::to_owned),
+        [
+            "MODEL",
+            "PROFILE",
+            "SETTINGS",
+            "RESOLVED",
+            "RATE",
+            "95 %",
+            "FOR REVIEW",
+            "TOKENS IN",
+            "CACHED",
+            "OUT",
+            "COST",
+            "S EACH",
+            "STEPS",
+        ]
+        .map(str::to_owned),
     ];
     let groups = groups(rows);
     for group in &groups {
         lines.push([
             printable(&group.model),
             printable(&group.profile),
+            printable(&group.settings),
             format!("{}/{}", group.resolved, group.count),
             group.rate.map_or_else(|| "-".into(), percent),
             interval(group.interval),
+            group.for_review.to_string(),
             tokens(group.prompt_tokens),
             tokens(group.cached_tokens),
             tokens(group.completion_tokens),
@@ -63,7 +79,7 @@ pub fn table(rows: &[Row]) -> String {
         let stops: Vec<String> =
             group.stops.iter().map(|(stop, count)| format!("{} {count}", printable(stop))).collect();
         let errors = if group.errors > 0 { format!("; not to be run: {}", group.errors) } else { String::new() };
-        let _ = write!(text, "\n{} {}: {}{errors}", printable(&group.model), group.profile, stops.join(", "));
+        let _ = write!(text, "\n{}: {}{errors}", printable(&group.label()), stops.join(", "));
     }
     let open: Vec<&Row> = rows.iter().filter(|row| row.status != Status::Resolved).collect();
     if !open.is_empty() {
@@ -77,7 +93,7 @@ pub fn table(rows: &[Row]) -> String {
 
 fn name_of(row: &Row, several: bool) -> String {
     let run = if row.run > 1 { format!(" run {}", row.run) } else { String::new() };
-    let who = if several { format!(" ({}@{})", row.model, row.profile) } else { String::new() };
+    let who = if several { format!(" ({})", label(&row.model, &row.profile, &row.settings)) } else { String::new() };
     printable(&format!("{}{run}{who}", row.instance_id))
 }
 
@@ -171,8 +187,7 @@ fn instances<'a>(rows: &'a [Row], groups: &[Group]) -> Vec<Instance<'a>> {
         }
     }
     let runs = |id: &str, group: &Group| -> Vec<&'a Row> {
-        let of = |row: &&Row| row.instance_id == id && row.model == group.model && row.profile == group.profile;
-        rows.iter().filter(of).collect()
+        rows.iter().filter(|row| row.instance_id == id && group.holds(row)).collect()
     };
     let cells = |id: &str| groups.iter().map(|group| runs(id, group)).collect();
     ids.into_iter().map(|id| Instance { id, cells: cells(id) }).collect()

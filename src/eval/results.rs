@@ -1,8 +1,11 @@
 //! The results: one JSON object a line, appended as instances finish. Whatever ends the program, the lines stay.
+//!
+//! They hold what tasks, models and repositories say, so that all files are their owner's alone.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +16,8 @@ use crate::outcome::Usage;
 
 /// The file in a folder of results.
 pub const FILE: &str = "results.jsonl";
+/// The mode of all files.
+const OWNERS: u32 = 0o600;
 
 /// What became of one run of one instance. Other programs may write such lines, too: what they do not know is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +25,9 @@ pub struct Row {
     pub instance_id: String,
     pub model: String,
     pub profile: String,
+    /// Our version, and a hash of all settings and prompts that shape a run; empty: not told.
+    #[serde(default)]
+    pub settings: String,
     /// From 1.
     #[serde(default = "first")]
     pub run: u32,
@@ -75,6 +83,8 @@ fn first() -> u32 {
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Resolved,
+    /// They pass, and the change is one that a person has to look at first: it may be what makes them pass.
+    ForReview,
     Unresolved,
     /// The world was in the way, and nothing is said of the model: it is tried again with the next start.
     Error,
@@ -86,13 +96,24 @@ pub struct Key {
     pub instance_id: String,
     pub model: String,
     pub profile: String,
+    pub settings: String,
     pub run: u32,
 }
 
 impl Row {
     pub fn key(&self) -> Key {
-        let Self { instance_id, model, profile, run, .. } = self;
-        Key { instance_id: instance_id.clone(), model: model.clone(), profile: profile.clone(), run: *run }
+        Key {
+            instance_id: self.instance_id.clone(),
+            model: self.model.clone(),
+            profile: self.profile.clone(),
+            settings: self.settings.clone(),
+            run: self.run,
+        }
+    }
+
+    /// Whether it is counted: an error is only where the model was never asked, for what it does may be the cause.
+    pub fn counts(&self) -> bool {
+        self.status != Status::Error || self.steps > 0
     }
 }
 
@@ -108,9 +129,11 @@ impl Results {
     /// Opens the folder, or makes it. A last line that was cut off in writing is taken out.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("the folder of results {} cannot be used", folder.display());
-        std::fs::create_dir_all(folder).with_context(cannot)?;
+        make_folder(folder).with_context(cannot)?;
         let path = folder.join(FILE);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).with_context(cannot)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(OWNERS).open(&path);
+        let file = file.with_context(cannot)?;
+        file.set_permissions(Permissions::from_mode(OWNERS)).with_context(cannot)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -153,6 +176,18 @@ impl Results {
         self.rows.push(row);
         Ok(())
     }
+}
+
+/// Makes a folder that is its owner's alone; one that is there stays as it is.
+pub(super) fn make_folder(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that is its owner's alone, whatever it was before.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNERS).open(path)?;
+    file.set_permissions(Permissions::from_mode(OWNERS))?;
+    file.write_all(bytes)
 }
 
 /// Reads the results of a folder without holding it.

@@ -12,14 +12,18 @@ use super::statistics::{Interval, mean, wilson};
 pub struct Group {
     pub model: String,
     pub profile: String,
-    /// Rows with a result; errors are none.
+    pub settings: String,
+    /// Rows that count ([`Row::counts`]).
     pub count: usize,
     pub resolved: usize,
+    /// The hidden tests pass, and a person has to look first: not among `resolved`.
+    pub for_review: usize,
+    /// All errors, those that count too.
     pub errors: usize,
-    /// Of resolved ones; `None`: there are no results.
+    /// Of resolved ones among those that count; `None`: there are none.
     pub rate: Option<f64>,
     pub interval: Interval,
-    /// Sums over the rows with a result; `None`: unknown for one of them.
+    /// Sums over the rows that count; `None`: unknown for one of them.
     pub prompt_tokens: Option<u64>,
     pub cached_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
@@ -38,24 +42,42 @@ pub struct Share {
     pub count: usize,
 }
 
-/// The rows by model and profile, in the order in which they came.
+impl Group {
+    /// What names it among others.
+    pub fn label(&self) -> String {
+        label(&self.model, &self.profile, &self.settings)
+    }
+
+    /// Whether a row is one of it.
+    pub fn holds(&self, row: &Row) -> bool {
+        (&row.model, &row.profile, &row.settings) == (&self.model, &self.profile, &self.settings)
+    }
+}
+
+/// `MODEL@PROFILE@SETTINGS`, the last as far as they are told.
+pub fn label(model: &str, profile: &str, settings: &str) -> String {
+    let settings = if settings.is_empty() { String::new() } else { format!("@{settings}") };
+    format!("{model}@{profile}{settings}")
+}
+
+/// The rows by model, profile and settings, in the order in which they came.
 pub fn groups(rows: &[Row]) -> Vec<Group> {
-    let mut labels: Vec<(&str, &str)> = Vec::new();
+    let mut labels: Vec<[&str; 3]> = Vec::new();
     for row in rows {
-        let label = (row.model.as_str(), row.profile.as_str());
+        let label = [row.model.as_str(), row.profile.as_str(), row.settings.as_str()];
         if !labels.contains(&label) {
             labels.push(label);
         }
     }
-    let of = |(model, profile): (&str, &str)| {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.model == model && row.profile == profile).collect();
-        group(model, profile, &own)
+    let of = |label: [&str; 3]| {
+        let own: Vec<&Row> = rows.iter().filter(|row| [&row.model, &row.profile, &row.settings] == label).collect();
+        group(label, &own)
     };
     labels.into_iter().map(of).collect()
 }
 
-fn group(model: &str, profile: &str, rows: &[&Row]) -> Group {
-    let done: Vec<&&Row> = rows.iter().filter(|row| row.status != Status::Error).collect();
+fn group([model, profile, settings]: [&str; 3], rows: &[&Row]) -> Group {
+    let done: Vec<&&Row> = rows.iter().filter(|row| row.counts()).collect();
     let resolved = done.iter().filter(|row| row.status == Status::Resolved).count();
     let mut stops: BTreeMap<String, usize> = BTreeMap::new();
     let mut languages: BTreeMap<String, Share> = BTreeMap::new();
@@ -77,9 +99,11 @@ fn group(model: &str, profile: &str, rows: &[&Row]) -> Group {
     Group {
         model: model.to_owned(),
         profile: profile.to_owned(),
+        settings: settings.to_owned(),
         count: done.len(),
         resolved,
-        errors: rows.len() - done.len(),
+        for_review: done.iter().filter(|row| row.status == Status::ForReview).count(),
+        errors: rows.iter().filter(|row| row.status == Status::Error).count(),
         rate: (!done.is_empty()).then(|| resolved as f64 / done.len() as f64),
         interval: wilson(resolved, done.len()),
         prompt_tokens: sum(|row| row.usage.prompt_tokens),

@@ -7,13 +7,13 @@ use std::time::Instant;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use super::results::{Key, Row, Status};
+use super::results::{self, Key, Row, Status};
 use super::tasks::Instance;
 use crate::config::eval::{EvalConfig, repository_of};
 use crate::logging;
 use crate::model::Model;
 use crate::model::record::Recorded;
-use crate::outcome::{Conclusion, Outcome, Stage, StopReason, TestCommand, TestEnding, TestRun};
+use crate::outcome::{Conclusion, Diff, Outcome, Stage, StopReason, TestCommand, TestEnding, TestRun};
 use crate::pipeline::{self, Ending, Judge, Order, Services, intake};
 use crate::progress;
 use crate::service::assemble;
@@ -42,6 +42,7 @@ fn blank(instance: &Instance, key: &Key) -> Row {
         instance_id: key.instance_id.clone(),
         model: key.model.clone(),
         profile: key.profile.clone(),
+        settings: key.settings.clone(),
         run: key.run,
         status: Status::Unresolved,
         reason: String::new(),
@@ -86,7 +87,7 @@ async fn attempt(config: &EvalConfig, services: &Services, instance: &Instance, 
     tell(&outcome, row);
     if let Some(diff) = &outcome.diff {
         let file = file_of(&config.out, DIFFS, &row.key(), "diff")?;
-        std::fs::write(&file.path, &diff.0).context("a diff cannot be written")?;
+        results::write(&file.path, &diff.0).context("a diff cannot be written")?;
         row.diff = Some(file.name);
     }
     match verdict_on(&outcome) {
@@ -96,7 +97,9 @@ async fn attempt(config: &EvalConfig, services: &Services, instance: &Instance, 
             let begun = Instant::now();
             let run = judge.run(services, &order, diff).await.context("the change could not be judged")?;
             row.judge_seconds = begun.elapsed().as_secs_f64();
-            conclude(row, &outcome, &run);
+            // A test program that is not to be had is no matter of the change, where the base lacks it too.
+            let is_world = is_missing(&run) && is_missing(&judge.run(services, &order, &Diff(Vec::new())).await?);
+            conclude(row, &outcome, &run, is_world);
         }
     }
     Ok(())
@@ -186,14 +189,28 @@ fn verdict_on(outcome: &Outcome) -> Judged {
     }
 }
 
-fn conclude(row: &mut Row, outcome: &Outcome, run: &TestRun) {
+fn is_missing(run: &TestRun) -> bool {
+    matches!(run.ending, TestEnding::NotFound { .. })
+}
+
+/// `is_world`: the hidden tests cannot be run on the base either.
+fn conclude(row: &mut Row, outcome: &Outcome, run: &TestRun, is_world: bool) {
     row.judged = Some(run.ending.describe());
     row.status = match (&run.ending, &outcome.stop) {
-        (TestEnding::Passed, _) => Status::Resolved,
+        (TestEnding::Passed, _) => match held(outcome) {
+            Some(reason) => {
+                row.reason = reason;
+                row.status = Status::ForReview;
+                return;
+            }
+            None => Status::Resolved,
+        },
+        (TestEnding::NotFound { .. }, _) if is_world => Status::Error,
         // It says nothing of the change.
-        (TestEnding::NotFound { .. }, _) | (_, Some(StopReason::ModelFailed { .. })) => Status::Error,
+        (_, Some(StopReason::ModelFailed { .. })) => Status::Error,
         (
             TestEnding::NothingToRun { .. }
+            | TestEnding::NotFound { .. }
             | TestEnding::Failed { .. }
             | TestEnding::Killed { .. }
             | TestEnding::TimedOut { .. }
@@ -211,6 +228,13 @@ fn conclude(row: &mut Row, outcome: &Outcome, run: &TestRun) {
     row.reason = if row.reason.is_empty() { said } else { format!("{}; {said}", row.reason) };
 }
 
+/// Why a person has to look at a change first, whatever the tests that it was made for say of it: it may be what makes them
+/// pass, like a file among what is installed, or the tests' configuration.
+fn held(outcome: &Outcome) -> Option<String> {
+    let is_held = outcome.conclusion == Conclusion::NeedsReview;
+    outcome.why_review().or_else(|| is_held.then(|| "a person has to look".into()))
+}
+
 /// A file of one run: where it is, and what the row calls it.
 struct RunFile {
     path: PathBuf,
@@ -221,11 +245,11 @@ struct RunFile {
 fn file_of(out: &Path, folder: &str, key: &Key, ending: &str) -> anyhow::Result<RunFile> {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
     let stem: String = key.instance_id.chars().map(plain).take(80).collect();
-    let hash = Sha256::digest(format!("{}\n{}\n{}", key.instance_id, key.model, key.profile));
+    let hash = Sha256::digest(format!("{}\n{}\n{}\n{}", key.instance_id, key.model, key.profile, key.settings));
     let hash: String = hex::encode(hash).chars().take(8).collect();
     let name = format!("{folder}/{stem}.{hash}.{}.{ending}", key.run);
     let path = out.join(&name);
-    std::fs::create_dir_all(out.join(folder)).with_context(|| format!("cannot make {folder} in {}", out.display()))?;
+    results::make_folder(&out.join(folder)).with_context(|| format!("cannot make {folder} in {}", out.display()))?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{} is in the way", path.display()))

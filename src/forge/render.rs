@@ -85,14 +85,15 @@ pub fn pull_request_title(task: &Task) -> String {
 
 /// The body of the task's pull request, complete from the start: edits of it count for nothing at the dispatcher.
 ///
-/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. what the policy saw in them;
-/// 6. evidence; 7. how it was made; 8. notes; 9. where it comes from.
+/// 1. the metadata line; 2. verdict; 3. summary and plan, quoted; 4. changed files; 5. what the policy saw in them, and
+/// the model's review; 6. evidence; 7. how it was made; 8. notes; 9. where it comes from.
 pub fn pull_request_body(task: &Task, outcome: &Outcome) -> String {
     let mut parts = vec![metadata_line(&task.id), verdict_in_words(outcome)];
     parts.extend(prose("Summary", outcome.summary.as_deref()));
     parts.extend(prose("Plan", outcome.plan.as_deref()));
     parts.push(changed_files(&outcome.changed_files));
     parts.extend(outcome.policy.as_ref().map(policy::section));
+    parts.extend(findings(&outcome.review));
     parts.push(evidence(outcome));
     parts.extend(environment(outcome.setup.as_ref(), outcome.shown_repository.as_deref()));
     parts.push(how_it_was_made(outcome));
@@ -207,10 +208,18 @@ fn own_address(url: &str) -> String {
 /// What the tests say, and whether a person has to look.
 fn verdict_in_words(outcome: &Outcome) -> String {
     let tests = tests_in_words(outcome);
-    match policy::call(outcome.policy.as_ref()) {
-        Some(call) => format!("{tests}\n\n{call}"),
-        None => tests,
-    }
+    let review = findings(&outcome.review)
+        .map(|_| "**Needs review**: a model that looked at the change found what is named under *Review by a model*.");
+    let calls = policy::call(outcome.policy.as_ref()).into_iter().chain(review);
+    std::iter::once(tests.as_str()).chain(calls).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What the model's review has found, and was not mended.
+fn findings(findings: &[String]) -> Option<String> {
+    let lines = findings.iter().map(|finding| line(finding, LONGEST_LINE)).filter(|line| !line.is_empty());
+    let lines: Vec<String> = lines.map(|line| format!("- {line}")).collect();
+    let opening = "A model looked at the task and at the change. It may be wrong.";
+    (!lines.is_empty()).then(|| format!("## Review by a model\n\n{opening}\n\n{}", lines.join("\n")))
 }
 
 /// What the tests say, in a sentence that claims no more than they do.

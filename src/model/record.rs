@@ -60,7 +60,8 @@ impl Model for Recorded {
             Err(error) => (None, serde_json::to_value(error).ok()),
         };
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.events.emit(Event::Exchange(Box::new(Exchange { reply, error, milliseconds, ..asked })));
+        let events = self.events.of_attempt(request.attempt);
+        events.emit(Event::Exchange(Box::new(Exchange { reply, error, milliseconds, ..asked })));
         // Only now, so that what goes on from it stands behind it.
         self.past().add(number, hashes);
         result
@@ -145,6 +146,8 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedRequest {
     pub number: u32,
+    /// Of several attempts, the one that asked.
+    pub attempt: Option<u32>,
     pub hash: String,
     pub messages: Vec<Message>,
     pub tools: Vec<String>,
@@ -198,8 +201,10 @@ impl Record {
                     begun = Some(Begun::deserialize(value).map_err(|error| malformed(error.to_string()))?);
                 }
                 Some("exchange") => {
+                    let attempt =
+                        value.get("attempt").and_then(Value::as_u64).and_then(|number| number.try_into().ok());
                     let exchange = Exchange::deserialize(value).map_err(|error| malformed(error.to_string()))?;
-                    requests.push(whole(exchange, &requests).map_err(malformed)?);
+                    requests.push(whole(exchange, attempt, &requests).map_err(malformed)?);
                 }
                 Some("ended") => {
                     ended = Some(Ended::deserialize(value).map_err(|error| malformed(error.to_string()))?);
@@ -215,7 +220,7 @@ impl Record {
 }
 
 /// The exchange with the messages that an earlier one has.
-fn whole(exchange: Exchange, earlier: &[RecordedRequest]) -> Result<RecordedRequest, String> {
+fn whole(exchange: Exchange, attempt: Option<u32>, earlier: &[RecordedRequest]) -> Result<RecordedRequest, String> {
     let number = exchange.number;
     let mut messages = match exchange.after {
         None => Vec::new(),
@@ -236,6 +241,7 @@ fn whole(exchange: Exchange, earlier: &[RecordedRequest]) -> Result<RecordedRequ
     };
     Ok(RecordedRequest {
         number,
+        attempt,
         hash: exchange.hash,
         messages,
         tools: exchange.tools,

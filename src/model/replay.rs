@@ -1,7 +1,7 @@
 //! A model that gives the answers of a record again, and tells where it is asked something else.
 //!
 //! An answer is found by the request's hash; where no request of the record has it, the next answer that was not given
-//! yet is taken, and what is different is kept for the report.
+//! yet is taken, and what is different is kept for the report. Of several attempts, each gets its own answers only.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -61,9 +61,10 @@ impl Replay {
         self.state().differences.clone()
     }
 
-    /// How many answers of the record nobody asked for.
-    pub fn left_over(&self) -> usize {
-        self.state().requests.iter().filter(|(_, given)| !given).count()
+    /// How many answers of the record nobody asked for; of several attempts, of this one.
+    pub fn left_over(&self, attempt: Option<u32>) -> usize {
+        let is_of = |request: &RecordedRequest| attempt.is_none() || request.attempt == attempt;
+        self.state().requests.iter().filter(|(request, given)| !given && is_of(request)).count()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,8 +82,12 @@ impl Model for Replay {
         let mut state = self.state();
         state.asked += 1;
         let (asked, wanted) = (state.asked, hash(request));
-        let same = state.requests.iter().position(|(recorded, given)| !given && recorded.hash == wanted);
-        let next = || state.requests.iter().position(|(_, given)| !given);
+        let is_open = |recorded: &RecordedRequest, given: bool| !given && recorded.attempt == request.attempt;
+        let position = |fits: &dyn Fn(&RecordedRequest) -> bool| {
+            state.requests.iter().position(|(recorded, given)| is_open(recorded, *given) && fits(recorded))
+        };
+        let same = position(&|recorded| recorded.hash == wanted);
+        let next = || position(&|_| true);
         let Some(at) = same.or_else(next) else { return Err(ModelError::NotRecorded { request: asked }) };
         let Some((recorded, given)) = state.requests.get_mut(at) else {
             return Err(ModelError::NotRecorded { request: asked });
@@ -98,12 +103,17 @@ impl Model for Replay {
 /// What is different between a recorded request and the one now.
 fn differ(asked: u32, recorded: &RecordedRequest, now: &Request<'_>) -> Difference {
     let longest = recorded.messages.len().max(now.messages.len());
-    let first = (0..longest).find(|at| recorded.messages.get(*at) != now.messages.get(*at));
     // What the model itself said does not change by chance.
-    let is_told = first.and_then(|at| now.messages.get(at)).is_some_and(|message| match message {
-        Message::System { .. } | Message::User { .. } | Message::Tool { .. } => true,
-        Message::Assistant { .. } => false,
-    });
+    let is_told = |at: usize| match now.messages.get(at) {
+        Some(Message::System { .. } | Message::User { .. } | Message::Tool { .. }) => true,
+        Some(Message::Assistant { .. }) | None => false,
+    };
+    let plain = |messages: &[Message], at: usize| messages.get(at).map(|message| without_numbers(&text_of(message)));
+    let in_numbers = |at: usize| is_told(at) && plain(&recorded.messages, at) == plain(now.messages, at);
+    let differing = || (0..longest).filter(|at| recorded.messages.get(*at) != now.messages.get(*at));
+    // A time in an earlier message does not hide what really differs.
+    let first = differing().find(|at| !in_numbers(*at)).or_else(|| differing().next());
+    let only_numbers = first.is_some_and(in_numbers);
     let (then, now) = match first {
         Some(at) => (recorded.messages.get(at).map(text_of), now.messages.get(at).map(text_of)),
         None => (
@@ -114,13 +124,7 @@ fn differ(asked: u32, recorded: &RecordedRequest, now: &Request<'_>) -> Differen
     let (then, now) = (then.unwrap_or_default(), now.unwrap_or_default());
     let common = then.chars().zip(now.chars()).take_while(|(then, now)| then == now).count();
     let around = |text: &str| text.chars().skip(common.saturating_sub(BEFORE)).take(MOST_CHARACTERS).collect();
-    Difference {
-        request: asked,
-        message: first,
-        only_numbers: is_told && without_numbers(&then) == without_numbers(&now),
-        recorded: around(&then),
-        now: around(&now),
-    }
+    Difference { request: asked, message: first, only_numbers, recorded: around(&then), now: around(&now) }
 }
 
 fn settings_of<'a>(max_tokens: u32, temperature: Option<f32>, tools: impl Iterator<Item = &'a str>) -> String {

@@ -69,12 +69,12 @@ impl Cleared {
         &self.report
     }
 
-    /// What a change comes to: one whose tests pass may still be one that a person has to look at.
-    pub(super) fn conclude(&self, conclusion: Conclusion) -> Conclusion {
+    /// What a change comes to: one whose tests pass may still be one that a person has to look at, by the policy or by
+    /// what a review has found.
+    pub(super) fn conclude(&self, conclusion: Conclusion, findings: &[String]) -> Conclusion {
+        let needs_review = self.report.level() == Level::Review || !findings.is_empty();
         match conclusion {
-            Conclusion::Verified | Conclusion::NeedsReview if self.report.level() == Level::Review => {
-                Conclusion::NeedsReview
-            }
+            Conclusion::Verified | Conclusion::NeedsReview if needs_review => Conclusion::NeedsReview,
             Conclusion::Verified | Conclusion::NeedsReview => Conclusion::Verified,
             Conclusion::Unverified
             | Conclusion::NoChange

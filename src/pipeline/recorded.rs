@@ -1,16 +1,14 @@
 //! What a record says of a task, so that it can be run again. Pure.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Order, Services};
+use super::{Order, Services, Settings};
 use crate::event::{Begun, Ended, Event, RECORD_FORMAT};
 use crate::outcome::Outcome;
 use crate::workspace::Remote;
 
 /// The task on its base, and what shapes the loop.
 pub(super) fn begun(services: &Services, order: &Order, outcome: &Outcome) -> Event {
-    let settings = &services.settings;
-    let limits = &settings.limits;
     let repository = match &order.remote {
         Remote::Local(folder) => folder.display().to_string(),
         Remote::Url { url, .. } => url.to_string(),
@@ -24,24 +22,30 @@ pub(super) fn begun(services: &Services, order: &Order, outcome: &Outcome) -> Ev
         test_command: order.test_command.clone(),
         // A card is texts and numbers.
         model: services.model.as_ref().and_then(|model| serde_json::to_value(model.card()).ok()),
-        settings: json!({
-            "protocol": settings.protocol,
-            "profile": settings.profile,
-            "max_output_tokens": settings.max_output_tokens,
-            "temperature": settings.temperature,
-            "prompts": settings.prompts,
-            "limits": {
-                "task_seconds": limits.task.as_secs(),
-                "test_seconds": limits.tests.as_secs(),
-                "command_seconds": limits.command.as_secs(),
-                "steps": limits.steps,
-                "tokens": limits.tokens,
-                "cost_micros": limits.cost.map(|cost| cost.micros),
-                "verify_rounds": limits.verify_rounds,
-                "attempts": limits.attempts,
-            },
-        }),
+        settings: shaping(&services.settings),
     }))
+}
+
+/// The settings that shape the loop.
+pub fn shaping(settings: &Settings) -> Value {
+    let limits = &settings.limits;
+    json!({
+        "protocol": settings.protocol,
+        "profile": settings.profile,
+        "max_output_tokens": settings.max_output_tokens,
+        "temperature": settings.temperature,
+        "review": settings.publish.review,
+        "limits": {
+            "task_seconds": limits.task.as_secs(),
+            "test_seconds": limits.tests.as_secs(),
+            "command_seconds": limits.command.as_secs(),
+            "steps": limits.steps,
+            "tokens": limits.tokens,
+            "cost_micros": limits.cost.map(|cost| cost.micros),
+            "verify_rounds": limits.verify_rounds,
+            "attempts": limits.attempts,
+        },
+    })
 }
 
 /// What the task came to.
@@ -51,6 +55,7 @@ pub(super) fn ended(outcome: &Outcome) -> Event {
         stop: outcome.stop.clone(),
         verdict: outcome.verdict.clone(),
         tree: outcome.tree.clone(),
+        attempt: outcome.attempt,
         steps: outcome.steps,
         usage: outcome.usage,
         milliseconds: outcome.milliseconds,

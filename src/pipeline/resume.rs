@@ -100,7 +100,7 @@ pub(super) async fn restore(
             let (conclusion, candidate) = match examined {
                 Examined::Cleared(cleared) => {
                     outcome.policy = Some(cleared.report().clone());
-                    (cleared.conclude(solved.outcome.conclusion.clone()), Some(cleared))
+                    (cleared.conclude(solved.outcome.conclusion.clone(), &solved.outcome.review), Some(cleared))
                 }
                 // The operator's rules, or what is known of secrets, are others than they were.
                 Examined::Refused(refusal) => (refusal.conclude(), None),

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod attempts;
+mod review;
 
 use std::time::{Duration, Instant};
 
@@ -100,7 +101,7 @@ pub(super) async fn solve(
         }
         Judgement::Tested { cleared, verdict, run, unseen } => {
             outcome.notes.extend(unseen);
-            let conclusion = cleared.conclude(conclude(outcome, &verdict));
+            let conclusion = cleared.conclude(conclude(outcome, &verdict), &outcome.review);
             outcome.verdict = Some(verdict);
             outcome.result = run;
             Ok(Solution { conclusion, candidate: Some(cleared), at: now(), made })

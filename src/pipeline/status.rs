@@ -73,9 +73,9 @@ impl Status {
     /// The services, with events that the comment follows.
     pub(super) fn followed(&self, services: &Services) -> Services {
         let (progress, events) = (Arc::clone(&self.progress), services.events.clone());
-        let followed = Events::new(move |event| {
+        let followed = Events::with_attempts(move |event, attempt| {
             progress.send_if_modified(|progress| progress.follow(event));
-            events.emit(event.clone());
+            events.of_attempt(attempt).emit(event.clone());
         });
         Services { events: followed, ..services.clone() }
     }
@@ -195,7 +195,8 @@ impl Progress {
             Event::StageStarted { stage } => self.stage = Some(*stage),
             // The tests are over, and the agent goes on or has ended.
             Event::StageDone { stage: Stage::Verify, .. } => self.stage = Some(Stage::Solve),
-            Event::Reply { step, .. } => self.requests = *step,
+            // Of all attempts together.
+            Event::Reply { .. } => self.requests += 1,
             Event::StageDone { .. }
             | Event::Note { .. }
             | Event::Message { .. }

@@ -2,6 +2,7 @@
 
 pub(super) mod detect;
 mod excerpt;
+mod names;
 mod shell;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use crate::weak::{self, Defence};
 pub use detect::{Listing, detect};
 pub use excerpt::excerpt;
+pub use names::failing;
 
 /// How long it may take to look whether the test runner is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,8 +48,10 @@ pub async fn run_tests(
         Ending::OutOfDisk => TestEnding::OutOfDisk,
     };
     let printed = excerpt::printed(&output.head, &output.tail, output.omitted_bytes);
+    let is_red = matches!(ending, TestEnding::Failed { .. }) && output.omitted_bytes == 0;
     Ok(TestRun {
         command: command.command.clone(),
+        failing: if is_red { failing(&printed) } else { None },
         milliseconds: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
         excerpt: excerpt::excerpt_of(&printed),
         // Of the whole: an excerpt may begin behind the first failure's own beginning.

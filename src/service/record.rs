@@ -76,7 +76,7 @@ impl Recorder {
 
 fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Events {
     let dropped = AtomicU64::new(0);
-    Events::new(move |event| {
+    Events::with_attempts(move |event, attempt| {
         if event.is_for_records() {
             return;
         }
@@ -90,7 +90,7 @@ fn sink(service: Arc<Service>, sender: Sender<Line>, pulse: Arc<Pulse>) -> Event
         {
             tracing::error!("the store is too slow: the tokens of an answer are not on the bill of the day");
         }
-        if send(Line::Event(line_of(event))) && dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+        if send(Line::Event(line_of(event, attempt))) && dropped.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!("the store is too slow: events of this task are dropped");
         }
     })
@@ -148,8 +148,11 @@ fn log(event: &Event) {
 }
 
 /// The event as one line of JSON, without secrets, and with long texts cut.
-fn line_of(event: &Event) -> String {
+fn line_of(event: &Event, attempt: Option<u32>) -> String {
     let Ok(mut value) = serde_json::to_value(event) else { return String::new() };
+    if let Some(attempt) = attempt {
+        value["attempt"] = attempt.into();
+    }
     logging::change_texts(&mut value, &|text| *text = logging::redacted(text));
     let line = value.to_string();
     if line.len() <= LONGEST_EVENT {

@@ -292,6 +292,7 @@ fn budgets() -> Budgets {
         command: Duration::from_secs(60),
         answer_tokens: 2_000,
         temperature: None,
+        attempt: None,
         purse: Purse::default(),
     }
 }

@@ -8,6 +8,7 @@ mod harness;
 mod loops;
 mod protocol;
 mod repair;
+mod review;
 mod shown;
 mod stuck;
 mod syntax;

@@ -42,7 +42,14 @@ fn task(text: &str) -> Task {
 }
 
 fn run(ending: TestEnding, excerpt: &str) -> TestRun {
-    TestRun { command: "cargo test".into(), ending, milliseconds: 1234, excerpt: excerpt.into(), digest: None }
+    TestRun {
+        command: "cargo test".into(),
+        ending,
+        milliseconds: 1234,
+        excerpt: excerpt.into(),
+        digest: None,
+        failing: None,
+    }
 }
 
 /// An outcome with `text` wherever a user, a model or a program has its say.
@@ -71,9 +78,11 @@ fn outcome(text: &str) -> Outcome {
         changed_files: vec![file(text, ChangeKind::Added), file("src/a.rs", ChangeKind::Modified)],
         diff: Some(Diff(text.as_bytes().to_vec())),
         policy: Some(report(text)),
+        review: vec![text.into()],
         plan: some(),
         summary: some(),
         model: some(),
+        attempt: None,
         steps: 4,
         usage: Usage { prompt_tokens: Some(1200), ..Usage::default() },
         sandbox: some(),

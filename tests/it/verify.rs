@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use patchwright::outcome::{Digest, TestCommand, TestEnding, TestRun, Verdict, printable};
-use patchwright::pipeline::verify::{Listing, detect, excerpt, longest_of_sample, run_tests};
+use patchwright::pipeline::verify::{Listing, detect, excerpt, failing, longest_of_sample, run_tests};
 use patchwright::sandbox::{Command, Ending, Output, Sandbox, SandboxError};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -314,7 +314,47 @@ fn a_sample_has_as_long_as_the_tests_took_on_the_base_allows() {
 }
 
 fn run(ending: TestEnding) -> TestRun {
-    TestRun { command: "t".into(), ending, milliseconds: 1, excerpt: String::new(), digest: None }
+    TestRun { command: "t".into(), ending, milliseconds: 1, excerpt: String::new(), digest: None, failing: None }
+}
+
+#[test]
+fn failing_tests_are_known_by_their_names() {
+    let names = |output: &str| failing(output).map(|names| names.into_iter().collect::<Vec<_>>());
+    for (output, expected) in [
+        (
+            "FAILED tests/test_a.py::test_b[x y] - assert 1 == 2\nERROR tests/test_a.py::test_c\n1 failed, 1 error in 0.1s",
+            &["tests/test_a.py::test_b[x y]", "tests/test_a.py::test_c"][..],
+        ),
+        ("FAIL: test_b (test_a.A.test_b)\n-----\nFAIL: the rest\nFAILED (failures=1)", &["test_b (test_a.A.test_b)"]),
+        ("test a::b ... FAILED\ntest c ... ok\n", &["a::b"]),
+        ("    --- FAIL: TestA/with_b (0.00s)\n--- FAIL: TestA (0.00s)\nFAIL\tx\t0.1s", &["TestA", "TestA/with_b"]),
+        ("  ● Console\n  ● adds › two numbers\n  ● adds › two numbers\n", &["adds › two numbers"]),
+        (" FAIL  a.test.ts > adds > two\nFAIL src/a.test.js\n", &["a.test.ts > adds > two"]),
+        ("✖ adds two (1.5ms)\n✖ failing tests:\n", &["adds two"]),
+        ("not ok 3 - adds\nnot ok 4 - later # todo not yet\nok 5 - b\n", &["adds"]),
+        ("rspec ./spec/a_spec.rb:3 # A adds two\n", &["A adds two"]),
+        (
+            "[ERROR] a.BTest.adds  Time elapsed: 0.1 s <<< FAILURE!\n[ERROR] Tests run: 1 <<< FAILURE!\n",
+            &["a.BTest.adds"],
+        ),
+        ("BTest > adds() FAILED\n", &["BTest > adds()"]),
+        ("\t  3 - adds (Failed)\n", &["adds"]),
+    ] {
+        assert_eq!(
+            names(output).as_deref(),
+            Some(expected.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().as_slice()),
+            "{output}"
+        );
+    }
+    for unknown in [
+        "3 failed\n",
+        "ERROR tests/test_a.py - SyntaxError\n!!! Interrupted: 1 error during collection !!!",
+        "FAIL\tx [build failed]\n--- FAIL: TestB (0.0s)\n",
+        "Test suite failed to run\n● a › b\n",
+    ] {
+        assert_eq!(names(unknown), None, "{unknown}");
+    }
+    assert_eq!(names(&(0..501).map(|number| format!("test t{number} ... FAILED\n")).collect::<String>()), None);
 }
 
 /// Every pair of endings, and the lack of one on either side. A letter a verdict: Verified, Broken, still Red,

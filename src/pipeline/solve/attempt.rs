@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
+use super::review::{Looked, Review};
 use super::{Judged, Judgement, Work, judge};
 use crate::agent::{Agent, AgentError, Brief, Budgets, Pause, Purse};
 use crate::model::ModelError;
@@ -72,6 +73,7 @@ pub(super) async fn work(
     let mut rounds_left = services.settings.limits.verify_rounds;
     let mut rejected: Option<TreeId> = None;
     let mut model_error = None;
+    let mut review = Review::default();
     let judged = loop {
         let pause = agent.run().await;
         let report = agent.report();
@@ -112,6 +114,10 @@ pub(super) async fn work(
             }
             judged => judged?,
         };
+        let judged = match review.look(work, &mut agent, &stop, judged, outcome).await? {
+            Looked::SentBack => continue,
+            Looked::Done(judged) => judged,
+        };
         // An agent that finishes again on the tree that was rejected has said its last word, unless its answers are
         // samples: then it knows itself which it gave before.
         let is_last_word = !agent.knows_its_answers();
@@ -126,6 +132,7 @@ pub(super) async fn work(
         rounds_left -= u32::from(!is_sampling);
     };
     sandbox.close().await?;
+    let judged = review.settle(judged, outcome);
     match (model_error, &judged) {
         (Some(error), None) => Err(error.into()),
         (Some(_) | None, _) => Ok(judged),
@@ -161,6 +168,7 @@ pub(super) fn budgets(services: &Services, order: &Order) -> Budgets {
         command: limits.command,
         answer_tokens: services.settings.max_output_tokens,
         temperature: services.settings.temperature,
+        attempt: None,
         purse: Purse::default(),
     }
 }

@@ -275,6 +275,7 @@ pub fn budgets() -> Budgets {
         command: Duration::from_secs(120),
         answer_tokens: 2_000,
         temperature: None,
+        attempt: None,
         purse: Purse::default(),
     }
 }

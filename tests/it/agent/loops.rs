@@ -77,7 +77,7 @@ async fn the_first_messages_hold_the_task_as_data() {
     let excerpt = format!("{}E   assert 1 == 2", "noise\n".repeat(1_000));
     let ending = TestEnding::Failed { exit_code: 1 };
     setup.brief.baseline =
-        Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt, digest: None });
+        Some(TestRun { command: "make check".into(), ending, milliseconds: 1, excerpt, digest: None, failing: None });
     setup.run().await.0.unwrap();
     let requests = setup.model.requests.lock().unwrap();
     let Message::User { content } = &requests[0].0[1] else { panic!("no task") };

@@ -356,6 +356,12 @@ fn the_protocol_is_the_operators_or_follows_what_was_tried() {
     assert_eq!(auto("x-70b", Ability::Yes), Protocol::Native);
     assert_eq!(auto("x-70b", Ability::Unknown), Protocol::Native);
     assert_eq!(auto("x-7b", Ability::No), Protocol::Fenced);
+    // Held to a schema, where the server was seen to do so and calls do not come.
+    for (native_calls, expected) in [(Ability::No, Protocol::Schema), (Ability::Unknown, Protocol::Native)] {
+        let abilities = Abilities { native_calls, schema: Ability::Yes, ..Abilities::default() };
+        let card = ModelCard { abilities: Some(abilities), ..ModelCard::named("x-7b") };
+        assert_eq!(ProtocolChoice::Auto.resolve(&card), expected);
+    }
     assert_eq!(auto("x-1.5b", Ability::Yes), Protocol::WholeFile);
     assert_eq!(ProtocolChoice::Schema.resolve(&card("x-1.5b", Ability::Yes)), Protocol::Schema);
     let written = |text: &str| {

@@ -36,6 +36,7 @@ fn failing(mut setup: Setup, output: &str) -> Setup {
         milliseconds: 1,
         excerpt: output.into(),
         digest: digest(output),
+        failing: None,
     };
     setup.brief.baseline = Some(run);
     setup

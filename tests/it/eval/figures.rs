@@ -107,7 +107,7 @@ fn bad_lines_are_named_by_their_number() {
 #[test]
 fn results_go_on_after_a_line_that_was_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let key = |instance: &str| Key { instance_id: instance.into(), model: "m".into(), profile: "small".into(), run: 1 };
+    let key = |instance: &str| row(instance, "resolved").key();
     let mut results = Results::open(folder.path()).unwrap();
     results.append(row("a", "resolved")).unwrap();
     results.append(row("b", "error")).unwrap();
@@ -121,6 +121,8 @@ fn results_go_on_after_a_line_that_was_cut_off() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
     // An error is no result: it is done again, and the later line counts.
     assert!(results.holds(&key("a")) && !results.holds(&key("b")) && !results.holds(&key("c")));
+    // Neither is a result of other settings or prompts, or of another version.
+    assert!(!results.holds(&Key { settings: "0.2.0-5f1d36c2".into(), ..key("a") }));
     results.append(row("b", "unresolved")).unwrap();
     assert!(results.holds(&key("b")));
     let rows = results.rows();
@@ -133,6 +135,7 @@ fn results_go_on_after_a_line_that_was_cut_off() {
 #[test]
 fn unknown_stays_unknown() {
     let mut rows = vec![row("a", "resolved"), row("b", "unresolved"), row("c", "error")];
+    rows[2].steps = 0;
     let group = &summary::groups(&rows)[0];
     assert_eq!((group.count, group.resolved, group.errors, group.rate), (2, 1, 1, Some(0.5)));
     assert_eq!((group.prompt_tokens, group.cost_micros), (Some(2000), None));
@@ -147,11 +150,92 @@ fn unknown_stays_unknown() {
 }
 
 #[test]
+fn what_may_be_the_models_doing_is_counted_against_it() {
+    let mut rows = vec![row("a", "resolved"), row("b", "error"), row("c", "for_review"), row("d", "error")];
+    rows[3].steps = 0;
+    let group = &summary::groups(&rows)[0];
+    assert_eq!((group.count, group.resolved, group.for_review, group.errors), (3, 1, 1, 2));
+    assert_eq!(group.rate, Some(1.0 / 3.0));
+    let table = report::table(&rows);
+    assert!(table.contains("1/3") && table.contains("FOR REVIEW"), "{table}");
+    let page = report::page(&rows).unwrap();
+    assert!(page.contains("1 for review") && page.contains("2 not run"), "{page}");
+    let compared = compare::compare(&rows, &rows).unwrap();
+    assert_eq!((compared.pairs, compared.only_left.len()), (3, 0));
+}
+
+#[test]
+fn rows_of_other_settings_are_another_group() {
+    let mut rows = vec![row("a", "resolved"), row("a", "unresolved")];
+    rows[1].settings = "0.2.0-5f1d36c2".into();
+    let groups = summary::groups(&rows);
+    let figures: Vec<_> = groups.iter().map(|group| (group.label(), group.count, group.resolved)).collect();
+    assert_eq!(figures, [("m@small".to_owned(), 1, 1), ("m@small@0.2.0-5f1d36c2".to_owned(), 1, 0)]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = Results::open(folder.path()).unwrap();
+    rows.into_iter().for_each(|row| results.append(row).unwrap());
+    drop(results);
+    let select = |name: &str| compare::select(name, Some(folder.path()));
+    assert_eq!(select("0.2.0-5f1d36c2").unwrap()[0].status, Status::Unresolved);
+    assert_eq!(select("m@small@0.2.0-5f1d36c2").unwrap().len(), 1);
+    assert!(format!("{:#}", select("m@small").unwrap_err()).contains("m@small, m@small@0.2.0-5f1d36c2"));
+}
+
+/// Names come from files that others may have written, and from servers.
+#[test]
+fn no_terminal_sequence_is_printed() {
+    let evil = "\u{1b}[31mred\u{9b}2J\u{202e}";
+    let rows: Vec<Row> = ["a", "b"]
+        .into_iter()
+        .map(|id| {
+            let id = format!("{id}{evil}");
+            let (model, profile, settings) = (evil.to_owned(), evil.to_owned(), evil.to_owned());
+            Row { model, profile, settings, reason: evil.into(), stop: evil.into(), ..row(&id, "unresolved") }
+        })
+        .collect();
+    let others: Vec<Row> = rows.iter().map(|row| Row { status: Status::Resolved, ..row.clone() }).collect();
+    let clean = |text: &str| {
+        let hidden = |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
+        assert!(text.contains("red") && !text.contains(hidden), "{text:?}");
+    };
+    clean(&report::table(&rows));
+    let place = tempfile::tempdir().unwrap();
+    let mut sides = Vec::new();
+    for (name, rows) in [("left", &rows), ("right", &others)] {
+        let folder = place.path().join(name);
+        let mut results = Results::open(&folder).unwrap();
+        rows.iter().for_each(|row| results.append(row.clone()).unwrap());
+        sides.push(folder.to_str().unwrap().to_owned());
+    }
+    let mut printed = Vec::new();
+    compare::print(&sides[0], &sides[1], None, false, &mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(printed.contains("better with B"), "{printed}");
+    clean(&printed);
+    clean(&format!("{:#}", compare::select(&format!("{}#none", sides[0]), None).unwrap_err()));
+}
+
+#[test]
+fn results_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = place.path().join("new/results");
+    drop(Results::open(&folder).unwrap());
+    report::write(&folder, &[row("a", "resolved")]).unwrap();
+    assert_eq!(mode(&folder), 0o700);
+    for name in [results::FILE, report::JSON, report::PAGE] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
 fn a_page_escapes_whatever_it_shows() {
     let evil = "<script>alert(1)</script>\"'&";
     let mut hostile = row(evil, "unresolved");
     hostile.model = evil.into();
     hostile.profile = evil.into();
+    hostile.settings = evil.into();
     hostile.reason = evil.into();
     hostile.stop = evil.into();
     hostile.excerpt = evil.into();
@@ -177,6 +261,7 @@ fn two_sides_are_compared_by_instance() {
     right.iter_mut().for_each(|row| row.seconds = 5.0);
     // Without a result on one side, an instance is no pair.
     right[4].status = Status::Error;
+    right[4].steps = 0;
     let compared = compare::compare(&side("x", &["a", "b"]), &right).unwrap();
     assert_eq!((compared.pairs, compared.only_left.len(), compared.only_right.len()), (4, 1, 2));
     assert_eq!((compared.difference, compared.p), (Some(0.25), 1.0));

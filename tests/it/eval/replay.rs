@@ -2,7 +2,7 @@
 
 use lab::Model;
 use lab::bugs;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::runs::{right, script};
 use crate::cli::harness::{Place, git};
@@ -64,6 +64,30 @@ async fn a_record_is_the_same_again_until_something_is_changed() {
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(said.starts_with("it differs") && said.contains("first in request 6"), "{said}");
     assert!(said.contains("tree: recorded"), "{said}");
+    place.assert_clean();
+}
+
+/// It may be a stranger's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_sets_no_more_than_the_config_may() {
+    let place = Place::new();
+    let (record, _) = record(&place).await;
+    let text = std::fs::read_to_string(&record).unwrap();
+    for (from, to, says) in [
+        ("\"attempts\":1", "\"attempts\":4000000000", "limits.attempts is 4000000000; it is from 1 to 16"),
+        ("\"tokens\":1000000", "\"tokens\":0", "a limit is zero"),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text);
+        place.run(&["replay", &place.write("changed.jsonl", &changed)]).refuses(2, &[says]);
+    }
+    // A folder of prompts is the operator's to name.
+    place.write("prompts/system.md", "Do as I say.\n");
+    let folder = place.path("prompts").to_str().unwrap().to_owned();
+    let changed = text.replacen("\"settings\":{", &format!("\"settings\":{{\"prompts\":{},", json!(folder)), 1);
+    assert_ne!(changed, text);
+    let ran = place.run(&["replay", &place.write("changed.jsonl", &changed)]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
     place.assert_clean();
 }
 

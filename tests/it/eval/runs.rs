@@ -217,6 +217,64 @@ async fn instances_are_worked_at_a_time_and_errors_are_no_results() {
     assert!(table.contains("1 of 2 resolved") && table.contains("McNemar"), "{table}");
 }
 
+/// A change that the hidden tests pass with only because of what it brings along is none that is resolved, and one that
+/// takes the test program away is not put down to the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_is_not_to_be_had_by_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let tasks = set(&place).await;
+    let write = |task, path: &str, content: &str| calls(task, "write", json!({ "path": path, "content": content }));
+    let change = json!({ "path": "filesize.py", "old": "while value > 1024", "new": "while value >= 1024" });
+    let held = vec![
+        plan(FILESIZE),
+        calls(FILESIZE, "replace", change),
+        write(FILESIZE, "requirements.txt", "sizes==1.0\n"),
+        finish(FILESIZE),
+    ];
+    let forged = vec![
+        plan(SLUG),
+        write(SLUG, "unittest.py", "raise ImportError(\"none\")\n"),
+        finish(SLUG),
+        json!({ "task": SLUG, "content": "Done.", "times": 40, "optional": true, "new_conversation": true }),
+    ];
+    let model = Model::start(script(&[held, forged, right()].concat())).await.unwrap();
+    let (endpoint, name) = (model.endpoint(), model.name().to_owned());
+    let run = ["eval", &tasks, "--out", "out", "--endpoint", &endpoint, "--model", &name, "--probe", "off", "--json"];
+    let two = [&run[..], &["--max-steps", "20", "--instance", "py-filesize", "--instance", "py-slug"]].concat();
+    let ran = place.run(&two);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let report = ran.json();
+    let of = |name: &str| {
+        let row = report["rows"].as_array().unwrap().iter().find(|row| row["instance_id"] == name).unwrap();
+        (row["status"].as_str().unwrap().to_owned(), row["reason"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(of("py-slug").0, "unresolved", "{report:#}");
+    assert!(of("py-slug").1.contains("could not be started (exit code 1)"), "{report:#}");
+    assert_eq!(of("py-filesize").0, "for_review", "{report:#}");
+    assert!(of("py-filesize").1.contains("the policy wants a person to look"), "{report:#}");
+    let group = &report["groups"][0];
+    assert_eq!((&group["count"], &group["resolved"], &group["for_review"]), (&json!(2), &json!(0), &json!(1)));
+    for row in report["rows"].as_array().unwrap() {
+        for field in ["diff", "record"] {
+            let path = place.path("out").join(row[field].as_str().unwrap());
+            let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700), "{path:?}");
+        }
+    }
+
+    // What is there is a result of these settings; with others the same instance is worked anew.
+    let same = place.run(&[&run[..], &["--max-steps", "20", "--instance", "py-filesize"]].concat());
+    same.says(&["1 of 1 results are there already"]);
+    let other = place.run(&[&run[..], &["--max-steps", "21", "--instance", "py-filesize"]].concat());
+    assert_eq!(other.code, Some(0), "{other:#?}");
+    let report = other.json();
+    let resolved: Vec<_> = report["groups"].as_array().unwrap().iter().map(|group| &group["resolved"]).collect();
+    assert_eq!(resolved, [0, 1], "{report:#}");
+    assert_eq!(model.finish(), Vec::<String>::new());
+    place.assert_clean();
+}
+
 #[test]
 fn wrong_usage_is_told_before_anything_is_done() {
     let place = Place::new();

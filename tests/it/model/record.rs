@@ -66,6 +66,7 @@ fn ended() -> Event {
         stop: None,
         verdict: None,
         tree: None,
+        attempt: None,
         steps: 4,
         usage: Usage::default(),
         milliseconds: 5,
@@ -139,7 +140,7 @@ async fn the_same_requests_get_the_same_answers() {
         let answer = model.complete(&Request::new(&requests[at], 100)).await;
         assert_eq!(answer, record.requests[at].answer);
     }
-    assert_eq!((model.differences(), model.left_over()), (Vec::new(), 0));
+    assert_eq!((model.differences(), model.left_over(None)), (Vec::new(), 0));
     let beyond = model.complete(&Request::new(&requests[0], 100)).await;
     assert_eq!(beyond, Err(ModelError::NotRecorded { request: 5 }));
 }
@@ -156,7 +157,7 @@ async fn what_differs_is_told() {
     let mut third = requests[2].clone();
     third.truncate(5);
     model.complete(&Request::new(&third, 100)).await.unwrap_err();
-    assert_eq!(model.left_over(), 1);
+    assert_eq!(model.left_over(None), 1);
     insta::assert_snapshot!(serde_json::to_string_pretty(&model.differences()).unwrap(), @r#"
     [
       {

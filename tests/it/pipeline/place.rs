@@ -16,8 +16,8 @@ use patchwright::pipeline::setup::recipe::RepositoryCommands;
 use patchwright::pipeline::setup::repository::ShowRepository;
 use patchwright::pipeline::setup::{self, Wishes};
 use patchwright::pipeline::{
-    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, Services, Settings,
-    UnverifiedPolicy, run_task,
+    Delivery, Ending, Guard, Limits, Order, PatchMode, ProfileChoice, ProtocolChoice, Publish, ReviewPolicy, Services,
+    Settings, UnverifiedPolicy, run_task,
 };
 use patchwright::policy::Rules;
 use patchwright::sandbox::egress::Access;
@@ -328,11 +328,13 @@ fn settings() -> Settings {
             comment_on_failure: true,
             close_issues: false,
             trace_file: false,
+            review: ReviewPolicy::Off,
         },
         guard: Arc::new(Guard::new(Rules::default(), Default::default(), &Allow::default()).unwrap()),
         prompts: None,
         max_output_tokens: 1_000,
         temperature: None,
+        winner: None,
         profile: ProfileChoice::Auto,
         protocol: ProtocolChoice::Auto,
     }
