@@ -20,13 +20,15 @@ const EVENTS_AT_ONCE: u32 = 500;
 /// How often a followed task is looked at.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 
-/// Opens the service's database; it is not made here, since an empty one would hide a wrong path.
+/// Opens the service's database; a file is not made here, since an empty one would hide a wrong path.
 pub async fn open(settings: &store::Settings) -> anyhow::Result<Store> {
-    if !settings.path.exists() {
+    if let store::Settings::Sqlite { path } = settings
+        && !path.exists()
+    {
         bail!(
             "there is no database at {}: no service has run with this state folder. Name the service's own with \
              PATCHWRIGHT_STATE_DIR or the config key `state`",
-            settings.path.display()
+            path.display()
         );
     }
     Ok(Store::open(settings).await?)

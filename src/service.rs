@@ -11,6 +11,7 @@ pub mod assemble;
 mod boxes;
 pub mod command;
 pub mod doctor;
+mod front;
 mod health;
 mod http;
 mod inbox;
@@ -136,14 +137,11 @@ async fn start(config: ServeConfig) -> anyhow::Result<Service> {
     })
 }
 
-/// Pollers, inbox, listeners and queue, side by side.
+/// Front (pollers and inbox), listeners and queue, side by side.
 async fn run(service: &Arc<Service>) -> anyhow::Result<()> {
     let listeners = http::bind(service).await?;
     let parts = TaskTracker::new();
-    for dispatch in &service.config.dispatch {
-        parts.spawn(poll::run(service.clone(), dispatch.clone()));
-    }
-    parts.spawn(inbox::run(service.clone()));
+    parts.spawn(front::run(service.clone()));
     parts.spawn(metrics::keep_up(service.clone()));
     let listening = listeners.into_iter().map(|listener| tokio::spawn(listener)).collect::<Vec<_>>();
     let names: Vec<String> = service.config.dispatch.iter().map(ToString::to_string).collect();

@@ -9,7 +9,7 @@
 //! Every claim has a new `epoch`. Whatever a worker does outside, it first writes down through its [`Claim`]; a claim
 //! whose epoch is stale, since the lease expired and somebody else took the task, gets [`StoreError::Stale`] and must
 //! stop at once. A lease that is over, but that nobody else took, still is its owner's. Times are milliseconds since
-//! 1970, by the store's own clock.
+//! 1970, by the clock of all who share the database: the machine's where it is a file, else the database's own.
 //!
 //! A row whose report is due is claimed for the report alone: that counts no attempt. It keeps the state of its end
 //! meanwhile; a row that was concluded, but had no end yet, is `Running`. [`Entry::Concluded`] makes the report due.
@@ -18,23 +18,39 @@
 //! [`Store::journal`] shows all of it. A claim of the round before is stale from then on.
 
 pub mod crash;
+mod database;
+mod intake;
+mod leases;
+mod memory;
+mod migrations;
+mod people;
+mod postgres;
+mod queue;
+mod row;
 mod sqlite;
 pub mod statements;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use self::sqlite::Lease;
+use self::database::Database;
+use self::leases::Lease;
 use crate::outcome::{Stage, Usage};
 use crate::task::{IssueReference, RepositoryName, TaskId};
 
 /// Where the database is.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// The SQLite file; made, with its folder, if it is missing (readable by its owner alone).
-    pub path: PathBuf,
+pub enum Settings {
+    /// The file; made, with its folder, if it is missing (readable by its owner alone).
+    Sqlite { path: PathBuf },
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with libpq's parameters. The database must be there; its tables are
+    /// made. A server that is not on this machine must prove who it is (`sslmode=verify-full`), unless the address says
+    /// otherwise.
+    Postgres { address: SecretString },
 }
 
 /// Where a task stands. Each state but the first two is an end.
@@ -193,7 +209,7 @@ pub enum Entry {
 /// What the database is asked to keep; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    inner: sqlite::Sqlite,
+    inner: Database,
 }
 
 /// The right to work a task, until its lease expires and somebody else takes it. Cheap to clone.
@@ -293,16 +309,26 @@ pub struct Spent {
     pub unpriced: bool,
 }
 
-/// Proof that no other service works on the database; it ends when it is dropped, or with the process.
+/// Proof that no other service works on the database, where it is a file; it ends when it is dropped, or with the process.
 #[derive(Debug)]
 pub struct SoleService {
-    _lock: std::fs::File,
+    _lock: Option<std::fs::File>,
+}
+
+impl Settings {
+    /// The folder on this machine that the database fills, if it is here.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Settings::Sqlite { path } => path.parent(),
+            Settings::Postgres { .. } => None,
+        }
+    }
 }
 
 impl Store {
     /// Opens the database, makes it if it is missing, and brings its tables up to date.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
-        Self::open_with_clock(settings, system_clock).await
+        Ok(Self { inner: Database::open(settings, None).await? })
     }
 
     /// The same, by another clock: milliseconds since 1970.
@@ -310,20 +336,36 @@ impl Store {
         settings: &Settings,
         clock: impl Fn() -> i64 + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
-        Ok(Self { inner: sqlite::Sqlite::open(settings, clock).await? })
+        Ok(Self { inner: Database::open(settings, Some(Arc::new(clock))).await? })
     }
 
     /// Makes this process the one service of the database, for as long as it holds what is answered. The leases of
-    /// services before it end at once: only a dead one lets go.
+    /// services before it end at once: only a dead one lets go. On PostgreSQL several services may work, and a dead one's
+    /// leases run out.
     pub async fn take_over(&self) -> Result<SoleService, StoreError> {
-        Ok(SoleService { _lock: self.inner.take_over().await? })
+        self.inner.take_over().await
+    }
+    /// Waits until another process that shares the database says that there may be something to claim. It may come in
+    /// vain, and not every change is heard of: [`Store::next_due`] is to be asked now and then besides.
+    pub async fn changed(&self) {
+        self.inner.changed().await;
+    }
+
+    /// Whether `owner` is the one of all services that does `name`, for `lease` from now on; asked again meanwhile, it
+    /// stays the one. The one service of a file always is.
+    pub async fn lead(&self, name: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
+        self.inner.again(|| self.inner.lead(name, owner, lease)).await
+    }
+    /// Lets others do it at once.
+    pub async fn lead_no_more(&self, name: &str, owner: &str) -> Result<(), StoreError> {
+        self.inner.again(|| self.inner.lead_no_more(name, owner)).await
     }
 
     // Intake.
     /// Takes a task in, or meets the row that is there. A row that was refused is queued again, with whatever text: what
     /// comes in here is allowed now.
     pub async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
-        self.inner.admit(new).await
+        self.inner.again(|| self.inner.admit(new)).await
     }
     /// Remembers that an issue's text is not to be worked. `true`: not known before, so it is to be told once. A task that
     /// waits is refused too; one that runs or was completed stays what it is.
@@ -335,18 +377,18 @@ impl Store {
         revision: &str,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        self.inner.refuse(issue, title, author, revision, reason).await
+        self.inner.again(|| self.inner.refuse(issue, title, author, revision, reason)).await
     }
     /// The row of an issue, if any.
     pub async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, StoreError> {
-        self.inner.task_of(issue).await
+        self.inner.again(|| self.inner.task_of(issue)).await
     }
     /// Issue numbers of a dispatch repository that are queued or running.
     pub async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, StoreError> {
-        self.inner.active_issues(dispatch).await
+        self.inner.again(|| self.inner.active_issues(dispatch)).await
     }
     pub async fn set_priority(&self, issue: &IssueReference, priority: Priority) -> Result<(), StoreError> {
-        self.inner.set_priority(issue, priority).await
+        self.inner.again(|| self.inner.set_priority(issue, priority)).await
     }
 
     // Queue.
@@ -354,7 +396,7 @@ impl Store {
     /// `per_repository` nor for `closed`, nor for what `reports_only` keeps back. A task that was to be stopped while nobody held it comes as `Cancelled`, for its
     /// report alone.
     pub async fn claim(&self, rules: &ClaimRules) -> Result<Option<Claim>, StoreError> {
-        let claimed = self.inner.claim(rules).await?;
+        let claimed = self.inner.again(|| self.inner.claim(rules)).await?;
         Ok(claimed.map(|(task, exhausted, waited_for)| Claim {
             store: self.clone(),
             exhausted,
@@ -369,49 +411,49 @@ impl Store {
     /// queued, running or to be reported. What is ready and could not be claimed, since its target has no room, is due
     /// in a second.
     pub async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        self.inner.next_due().await
+        self.inner.again(|| self.inner.next_due()).await
     }
     /// Wants a task stopped. A queued one is cancelled at once (its report is due), a running one by its worker. Where the
     /// outcome stands already, nothing changes. Answers the state it is in then.
     pub async fn cancel(&self, key: TaskKey, reason: &str) -> Result<State, StoreError> {
-        self.inner.cancel(key, reason).await
+        self.inner.again(|| self.inner.cancel(key, reason)).await
     }
     /// Queues a task that has ended again, attempts at zero. `false`: it is queued, running, refused, or completed with a
     /// pull request.
     pub async fn retry(&self, key: TaskKey, reason: &str) -> Result<bool, StoreError> {
-        self.inner.retry(key, reason).await
+        self.inner.again(|| self.inner.retry(key, reason)).await
     }
 
     // For people.
     /// Finds by task id, by a unique beginning of one, or by `owner/repo#N`.
     pub async fn find(&self, name: &str) -> Result<Option<TaskRecord>, StoreError> {
-        let mut found = self.inner.matching(name, 2).await?;
+        let mut found = self.inner.again(|| self.inner.matching(name, 2)).await?;
         Ok(found.pop().filter(|_| found.is_empty()))
     }
     /// All tasks that `find` could mean, at most `limit`.
     pub async fn matching(&self, name: &str, limit: u32) -> Result<Vec<TaskRecord>, StoreError> {
-        self.inner.matching(name, limit).await
+        self.inner.again(|| self.inner.matching(name, limit)).await
     }
     /// The row itself, as it is now; `None`: it was pruned.
     pub async fn by_key(&self, key: TaskKey) -> Result<Option<TaskRecord>, StoreError> {
-        self.inner.by_key(key).await
+        self.inner.again(|| self.inner.by_key(key)).await
     }
     pub async fn list(&self, filter: &Filter) -> Result<Vec<TaskRecord>, StoreError> {
-        self.inner.list(filter).await
+        self.inner.again(|| self.inner.list(filter)).await
     }
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        self.inner.counts().await
+        self.inner.again(|| self.inner.counts()).await
     }
     /// The targets of the tasks that are queued, each once.
     pub async fn queued_targets(&self) -> Result<Vec<RepositoryName>, StoreError> {
-        self.inner.queued_targets().await
+        self.inner.again(|| self.inner.queued_targets()).await
     }
     pub async fn journal(&self, key: TaskKey) -> Result<Vec<(i64, Entry)>, StoreError> {
-        self.inner.journal(key).await
+        self.inner.again(|| self.inner.journal(key)).await
     }
     /// Events of a task after `seen`, in order: number, time, JSON.
     pub async fn events(&self, key: TaskKey, seen: i64, limit: u32) -> Result<Vec<(i64, i64, String)>, StoreError> {
-        self.inner.events(key, seen, limit).await
+        self.inner.again(|| self.inner.events(key, seen, limit)).await
     }
     /// Removes tasks that ended more than `older` ago, with all that belongs to them (a short memo of the issue's text
     /// stays, so that an old open issue is not taken for a new task), and gives the space back. Answers how many.
@@ -422,34 +464,34 @@ impl Store {
     // Webhooks.
     /// Takes a delivery in; `false`: its id was seen before.
     pub async fn receive(&self, delivery: &Delivery) -> Result<bool, StoreError> {
-        self.inner.receive(delivery).await
+        self.inner.again(|| self.inner.receive(delivery)).await
     }
     /// Deliveries that are not worked yet, oldest first, by numbers that grow; those after number `after` (0: all).
     pub async fn inbox(&self, after: i64, limit: u32) -> Result<Vec<(i64, Delivery)>, StoreError> {
-        self.inner.inbox(after, limit).await
+        self.inner.again(|| self.inner.inbox(after, limit)).await
     }
     /// A delivery was worked; its payload is dropped, its id remembered for a month.
     pub async fn delivered(&self, id: &str) -> Result<(), StoreError> {
-        self.inner.delivered(id).await
+        self.inner.again(|| self.inner.delivered(id)).await
     }
 
     // Small memory.
     pub async fn page(&self, url: &str) -> Result<Option<Page>, StoreError> {
-        self.inner.page(url).await
+        self.inner.again(|| self.inner.page(url)).await
     }
     pub async fn set_page(&self, url: &str, page: &Page) -> Result<(), StoreError> {
-        self.inner.set_page(url, page).await
+        self.inner.again(|| self.inner.set_page(url, page)).await
     }
 
     // Spending.
     /// What was spent since midnight UTC: by all, or on one target.
     pub async fn spent_today(&self, target: Option<&RepositoryName>) -> Result<Spent, StoreError> {
-        self.inner.spent_today(target).await
+        self.inner.again(|| self.inner.spent_today(target)).await
     }
 
     /// Writes and reads one row: for health checks.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
+        self.inner.again(|| self.inner.check()).await
     }
 }
 
@@ -459,28 +501,34 @@ impl Claim {
     }
     /// Renews the lease.
     pub async fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
-        self.store.inner.heartbeat(&self.proof(), self.lease).await
+        let (database, proof) = (&self.store.inner, self.proof());
+        database.again(|| database.heartbeat(&proof, self.lease)).await
     }
     /// Appends to the journal, in one transaction with the check that the claim is not stale.
     pub async fn write(&self, entry: &Entry) -> Result<(), StoreError> {
-        self.store.inner.write(&self.proof(), entry).await
+        let (database, proof) = (&self.store.inner, self.proof());
+        database.again(|| database.write(&proof, entry)).await
     }
     /// The journal of the task's round, all claims together, in order.
     pub async fn journal(&self) -> Result<Vec<Entry>, StoreError> {
-        self.store.inner.journal_of_round(self.task.key).await
+        let database = &self.store.inner;
+        database.again(|| database.journal_of_round(self.task.key)).await
     }
     /// Adds to the task's events (not fenced: they are for people).
     pub async fn log(&self, events: &[String]) -> Result<(), StoreError> {
-        self.store.inner.log(self.task.key, events).await
+        let database = &self.store.inner;
+        database.again(|| database.log(self.task.key, events)).await
     }
     /// Adds to what was spent today on the task and its target.
     pub async fn spend(&self, usage: Usage, micros: Option<u64>) -> Result<(), StoreError> {
-        self.store.inner.spend(&self.proof(), usage, micros).await
+        let (database, proof) = (&self.store.inner, self.proof());
+        database.again(|| database.spend(&proof, usage, micros)).await
     }
     /// Gives the claim up. `Retry` and `Released` leave a row that has ended in its state, and one whose stop was wanted
     /// becomes `Cancelled`, its report due.
     pub async fn end(&self, end: End) -> Result<(), StoreError> {
-        self.store.inner.end(&self.proof(), self.counted, &end).await
+        let (database, proof) = (&self.store.inner, self.proof());
+        database.again(|| database.end(&proof, self.counted, &end)).await
     }
 
     fn proof(&self) -> Lease<'_> {

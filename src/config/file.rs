@@ -25,6 +25,9 @@ pub struct ConfigFile {
     pub workspace: Option<PathBuf>,
     /// Folder for the service's database, an absolute path. Default: the user's state folder.
     pub state: Option<PathBuf>,
+    /// A PostgreSQL database instead, that several services may share: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.
+    /// Default: none; the environment's `DATABASE_URL` wins.
+    pub database: Option<String>,
     /// Folder with prompts that replace the built-in ones of the same name. Default: none.
     pub prompts: Option<PathBuf>,
     /// Repositories that an issue may name as its target, as `owner/name` or `owner/*`.

@@ -300,8 +300,13 @@ async fn store_check(settings: &anyhow::Result<store::Settings>) -> Check {
         Ok(settings) => settings,
         Err(error) => return Check::fail("store", error),
     };
-    let shown = settings.path.display();
-    if !settings.path.exists() {
+    let shown = match settings {
+        store::Settings::Sqlite { path } => path.display().to_string(),
+        store::Settings::Postgres { .. } => "PostgreSQL".to_owned(),
+    };
+    if let store::Settings::Sqlite { path } = settings
+        && !path.exists()
+    {
         return Check::ok("store", format!("{shown} is not there yet; the first `patchwright serve` makes it"));
     }
     let checked = async { Store::open(settings).await?.check().await };
@@ -313,7 +318,7 @@ async fn store_check(settings: &anyhow::Result<store::Settings>) -> Check {
 
 fn disk(config: &DoctorConfig) -> Vec<Check> {
     let folders = config.workspace.iter().flat_map(|workspace| [workspace.temporary.clone(), workspace.cache.clone()]);
-    let store = config.store.iter().filter_map(|store| store.path.parent().map(Path::to_path_buf));
+    let store = config.store.iter().filter_map(|store| store.folder().map(Path::to_path_buf));
     let existing =
         |folder: std::path::PathBuf| folder.ancestors().find(|folder| folder.exists()).map(Path::to_path_buf);
     let folders: Vec<_> = folders.chain(store).filter_map(existing).collect();

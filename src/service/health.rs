@@ -149,8 +149,8 @@ fn disk(service: &Service) -> Condition {
 /// Why there is no room for another task.
 pub(super) fn disk_trouble(service: &Service) -> Option<String> {
     let config = &service.config;
-    let store = config.store.path.parent().unwrap_or(Path::new("/"));
-    room([config.workspace.temporary.as_path(), config.workspace.cache.as_path(), store], config.free_limit)
+    let workspace = [config.workspace.temporary.as_path(), config.workspace.cache.as_path()];
+    room(workspace.into_iter().chain(config.store.folder()), config.free_limit)
 }
 
 /// Why there is no room of `limit` bytes below each of these folders.

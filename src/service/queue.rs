@@ -52,6 +52,8 @@ pub(super) async fn run(service: Arc<Service>, once: bool) {
         tokio::select! {
             () = service.stop.cancelled() => {}
             () = service.queued.notified() => {}
+            // Another service has taken a webhook in, or changed the queue.
+            () = service.store.changed() => service.received.notify_one(),
             Some(_) = running.join_next() => {}
             () = tokio::time::sleep(due.clamp(SHORTEST_LOOK, LOOK)) => {}
         }
@@ -79,7 +81,7 @@ async fn claim(service: &Service, gate: &mut Gate, number: u64) -> anyhow::Resul
 }
 
 /// Names this process among those that share a store.
-fn owner() -> String {
+pub(super) fn owner() -> String {
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{machine}-{}", std::process::id())
 }

@@ -1,38 +1,30 @@
 //! The store in one SQLite file: one connection that writes, a few that read, several processes at once.
 
-mod intake;
-mod leases;
-mod memory;
-mod people;
-mod queue;
-mod row;
-
-pub(super) use leases::Lease;
-
 use std::fs::File;
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use super::{Settings, StoreError, statements};
+use super::StoreError;
+use super::database::Failure;
+use super::migrations::{self, Ahead, Script};
 
 /// How long one process waits for another one's writing.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 
-const SCHEMA: [(i64, &str, &str); 2] =
-    [(1, "queue", include_str!("schema/0001_queue.sql")), (2, "reports", include_str!("schema/0002_reports.sql"))];
+const SCHEMA: [Script; 2] =
+    [(1, "queue", include_str!("sqlite/0001_queue.sql")), (2, "reports", include_str!("sqlite/0002_reports.sql"))];
+/// Pages of the file that are given back in one transaction.
+const FREED_AT_ONCE: &str = "PRAGMA incremental_vacuum(1000)";
 
-const REMEDY_NEWER: &str = "Use that version, or a state folder of its own for this one";
 const REMEDY_LOCKED: &str = "Stop the other process, or try again";
 const REMEDY_SECOND: &str = "Stop it, or give this one a state folder of its own (PATCHWRIGHT_STATE_DIR)";
 const REMEDY_FULL: &str = "Make room on its disk";
@@ -41,28 +33,15 @@ const REMEDY_CORRUPT: &str = "Put a backup in its place, or move it away to begi
 const REMEDY_DISK: &str = "Look after its disk, then try again";
 const REMEDY_OTHER: &str = "Look after the state folder; if it is sound, report this as a bug";
 
-type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
-
 #[derive(Clone)]
 pub(super) struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
     path: PathBuf,
 }
 
-impl std::fmt::Debug for Sqlite {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Sqlite").finish_non_exhaustive()
-    }
-}
-
 impl Sqlite {
-    pub(super) async fn open(
-        settings: &Settings,
-        clock: impl Fn() -> i64 + Send + Sync + 'static,
-    ) -> Result<Self, StoreError> {
-        let path = &settings.path;
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         make_file(path).map_err(|error| unusable(&format!("{}: {error}", path.display()), REMEDY_PERMISSION))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -81,9 +60,9 @@ impl Sqlite {
                 StoreError::Unusable { reason: format!("{}: {reason}", path.display()), remedy }
             }
         };
-        let mut connection = connect(&options).await.map_err(named)?;
-        migrate(&mut connection).await.map_err(named)?;
-        connection.close().await.map_err(|error| named(error.into()))?;
+        let mut connection = connect(&options).await.map_err(|error| named(unusable_by(error)))?;
+        migrate(&mut connection).await.map_err(|failure| named(failure.told(unusable_by)))?;
+        connection.close().await.map_err(|error| named(unusable_by(error)))?;
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -93,37 +72,37 @@ impl Sqlite {
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone())
         };
-        Ok(Self { writer: pool(1), readers: pool(READERS), clock: Arc::new(clock), path: path.clone() })
+        Ok(Self { writer: pool(1), readers: pool(READERS), path: path.to_owned() })
     }
 
-    pub(super) async fn take_over(&self) -> Result<File, StoreError> {
+    /// A lock that no other service has.
+    pub(super) fn take_over(&self) -> Result<File, StoreError> {
         let path = self.path.with_extension("lock");
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(|error| unusable(&format!("{}: {error}", path.display()), REMEDY_PERMISSION))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(unusable("another service works on it", REMEDY_SECOND));
-            }
-            Err(error) => return Err(unusable(&format!("{}: {error}", path.display()), REMEDY_DISK)),
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(unusable("another service works on it", REMEDY_SECOND)),
+            Err(error) => Err(unusable(&format!("{}: {error}", path.display()), REMEDY_DISK)),
         }
-        sqlx::query(statements::FREE_LEASES).execute(&self.writer).await?;
-        Ok(file)
     }
 
-    fn now(&self) -> i64 {
-        (self.clock)()
+    /// In steps, so that nobody waits long for the file.
+    pub(super) async fn give_space_back(&self) -> Result<(), sqlx::Error> {
+        let free = || sqlx::query_scalar::<_, i64>("PRAGMA freelist_count").fetch_one(&self.writer);
+        let mut left = free().await?;
+        while left > 0 {
+            sqlx::query(FREED_AT_ONCE).fetch_all(&self.writer).await?;
+            let now = free().await?;
+            if now >= left {
+                break;
+            }
+            left = now;
+        }
+        // Others may be reading; then the log shrinks another time.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&self.writer).await?;
+        Ok(())
     }
-
-    /// A transaction that may write; nobody else writes meanwhile. Dropped, it has done nothing.
-    async fn begin(&self) -> Result<Transaction, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-}
-
-/// `time` from `now` on, in milliseconds.
-fn later(now: i64, time: Duration) -> i64 {
-    now.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Makes the file and its folder for the owner alone; SQLite gives its other files the same rights.
@@ -135,7 +114,7 @@ fn make_file(path: &Path) -> std::io::Result<()> {
 }
 
 /// Turning the write-ahead log on needs the file alone, and SQLite does not wait for that by itself.
-async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
     let deadline = Instant::now() + LONGEST_WAIT;
     loop {
         match options.connect().await {
@@ -143,38 +122,16 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Sto
             Err(error) if is_locked(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// Brings the tables up to date, in one transaction: of several processes that open a new file, one does it.
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let migrations = SCHEMA.map(|(version, name, statements)| {
-        Migration::new(version, name.into(), MigrationType::Simple, statements.into_sql_str(), false)
-    });
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), Failure> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let migrator = Migrator::with_migrations(migrations.to_vec());
-    run(&migrator, &mut *transaction).await?;
+    migrations::run(&SCHEMA, Ahead::Never, &mut *transaction).await?;
     Ok(transaction.commit().await?)
-}
-
-async fn run(migrator: &Migrator, connection: &mut impl Migrate) -> Result<(), StoreError> {
-    migrator.run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => {
-            let known = SCHEMA.last().map_or(0, |(version, ..)| *version);
-            let reason = format!(
-                "a newer version of patchwright has written it (tables of version {version}, known up to {known})"
-            );
-            unusable(&reason, REMEDY_NEWER)
-        }
-        MigrateError::VersionMismatch(version) => {
-            let reason = format!("another build of patchwright has made its tables (version {version})");
-            unusable(&reason, REMEDY_NEWER)
-        }
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => unusable(&other.to_string(), REMEDY_OTHER),
-    })
 }
 
 fn unusable(reason: &str, remedy: &'static str) -> StoreError {
@@ -192,23 +149,19 @@ fn is_locked(error: &sqlx::Error) -> bool {
 }
 
 /// <https://www.sqlite.org/rescode.html>
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let (words, remedy) = match code(&error) {
-            Some(5 | 6) => ("another process has kept it locked for over 30 s", REMEDY_LOCKED),
-            Some(13) => ("its disk is full", REMEDY_FULL),
-            Some(3 | 8 | 14 | 23) => ("it cannot be opened or written", REMEDY_PERMISSION),
-            Some(11 | 26) => ("it is damaged, or no database", REMEDY_CORRUPT),
-            Some(10) => ("its disk cannot be read or written", REMEDY_DISK),
-            Some(_) => ("SQLite has refused a statement", REMEDY_OTHER),
-            None => match &error {
-                sqlx::Error::PoolTimedOut => ("it has been busy for over 60 s", REMEDY_LOCKED),
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                    ("it holds what cannot be", REMEDY_CORRUPT)
-                }
-                _ => ("it cannot be reached", REMEDY_OTHER),
-            },
-        };
-        unusable(&format!("{words} ({error})"), remedy)
-    }
+pub(super) fn unusable_by(error: sqlx::Error) -> StoreError {
+    let (words, remedy) = match code(&error) {
+        Some(5 | 6) => ("another process has kept it locked for over 30 s", REMEDY_LOCKED),
+        Some(13) => ("its disk is full", REMEDY_FULL),
+        Some(3 | 8 | 14 | 23) => ("it cannot be opened or written", REMEDY_PERMISSION),
+        Some(11 | 26) => ("it is damaged, or no database", REMEDY_CORRUPT),
+        Some(10) => ("its disk cannot be read or written", REMEDY_DISK),
+        Some(_) => ("SQLite has refused a statement", REMEDY_OTHER),
+        None => match &error {
+            sqlx::Error::PoolTimedOut => ("it has been busy for over 60 s", REMEDY_LOCKED),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ("it holds what cannot be", REMEDY_CORRUPT),
+            _ => ("it cannot be reached", REMEDY_OTHER),
+        },
+    };
+    unusable(&format!("{words} ({error})"), remedy)
 }

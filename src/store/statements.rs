@@ -1,4 +1,5 @@
-//! The statements, in the SQL that SQLite and PostgreSQL share. Times come in as parameters.
+//! The statements, in the SQL that SQLite and PostgreSQL share. Times come in as parameters. What each has for itself
+//! stands in `sqlite` and `postgres`.
 
 /// A row that a claim holds: `$1` key, `$2` owner, `$3` epoch.
 macro_rules! held {
@@ -52,6 +53,9 @@ pub fn claimable(closed: usize, reports_only: bool) -> String {
          ORDER BY report_due DESC, priority, created_at, key LIMIT 1"
     )
 }
+/// How many of the target `$1` run at `$2`.
+pub const AT_WORK: &str =
+    "SELECT COUNT(*) FROM tasks WHERE state = 'running' AND target_key = $1 AND lease_expires > $2";
 pub const SAY_WHY_IT_WAITS: &str = "\
     UPDATE tasks SET reason = $2 \
     WHERE active = 1 AND target_key = $1 AND state = 'queued' AND report_due = 0 AND reason <> $2";
@@ -89,6 +93,8 @@ pub const WRITE: &str = concat!(
      (SELECT COALESCE(MAX(position), 0) + 1 FROM journal WHERE task = $1), round, epoch, $4, $5 FROM tasks WHERE ",
     held!()
 );
+/// The same row, for whoever only has to know that it is held.
+pub const IS_HELD: &str = concat!("SELECT key FROM tasks WHERE ", held!());
 pub const CONCLUDE: &str = concat!("UPDATE tasks SET outcome = $4, report_due = 1 WHERE ", held!());
 pub const HELD: &str = concat!("SELECT * FROM tasks WHERE ", held!());
 pub const END: &str = concat!(

@@ -9,6 +9,7 @@ mod limits;
 mod orders;
 mod outage;
 mod policy;
+mod several;
 mod strangers;
 mod switches;
 mod trust;

@@ -1,8 +1,12 @@
-//! The store on real files: the conformance suite, random interleavings against a model, several processes at once.
+//! The store on real files and a real PostgreSQL: the conformance suite, random interleavings against a model, several
+//! processes at once.
 
 mod conformance;
 mod crash;
 mod file;
 mod interleaving;
 mod operator;
-mod support;
+mod postgres;
+pub mod server;
+mod shared;
+pub mod support;

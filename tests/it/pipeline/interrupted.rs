@@ -102,7 +102,7 @@ async fn whatever_the_journal_has_lost_is_found_at_the_forge() {
     let folder = tempfile::tempdir().unwrap();
     for entries in 0..=journal.len() {
         let path = folder.path().join(format!("{entries}.sqlite"));
-        place.store = Store::open(&store::Settings { path }).await.unwrap();
+        place.store = Store::open(&store::Settings::Sqlite { path }).await.unwrap();
         place.admit(&place.store).await;
         let claim = place.claim().await;
         for entry in &journal[..entries] {

@@ -77,7 +77,7 @@ impl Place {
         let issue = IssueReference { repository: RepositoryName::parse(DISPATCH).unwrap(), number };
         let task = parse_issue(TITLE, Some(&body), issue.clone()).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&store::Settings { path: folder.path().join("store.sqlite") }).await.unwrap();
+        let store = Store::open(&store::Settings::Sqlite { path: folder.path().join("store.sqlite") }).await.unwrap();
         let forge = forge_at(&lab, lab.github.token());
         let stages = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&stages);
@@ -124,7 +124,7 @@ impl Place {
     /// An empty store.
     pub async fn other_store(&self) -> Store {
         let path = self.folder.path().join("other.sqlite");
-        Store::open(&store::Settings { path }).await.unwrap()
+        Store::open(&store::Settings::Sqlite { path }).await.unwrap()
     }
 
     /// Claims the task. The lease is over at once, so anybody may take the task away.
@@ -139,7 +139,7 @@ impl Place {
     /// Claims it through a connection of its own: a run that is not polled may hold the store's only one for writing.
     pub async fn claim_elsewhere(&self) -> Claim {
         let path = self.folder.path().join("store.sqlite");
-        self.claim_at(&Store::open(&store::Settings { path }).await.unwrap(), 99).await
+        self.claim_at(&Store::open(&store::Settings::Sqlite { path }).await.unwrap(), 99).await
     }
 
     async fn claim_at(&self, store: &Store, attempts: u32) -> Claim {

@@ -7,6 +7,8 @@ use patchwright::config::environment::Environment;
 use patchwright::config::flags::{Command, Flags};
 use patchwright::config::serve::{ServeConfig, resolve_serve};
 use patchwright::outcome::{CostLimit, Price};
+use patchwright::store::Settings;
+use secrecy::ExposeSecret;
 
 fn resolve(arguments: &[&str], variables: &[(&str, &str)], file: &str) -> anyhow::Result<ServeConfig> {
     let folder = tempfile::tempdir()?;
@@ -179,4 +181,25 @@ fn webhooks_alone_are_enough() {
     assert_eq!(config.poll, None);
     // A single pass is a poll, whatever the file says.
     assert!(resolve(&["--once"], &variables, "[service]\npolling = false\n").unwrap().poll.is_some());
+}
+
+#[test]
+fn a_database_is_taken_instead_of_the_file() {
+    let address = |store: &Settings| match store {
+        Settings::Sqlite { path } => path.display().to_string(),
+        Settings::Postgres { address } => address.expose_secret().to_owned(),
+    };
+    let usual = [("DISPATCH_REPO", "acme/dispatch")];
+    let file = "database = \"postgres://file:hunter2@db/patchwright\"\n";
+    assert_eq!(address(&resolve(&[], &usual, "").unwrap().store), "/home/user/.local/state/patchwright/patchwright.db");
+    let config = resolve(&[], &usual, file).unwrap();
+    assert_eq!(address(&config.store), "postgres://file:hunter2@db/patchwright");
+    assert!(!format!("{:?}", config.store).contains("hunter2"));
+    let variables = [usual[0], ("DATABASE_URL", "postgresql://user@db/patchwright")];
+    assert_eq!(address(&resolve(&[], &variables, file).unwrap().store), "postgresql://user@db/patchwright");
+    for wrong in ["mysql://user:hunter2@db/patchwright", "patchwright.db"] {
+        let words = refusal(&[], &[usual[0], ("DATABASE_URL", wrong)], "");
+        assert!(words.contains("DATABASE_URL") && words.contains("postgres://USER"), "{words}");
+        assert!(!words.contains("hunter2"), "{words}");
+    }
 }

@@ -45,7 +45,7 @@ async fn with_state(file: &str) -> World {
 }
 
 async fn store(world: &World) -> Store {
-    Store::open(&Settings { path: world.place.path("state/patchwright.db") }).await.unwrap()
+    Store::open(&Settings::Sqlite { path: world.place.path("state/patchwright.db") }).await.unwrap()
 }
 
 /// Takes an issue into the database, as a service that ran before would have.

@@ -8,63 +8,67 @@ use patchwright::store::{
     State, Store, StoreError,
 };
 
-use super::support::{Clock, NOON, Place, claim, issue, repository, rules, task};
+use super::support::{Clock, NOON, claim, issue, repository, rules, task};
 
-/// Runs each case on a store of its own.
+/// Runs each case on a database of its own, on each backend.
 macro_rules! suite {
     ($($case:ident)*) => {
-        $(
-            #[tokio::test]
-            async fn $case() {
-                let place = Place::new();
-                super::$case(&place.open().await, &place.clock).await;
-            }
-        )*
+        suite! { @on sqlite Sqlite $($case)* }
+        suite! { @on postgres Postgres $($case)* }
+    };
+    (@on $module:ident $backend:ident $($case:ident)*) => {
+        mod $module {
+            use super::super::support::{Backend, Place};
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let Some(place) = Place::on(Backend::$backend).await else { return };
+                    super::$case(&place.open().await, &place.clock).await;
+                    place.remove().await;
+                }
+            )*
+        }
     };
 }
 
-mod sqlite {
-    use super::Place;
-
-    suite! {
-        a_task_goes_from_admission_to_its_end
-        admission_meets_the_row_that_is_there
-        an_edit_queues_what_had_ended_and_starts_a_new_round
-        a_task_id_belongs_to_one_issue
-        a_refusal_is_news_once
-        a_refused_text_that_is_allowed_later_is_queued
-        claims_go_by_report_priority_and_age
-        a_target_has_so_much_room
-        a_closed_target_waits_and_says_why
-        a_lease_that_is_over_is_claimed_again
-        a_stale_claim_has_no_effect
-        attempts_are_counted_and_end
-        a_released_claim_gives_its_attempt_back
-        what_waits_says_why_and_uses_no_attempt
-        claims_for_the_report_alone_are_counted
-        where_nothing_new_begins_reports_are_still_made
-        the_last_attempt_says_when_it_began
-        a_retry_waits_for_its_time
-        a_report_that_is_due_is_claimed_until_it_is_made
-        a_conclusion_survives_its_worker
-        a_queued_task_is_cancelled_at_once
-        a_running_task_hears_that_it_is_cancelled
-        a_task_cancelled_while_nobody_held_it_is_only_reported
-        a_person_retries_what_has_ended
-        the_journal_is_in_order_and_of_its_round
-        events_are_numbered
-        tasks_are_found_by_id_beginning_and_issue
-        tasks_are_listed_newest_first
-        counts_follow_the_states
-        targets_of_queued_tasks_are_named_once
-        the_next_due_time_is_known
-        deliveries_are_taken_once
-        pages_are_remembered
-        spending_is_by_day_and_target
-        what_is_pruned_is_not_taken_for_new
-        text_is_data
-        health_is_checked
-    }
+suite! {
+    a_task_goes_from_admission_to_its_end
+    admission_meets_the_row_that_is_there
+    an_edit_queues_what_had_ended_and_starts_a_new_round
+    a_task_id_belongs_to_one_issue
+    a_refusal_is_news_once
+    a_refused_text_that_is_allowed_later_is_queued
+    claims_go_by_report_priority_and_age
+    a_target_has_so_much_room
+    a_closed_target_waits_and_says_why
+    a_lease_that_is_over_is_claimed_again
+    a_stale_claim_has_no_effect
+    attempts_are_counted_and_end
+    a_released_claim_gives_its_attempt_back
+    what_waits_says_why_and_uses_no_attempt
+    claims_for_the_report_alone_are_counted
+    where_nothing_new_begins_reports_are_still_made
+    the_last_attempt_says_when_it_began
+    a_retry_waits_for_its_time
+    a_report_that_is_due_is_claimed_until_it_is_made
+    a_conclusion_survives_its_worker
+    a_queued_task_is_cancelled_at_once
+    a_running_task_hears_that_it_is_cancelled
+    a_task_cancelled_while_nobody_held_it_is_only_reported
+    a_person_retries_what_has_ended
+    the_journal_is_in_order_and_of_its_round
+    events_are_numbered
+    tasks_are_found_by_id_beginning_and_issue
+    tasks_are_listed_newest_first
+    counts_follow_the_states
+    targets_of_queued_tasks_are_named_once
+    the_next_due_time_is_known
+    deliveries_are_taken_once
+    pages_are_remembered
+    spending_is_by_day_and_target
+    what_is_pruned_is_not_taken_for_new
+    text_is_data
+    health_is_checked
 }
 
 /// The service stops.
@@ -811,9 +815,8 @@ async fn text_is_data(store: &Store, _: &Clock) {
     assert!(store.receive(&delivery).await.unwrap());
     assert_eq!(store.inbox(0, 1).await.unwrap()[0].1.payload, hostile.as_bytes());
     store.delivered(hostile).await.unwrap();
-    let page = Page { etag: hostile.into(), memo: hostile.into() };
-    store.set_page(hostile, &page).await.unwrap();
-    assert_eq!(store.page(hostile).await.unwrap(), Some(page));
+    store.set_page(hostile, &Page { etag: hostile.into(), memo: hostile.into() }).await.unwrap();
+    assert_eq!(store.page(hostile).await.unwrap(), Some(Page { etag: stored.clone(), memo: stored }));
     assert_eq!(store.list(&Filter::default()).await.unwrap().len(), 2);
 }
 

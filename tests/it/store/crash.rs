@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use patchwright::outcome::Stage;
 use patchwright::store::{Effect, End, Entry, Settings, State, Store, crash};
+use secrecy::{ExposeSecret, SecretString};
 
-use super::support::{Place, issue, rules, task};
+use super::support::{Backend, Place, issue, rules, task};
 
 const POINT: &str = "PATCHWRIGHT_TEST_CRASH_POINT";
-const FILE: &str = "PATCHWRIGHT_TEST_CRASH_FILE";
+const DATABASE: &str = "PATCHWRIGHT_TEST_CRASH_DATABASE";
 
 /// The life of one task. It does nothing, unless it is told to by the test below.
 #[tokio::test]
 async fn a_worker_that_may_die() {
-    let (Ok(point), Ok(path)) = (std::env::var(POINT), std::env::var(FILE)) else { return };
+    let (Ok(point), Ok(database)) = (std::env::var(POINT), std::env::var(DATABASE)) else { return };
     crash::arm(&point);
-    let store = Store::open(&Settings { path: path.into() }).await.unwrap();
+    let settings = match database.starts_with("postgres:") {
+        true => Settings::Postgres { address: SecretString::from(database) },
+        false => Settings::Sqlite { path: database.into() },
+    };
+    let store = Store::open(&settings).await.unwrap();
     let claim = store.claim(&rules("mortal")).await.unwrap().unwrap();
     for entry in [
         Entry::StageDone { stage: Stage::Checkout },
@@ -35,14 +40,17 @@ async fn a_worker_that_may_die() {
 }
 
 /// What is in the database after a death at `point`: entries of the journal, state, whether a report is due.
-async fn died_at(point: &str) -> (usize, State, bool) {
-    let place = Place::new();
+async fn died_at(point: &str, place: &Place) -> (usize, State, bool) {
     let store = Store::open(&place.settings()).await.unwrap();
     store.admit(&task(1)).await.unwrap();
     let name = concat!(module_path!(), "::a_worker_that_may_die");
     let name = name.split_once("::").unwrap().1;
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", name, "--test-threads=1"]).env(POINT, point).env(FILE, place.settings().path);
+    child.args(["--exact", name, "--test-threads=1"]).env(POINT, point);
+    match place.settings() {
+        Settings::Sqlite { path } => child.env(DATABASE, path),
+        Settings::Postgres { address } => child.env(DATABASE, address.expose_secret()),
+    };
     let ran = tokio::task::spawn_blocking(move || child.output().unwrap());
     let ran = tokio::time::timeout(Duration::from_secs(60), ran).await.unwrap().unwrap();
     let is_known = point != "no such point";
@@ -69,6 +77,11 @@ async fn a_process_dies_where_it_is_told_to_and_what_was_written_stays() {
         ("no such point", (5, State::Completed, false)),
     ];
     for (point, expected) in cases {
-        assert_eq!(died_at(point).await, expected, "{point}");
+        assert_eq!(died_at(point, &Place::new()).await, expected, "{point}");
+    }
+    for (point, expected) in [cases[0], cases[3], cases[7], cases[10]] {
+        let Some(place) = Place::on(Backend::Postgres).await else { return };
+        assert_eq!(died_at(point, &place).await, expected, "{point}");
+        place.remove().await;
     }
 }

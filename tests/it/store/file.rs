@@ -1,16 +1,15 @@
-//! What is of SQLite's own: the file, its rights, its versions, its speed, and several stores on one file.
+//! What is of SQLite's own: the file, its rights, its versions, its speed.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use patchwright::store::{Admission, End, Entry, Settings, State, Store, StoreError, statements};
+use patchwright::store::{Entry, Settings, State, Store, StoreError, statements};
 use sqlx::{Connection, Row, SqliteConnection};
 
-use super::support::{Place, claim, issue, rules, task};
+use super::support::{Place, claim, issue, task};
 
 async fn raw(place: &Place) -> SqliteConnection {
-    let address = format!("sqlite://{}", place.settings().path.display());
+    let address = format!("sqlite://{}", place.file().display());
     SqliteConnection::connect(&address).await.unwrap()
 }
 
@@ -28,7 +27,7 @@ async fn the_file_is_its_owners_alone_and_is_opened_again() {
     store.admit(&task(1)).await.unwrap();
     let held = claim(&store).await;
     held.write(&Entry::Solved { solution: "tree".into() }).await.unwrap();
-    let folder = place.settings().path.parent().unwrap().to_owned();
+    let folder = place.file().parent().unwrap().to_owned();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     let mut files = 0;
@@ -49,39 +48,6 @@ async fn the_file_is_its_owners_alone_and_is_opened_again() {
     let mut raw = raw(&place).await;
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut raw).await.unwrap();
     assert_eq!(mode, "wal");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn several_stores_make_one_file_and_share_its_tasks() {
-    let place = Place::new();
-    let opened = futures_util::future::join_all((0..6).map(|_| place.open())).await;
-    for number in 1..=120 {
-        let store = &opened[usize::try_from(number).unwrap() % opened.len()];
-        assert_eq!(store.admit(&task(number)).await.unwrap(), Admission::New);
-    }
-    let worker = |number: usize| {
-        let store = opened[number % 2].clone();
-        tokio::spawn(async move {
-            let mut worked = Vec::new();
-            while let Some(claim) = store.claim(&rules(&format!("worker {number}"))).await.unwrap() {
-                claim.heartbeat().await.unwrap();
-                claim.write(&Entry::Concluded { outcome: "{}".into() }).await.unwrap();
-                let end = End::Ended { state: State::Completed, reason: String::new(), pull_request: None };
-                claim.end(end).await.unwrap();
-                worked.push((claim.task.issue.number, claim.epoch()));
-            }
-            worked
-        })
-    };
-    let mut all = Vec::new();
-    for done in futures_util::future::join_all((0..8).map(worker)).await {
-        all.extend(done.unwrap());
-    }
-    assert_eq!(all.len(), 120, "each once");
-    assert!(all.iter().all(|(_, epoch)| *epoch == 1));
-    let numbers: BTreeSet<u64> = all.into_iter().map(|(number, _)| number).collect();
-    assert_eq!(numbers, (1..=120).collect());
-    assert_eq!(opened[0].counts().await.unwrap().completed, 120);
 }
 
 #[tokio::test]
@@ -106,11 +72,11 @@ async fn what_cannot_be_used_says_why_and_what_to_do() {
     let place = Place::new();
     let path = place.folder.path().join("no-database");
     std::fs::write(&path, "this is no database, but a text that is long enough to be looked at ".repeat(20)).unwrap();
-    let words = refused(&Settings { path }).await;
+    let words = refused(&Settings::Sqlite { path }).await;
     assert!(words.contains("damaged, or no database") && words.contains("backup"), "{words}");
     let file = place.folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let words = refused(&Settings { path: file.join("state/patchwright.db") }).await;
+    let words = refused(&Settings::Sqlite { path: file.join("state/patchwright.db") }).await;
     assert!(words.contains("state/patchwright.db") && words.contains("Let this user"), "{words}");
 }
 
@@ -165,7 +131,7 @@ async fn a_claim_does_not_look_at_finished_tasks() {
     }
     assert_eq!(claim(&store).await.task.issue.number, 1);
     // What is old goes, and its space comes back.
-    let size = || std::fs::metadata(place.settings().path).unwrap().len();
+    let size = || std::fs::metadata(place.file()).unwrap().len();
     store.check().await.unwrap();
     let before = size();
     assert_eq!(store.prune(Duration::from_secs(3600)).await.unwrap(), FINISHED);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchwright::store::{Admission, Claim, ClaimRules, End, Entry, Heartbeat, State, Store, StoreError, TaskRecord};
 use proptest::prelude::*;
 
-use super::support::{NOON, Place, issue, repository, task};
+use super::support::{Backend, NOON, Place, issue, repository, task};
 
 const TASKS: usize = 4;
 const WORKERS: usize = 3;
@@ -117,20 +117,33 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_does_what_the_model_does(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let place = Place::new();
-            let store = place.open().await;
-            let mut world =
-                World { place, store, rows: vec![None; TASKS], held: Vec::new(), revisions: 0 };
-            for (number, step) in steps.iter().enumerate() {
-                world.take(step).await;
-                world.compare(&format!("after step {number}: {step:?}")).await;
-            }
-            world.drain().await;
-        });
+    fn a_file_does_what_the_model_does(steps in steps()) {
+        side_by_side(Backend::Sqlite, &steps);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn postgresql_does_what_the_model_does(steps in steps()) {
+        side_by_side(Backend::Postgres, &steps);
+    }
+}
+
+fn side_by_side(backend: Backend, steps: &[Step]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(place) = Place::on(backend).await else { return };
+        let store = place.open().await;
+        let mut world = World { place, store, rows: vec![None; TASKS], held: Vec::new(), revisions: 0 };
+        for (number, step) in steps.iter().enumerate() {
+            world.take(step).await;
+            world.compare(&format!("after step {number}: {step:?}")).await;
+        }
+        world.drain().await;
+        world.place.remove().await;
+    });
 }
 
 impl World {

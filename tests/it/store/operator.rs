@@ -20,7 +20,7 @@ impl Service {
     async fn new() -> Self {
         let home = tempfile::Builder::new().prefix("patchwright-tasks-").tempdir().unwrap();
         let path = home.path().join(".local/state/patchwright/patchwright.db");
-        let store = Store::open(&Settings { path }).await.unwrap();
+        let store = Store::open(&Settings::Sqlite { path }).await.unwrap();
         Self { home, store }
     }
 

@@ -1,11 +1,15 @@
-//! A store in a folder of its own, with a clock that the test turns.
+//! A store of a test's own, on either backend, with a clock that the test turns.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use patchwright::store::{Claim, ClaimRules, NewTask, Priority, Settings, Store};
 use patchwright::task::{IssueReference, RepositoryName, TaskId};
+use secrecy::SecretString;
+
+use super::server::Server;
 
 /// Some day in 2026, at noon UTC.
 pub const NOON: i64 = 1_780_315_200_000;
@@ -33,20 +37,61 @@ impl Clock {
     }
 }
 
-/// A database that is gone with the value.
+#[derive(Debug, Clone, Copy)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// An empty database.
 pub struct Place {
     pub folder: tempfile::TempDir,
     pub clock: Clock,
+    /// The server that has it and its name; else it is a file in the folder.
+    database: Option<(&'static Server, String)>,
 }
 
 impl Place {
+    /// In a file.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("patchwright-store-").tempdir().unwrap();
-        Self { folder, clock: Clock::new() }
+        Self { folder, clock: Clock::new(), database: None }
+    }
+
+    /// `None`: the backend is not installed here, which was said.
+    pub async fn on(backend: Backend) -> Option<Self> {
+        let database = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => {
+                let server = Server::get().await?;
+                Some((server, server.database().await))
+            }
+        };
+        Some(Self { database, ..Self::new() })
+    }
+
+    /// On PostgreSQL: the server and the name of the database.
+    pub fn database(&self) -> (&'static Server, &str) {
+        let (server, name) = self.database.as_ref().unwrap();
+        (server, name)
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("state/patchwright.db")
     }
 
     pub fn settings(&self) -> Settings {
-        Settings { path: self.folder.path().join("state/patchwright.db") }
+        match &self.database {
+            None => Settings::Sqlite { path: self.file() },
+            Some((server, name)) => Settings::Postgres { address: SecretString::from(server.address(name)) },
+        }
+    }
+
+    /// Gives the room back; after a failure it stays to be looked at, as long as the process lives.
+    pub async fn remove(self) {
+        if let Some((server, name)) = &self.database {
+            server.remove(name).await;
+        }
     }
 
     pub async fn open(&self) -> Store {

@@ -1,11 +1,9 @@
 //! Tasks come in, or meet the row that is there.
 
-use sqlx::Row;
-
-use super::row::{issue as issue_of, key_of, priority, record, signed, state, text};
-use super::{Sqlite, Transaction};
-use crate::store::statements as sql;
-use crate::store::{Admission, NewTask, Priority, State, StoreError, TaskRecord};
+use super::database::{Database, Failure, Session, query};
+use super::row::{issue as issue_of, key_of, priority, record, signed, state};
+use super::statements as sql;
+use super::{Admission, NewTask, Priority, State, TaskRecord};
 use crate::task::{IssueReference, RepositoryName};
 
 /// What is known of an issue, by its row or by what was left of it.
@@ -16,17 +14,17 @@ struct Known {
     admitted_at: Option<i64>,
 }
 
-impl Sqlite {
-    pub(in crate::store) async fn admit(&self, new: &NewTask) -> Result<Admission, StoreError> {
-        let now = self.now();
-        let mut transaction = self.begin().await?;
-        let known = known(&mut transaction, &new.issue).await?;
+impl Database {
+    pub(super) async fn admit(&self, new: &NewTask) -> Result<Admission, Failure> {
+        let mut session = self.begin_still().await?;
+        let now = self.now(&mut session).await?;
+        let known = known(&mut session, &new.issue).await?;
         let fate = known.as_ref().map_or(Admission::New, |known| fate(known, &new.revision));
         match fate {
             Admission::Known(_) | Admission::TooLate(_) | Admission::IdTaken { .. } => return Ok(fate),
             Admission::New | Admission::Updated | Admission::Requeued => {}
         }
-        let admission = match id_elsewhere(&mut transaction, new).await? {
+        let admission = match id_elsewhere(&mut session, new).await? {
             None => fate,
             Some(by) => Admission::IdTaken { by },
         };
@@ -60,22 +58,23 @@ impl Sqlite {
             Admission::Updated => row.admitted_at = known.and_then(|known| known.admitted_at).unwrap_or(now),
             Admission::New | Admission::Known(_) | Admission::Requeued | Admission::TooLate(_) => {}
         }
-        put(&mut transaction, &row, now).await?;
-        transaction.commit().await?;
+        put(&mut session, &row, now).await?;
+        session.tell().await?;
+        session.commit().await?;
         Ok(admission)
     }
 
-    pub(in crate::store) async fn refuse(
+    pub(super) async fn refuse(
         &self,
         issue: &IssueReference,
         title: &str,
         author: &str,
         revision: &str,
         reason: &str,
-    ) -> Result<bool, StoreError> {
-        let now = self.now();
-        let mut transaction = self.begin().await?;
-        let is_news = match known(&mut transaction, issue).await? {
+    ) -> Result<bool, Failure> {
+        let mut session = self.begin_still().await?;
+        let now = self.now(&mut session).await?;
+        let is_news = match known(&mut session, issue).await? {
             None => true,
             Some(known) => match known.state {
                 State::Running | State::Completed => false,
@@ -98,39 +97,35 @@ impl Sqlite {
                 created_at: now,
                 admitted_at: now,
             };
-            put(&mut transaction, &row, now).await?;
-            transaction.commit().await?;
+            put(&mut session, &row, now).await?;
+            session.commit().await?;
         }
         Ok(is_news)
     }
 
-    pub(in crate::store) async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, StoreError> {
-        let row = sqlx::query(sql::TASK_BY_ISSUE)
-            .bind(key_of(&issue.repository))
-            .bind(signed(issue.number))
-            .fetch_optional(&self.readers)
-            .await?;
+    pub(super) async fn task_of(&self, issue: &IssueReference) -> Result<Option<TaskRecord>, Failure> {
+        let mut session = self.read().await?;
+        let query = query(sql::TASK_BY_ISSUE).bind(key_of(&issue.repository)).bind(signed(issue.number));
+        let row = query.fetch_optional(&mut session).await?;
         Ok(row.as_ref().map(record).transpose()?)
     }
 
-    pub(in crate::store) async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, StoreError> {
-        let numbers: Vec<i64> =
-            sqlx::query_scalar(sql::ACTIVE_ISSUES).bind(key_of(dispatch)).fetch_all(&self.readers).await?;
-        Ok(numbers.into_iter().map(i64::unsigned_abs).collect())
+    pub(super) async fn active_issues(&self, dispatch: &RepositoryName) -> Result<Vec<u64>, Failure> {
+        let mut session = self.read().await?;
+        let rows = query(sql::ACTIVE_ISSUES).bind(key_of(dispatch)).fetch_all(&mut session).await?;
+        let numbers: Result<_, sqlx::Error> = rows.iter().map(|row| Ok(row.get::<i64>(0)?.unsigned_abs())).collect();
+        Ok(numbers?)
     }
 
-    pub(in crate::store) async fn set_priority(
-        &self,
-        issue: &IssueReference,
-        wanted: Priority,
-    ) -> Result<(), StoreError> {
-        sqlx::query(sql::SET_PRIORITY)
+    pub(super) async fn set_priority(&self, issue: &IssueReference, wanted: Priority) -> Result<(), Failure> {
+        let mut session = self.begin().await?;
+        query(sql::SET_PRIORITY)
             .bind(key_of(&issue.repository))
             .bind(signed(issue.number))
             .bind(priority(wanted))
-            .execute(&self.writer)
+            .execute(&mut session)
             .await?;
-        Ok(())
+        session.commit().await
     }
 }
 
@@ -146,34 +141,33 @@ fn fate(known: &Known, revision: &str) -> Admission {
     }
 }
 
-async fn known(transaction: &mut Transaction, issue: &IssueReference) -> Result<Option<Known>, sqlx::Error> {
+async fn known(session: &mut Session, issue: &IssueReference) -> Result<Option<Known>, Failure> {
     let (repository, number) = (key_of(&issue.repository), signed(issue.number));
-    let row = sqlx::query(sql::TASK_BY_ISSUE).bind(&repository).bind(number).fetch_optional(&mut **transaction).await?;
+    let row = query(sql::TASK_BY_ISSUE).bind(repository.as_str()).bind(number).fetch_optional(session).await?;
     if let Some(row) = row {
         let known = Known {
-            state: state(row.try_get("state")?)?,
-            revision: row.try_get("revision")?,
-            report_due: row.try_get::<i64, _>("report_due")? == 1,
-            admitted_at: row.try_get("admitted_at")?,
+            state: state(&row.get::<String>("state")?)?,
+            revision: row.get("revision")?,
+            report_due: row.get::<i64>("report_due")? == 1,
+            admitted_at: row.get("admitted_at")?,
         };
         return Ok(Some(known));
     }
-    let memo =
-        sqlx::query(sql::MEMO_BY_ISSUE).bind(&repository).bind(number).fetch_optional(&mut **transaction).await?;
+    let memo = query(sql::MEMO_BY_ISSUE).bind(repository.as_str()).bind(number).fetch_optional(session).await?;
     let Some(memo) = memo else { return Ok(None) };
-    let state = state(memo.try_get("state")?)?;
-    Ok(Some(Known { state, revision: memo.try_get("revision")?, report_due: false, admitted_at: None }))
+    let state = state(&memo.get::<String>("state")?)?;
+    Ok(Some(Known { state, revision: memo.get("revision")?, report_due: false, admitted_at: None }))
 }
 
 /// Another issue whose task has this id: two tasks of one id would share a branch.
-async fn id_elsewhere(transaction: &mut Transaction, new: &NewTask) -> Result<Option<IssueReference>, sqlx::Error> {
-    let row = sqlx::query(sql::ID_ELSEWHERE)
+async fn id_elsewhere(session: &mut Session, new: &NewTask) -> Result<Option<IssueReference>, Failure> {
+    let row = query(sql::ID_ELSEWHERE)
         .bind(new.id.as_str())
         .bind(key_of(&new.issue.repository))
         .bind(signed(new.issue.number))
-        .fetch_optional(&mut **transaction)
+        .fetch_optional(session)
         .await?;
-    row.as_ref().map(issue_of).transpose()
+    Ok(row.as_ref().map(issue_of).transpose()?)
 }
 
 /// What intake writes of a task.
@@ -192,27 +186,27 @@ struct Intake<'a> {
     admitted_at: i64,
 }
 
-async fn put(transaction: &mut Transaction, row: &Intake<'_>, now: i64) -> Result<(), sqlx::Error> {
+async fn put(session: &mut Session, row: &Intake<'_>, now: i64) -> Result<(), Failure> {
     let (repository, number) = (key_of(&row.issue.repository), signed(row.issue.number));
-    sqlx::query(sql::FORGET_MEMO).bind(&repository).bind(number).execute(&mut **transaction).await?;
-    sqlx::query(sql::PUT_TASK)
+    query(sql::FORGET_MEMO).bind(repository.as_str()).bind(number).execute(session).await?;
+    query(sql::PUT_TASK)
         .bind(row.issue.repository.to_string())
-        .bind(&repository)
+        .bind(repository.as_str())
         .bind(number)
         .bind(row.id)
-        .bind(text(row.title))
-        .bind(text(row.body))
-        .bind(text(row.author))
+        .bind(row.title)
+        .bind(row.body)
+        .bind(row.author)
         .bind(row.target.map(RepositoryName::to_string))
         .bind(row.target.map(key_of))
         .bind(priority(row.priority))
         .bind(row.state.name())
-        .bind(text(row.reason))
+        .bind(row.reason)
         .bind(row.revision)
         .bind(row.created_at)
         .bind(row.admitted_at)
         .bind((row.state == State::Refused).then_some(now))
-        .execute(&mut **transaction)
+        .execute(session)
         .await?;
     Ok(())
 }

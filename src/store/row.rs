@@ -1,53 +1,53 @@
 //! Rows and values.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use std::time::Duration;
 
-use crate::store::{Priority, State, TaskKey, TaskRecord};
+use super::database::Row;
+use super::{Priority, State, TaskKey, TaskRecord};
 use crate::task::{IssueReference, RepositoryName, TaskId};
 
 /// A row of `tasks`.
-pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, sqlx::Error> {
-    let id: Option<String> = row.try_get("task_id")?;
+pub(super) fn record(row: &Row) -> Result<TaskRecord, sqlx::Error> {
+    let id: Option<String> = row.get("task_id")?;
     let id = id.map(|id| TaskId::parse(&id).ok_or_else(|| wrong("task_id", &id))).transpose()?;
-    let target: Option<String> = row.try_get("target")?;
+    let target: Option<String> = row.get("target")?;
     Ok(TaskRecord {
-        key: TaskKey(row.try_get("key")?),
+        key: TaskKey(row.get("key")?),
         issue: issue(row)?,
         id,
-        title: row.try_get("title")?,
-        body: row.try_get("body")?,
-        author: row.try_get("author")?,
+        title: row.get("title")?,
+        body: row.get("body")?,
+        author: row.get("author")?,
         target: target.map(|target| repository(&target)).transpose()?,
-        priority: match row.try_get("priority")? {
+        priority: match row.get::<i64>("priority")? {
             0 => Priority::High,
             1 => Priority::Normal,
             2 => Priority::Low,
             other => return Err(wrong("priority", &other.to_string())),
         },
-        state: state(row.try_get("state")?)?,
-        attempt: number(row.try_get("attempt")?),
-        reports: number(row.try_get("reports")?),
-        epoch: row.try_get("epoch")?,
-        lease_owner: row.try_get("lease_owner")?,
-        lease_expires: row.try_get("lease_expires")?,
-        not_before: row.try_get("not_before")?,
-        reason: row.try_get("reason")?,
-        cancel: row.try_get("cancel")?,
-        outcome: row.try_get("outcome")?,
-        pull_request: row.try_get("pull_request")?,
-        report_due: row.try_get::<i64, _>("report_due")? == 1,
-        created_at: row.try_get("created_at")?,
-        admitted_at: row.try_get("admitted_at")?,
-        started_at: row.try_get("started_at")?,
-        ended_at: row.try_get("ended_at")?,
+        state: state(&row.get::<String>("state")?)?,
+        attempt: number(row.get("attempt")?),
+        reports: number(row.get("reports")?),
+        epoch: row.get("epoch")?,
+        lease_owner: row.get("lease_owner")?,
+        lease_expires: row.get("lease_expires")?,
+        not_before: row.get("not_before")?,
+        reason: row.get("reason")?,
+        cancel: row.get("cancel")?,
+        outcome: row.get("outcome")?,
+        pull_request: row.get("pull_request")?,
+        report_due: row.get::<i64>("report_due")? == 1,
+        created_at: row.get("created_at")?,
+        admitted_at: row.get("admitted_at")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.get("ended_at")?,
     })
 }
 
 /// `repository` and `number` of a row.
-pub(super) fn issue(row: &SqliteRow) -> Result<IssueReference, sqlx::Error> {
-    let number: i64 = row.try_get("number")?;
-    Ok(IssueReference { repository: repository(row.try_get("repository")?)?, number: number.unsigned_abs() })
+pub(super) fn issue(row: &Row) -> Result<IssueReference, sqlx::Error> {
+    let number: i64 = row.get("number")?;
+    Ok(IssueReference { repository: repository(&row.get::<String>("repository")?)?, number: number.unsigned_abs() })
 }
 
 pub(super) fn state(text: &str) -> Result<State, sqlx::Error> {
@@ -76,9 +76,9 @@ pub(super) fn number(value: i64) -> u32 {
     u32::try_from(value.max(0)).unwrap_or(u32::MAX)
 }
 
-/// Text without the NUL that PostgreSQL does not store.
-pub(super) fn text(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+/// `time` from `now` on, in milliseconds.
+pub(super) fn later(now: i64, time: Duration) -> i64 {
+    now.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, sqlx::Error> {

@@ -1,131 +1,122 @@
-//! What a claim may do while it holds its lease. Each check of the lease stands in the transaction of what it guards.
+//! What a claim may do while it holds its lease. Each check of the lease stands in the transaction of what it guards, and
+//! keeps the lease as it is until that has ended.
 
 use std::time::Duration;
 
-use super::row::{json, of_json, record, signed, text};
-use super::{Sqlite, Transaction, later};
+use super::database::{Database, Failure, Session, query};
+use super::row::{json, key_of, later, of_json, record, signed};
+use super::statements as sql;
+use super::{End, Entry, Heartbeat, State, StoreError, TaskKey, TaskRecord, crash};
 use crate::outcome::Usage;
-use crate::store::statements as sql;
-use crate::store::{End, Entry, Heartbeat, State, StoreError, TaskKey, TaskRecord, crash};
 
 const MILLISECONDS_OF_A_DAY: i64 = 86_400_000;
 
 /// What a claim proves itself with.
-pub(in crate::store) struct Lease<'a> {
-    pub(in crate::store) key: TaskKey,
-    pub(in crate::store) owner: &'a str,
-    pub(in crate::store) epoch: i64,
+pub(super) struct Lease<'a> {
+    pub(super) key: TaskKey,
+    pub(super) owner: &'a str,
+    pub(super) epoch: i64,
 }
 
-impl Sqlite {
-    pub(in crate::store) async fn heartbeat(
-        &self,
-        lease: &Lease<'_>,
-        length: Duration,
-    ) -> Result<Heartbeat, StoreError> {
-        let answer: Option<Option<String>> = sqlx::query_scalar(sql::HEARTBEAT)
+impl Database {
+    pub(super) async fn heartbeat(&self, lease: &Lease<'_>, length: Duration) -> Result<Heartbeat, Failure> {
+        let mut session = self.begin().await?;
+        let now = self.now(&mut session).await?;
+        let row = query(sql::HEARTBEAT)
             .bind(lease.key.0)
             .bind(lease.owner)
             .bind(lease.epoch)
-            .bind(later(self.now(), length))
-            .fetch_optional(&self.writer)
+            .bind(later(now, length))
+            .fetch_optional(&mut session)
             .await?;
-        match answer {
-            None => Err(StoreError::Stale),
-            Some(None) => Ok(Heartbeat::GoOn),
-            Some(Some(reason)) => Ok(Heartbeat::Cancel(reason)),
-        }
+        session.commit().await?;
+        Ok(match row.ok_or(StoreError::Stale)?.get::<Option<String>>(0)? {
+            None => Heartbeat::GoOn,
+            Some(reason) => Heartbeat::Cancel(reason),
+        })
     }
 
-    pub(in crate::store) async fn write(&self, lease: &Lease<'_>, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) async fn write(&self, lease: &Lease<'_>, entry: &Entry) -> Result<(), Failure> {
         crash::point_of(|| format!("journal.before:{}", entry.name()));
-        let mut transaction = self.begin().await?;
-        let written = sqlx::query(sql::WRITE)
+        let mut session = self.begin().await?;
+        let is_held = query(sql::IS_HELD).bind(lease.key.0).bind(lease.owner).bind(lease.epoch).locked();
+        is_held.fetch_optional(&mut session).await?.ok_or(StoreError::Stale)?;
+        let now = self.now(&mut session).await?;
+        query(sql::WRITE)
             .bind(lease.key.0)
             .bind(lease.owner)
             .bind(lease.epoch)
-            .bind(self.now())
+            .bind(now)
             .bind(json(entry)?)
-            .execute(&mut *transaction)
+            .execute(&mut session)
             .await?;
-        if written.rows_affected() != 1 {
-            return Err(StoreError::Stale);
-        }
         if let Entry::Concluded { outcome } = entry {
-            sqlx::query(sql::CONCLUDE)
+            query(sql::CONCLUDE)
                 .bind(lease.key.0)
                 .bind(lease.owner)
                 .bind(lease.epoch)
-                .bind(text(outcome))
-                .execute(&mut *transaction)
+                .bind(outcome.as_str())
+                .execute(&mut session)
                 .await?;
         }
-        transaction.commit().await?;
+        session.commit().await?;
         crash::point_of(|| format!("journal.after:{}", entry.name()));
         Ok(())
     }
 
-    pub(in crate::store) async fn journal_of_round(&self, key: TaskKey) -> Result<Vec<Entry>, StoreError> {
-        let entries: Vec<String> =
-            sqlx::query_scalar(sql::JOURNAL_OF_ROUND).bind(key.0).fetch_all(&self.readers).await?;
-        let entries: Result<Vec<Entry>, sqlx::Error> = entries.iter().map(|entry| of_json(entry)).collect();
+    pub(super) async fn journal_of_round(&self, key: TaskKey) -> Result<Vec<Entry>, Failure> {
+        let mut session = self.read().await?;
+        let rows = query(sql::JOURNAL_OF_ROUND).bind(key.0).fetch_all(&mut session).await?;
+        let entries: Result<Vec<Entry>, sqlx::Error> = rows.iter().map(|row| of_json(&row.get::<String>(0)?)).collect();
         Ok(entries?)
     }
 
-    pub(in crate::store) async fn log(&self, key: TaskKey, events: &[String]) -> Result<(), StoreError> {
-        let now = self.now();
-        let mut transaction = self.begin().await?;
+    pub(super) async fn log(&self, key: TaskKey, events: &[String]) -> Result<(), Failure> {
+        let mut session = self.begin().await?;
+        let now = self.now(&mut session).await?;
         for event in events {
-            sqlx::query(sql::LOG).bind(key.0).bind(now).bind(text(event)).execute(&mut *transaction).await?;
+            query(sql::LOG).bind(key.0).bind(now).bind(event.as_str()).execute(&mut session).await?;
         }
-        Ok(transaction.commit().await?)
+        session.commit().await
     }
 
-    pub(in crate::store) async fn spend(
-        &self,
-        lease: &Lease<'_>,
-        usage: Usage,
-        micros: Option<u64>,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn spend(&self, lease: &Lease<'_>, usage: Usage, micros: Option<u64>) -> Result<(), Failure> {
         let tokens = usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0));
-        let mut transaction = self.begin().await?;
-        let task = held(&mut transaction, lease).await?;
-        sqlx::query(sql::SPEND)
-            .bind(day(self.now()))
-            .bind(task.target.as_ref().map(super::row::key_of).unwrap_or_default())
+        let mut session = self.begin().await?;
+        let task = held(&mut session, lease).await?;
+        let now = self.now(&mut session).await?;
+        query(sql::SPEND)
+            .bind(day(now))
+            .bind(task.target.as_ref().map(key_of).unwrap_or_default())
             .bind(lease.key.0)
             .bind(signed(tokens))
             .bind(signed(micros.unwrap_or(0)))
             .bind(i64::from(micros.is_none() && tokens > 0))
-            .execute(&mut *transaction)
+            .execute(&mut session)
             .await?;
-        Ok(transaction.commit().await?)
+        session.commit().await
     }
 
     /// `counted`: the claim counted as an attempt.
-    pub(in crate::store) async fn end(&self, lease: &Lease<'_>, counted: bool, end: &End) -> Result<(), StoreError> {
+    pub(super) async fn end(&self, lease: &Lease<'_>, counted: bool, end: &End) -> Result<(), Failure> {
         crash::point("end.before");
-        let now = self.now();
-        let mut transaction = self.begin().await?;
-        let task = held(&mut transaction, lease).await?;
-        let row = ending(&task, end, counted, now);
-        let ended = sqlx::query(sql::END)
+        let mut session = self.begin().await?;
+        let task = held(&mut session, lease).await?;
+        let row = ending(&task, end, counted, self.now(&mut session).await?);
+        query(sql::END)
             .bind(lease.key.0)
             .bind(lease.owner)
             .bind(lease.epoch)
             .bind(row.state.name())
             .bind(i64::from(row.report_due))
-            .bind(text(&row.reason))
+            .bind(row.reason)
             .bind(row.pull_request)
             .bind(row.not_before)
             .bind(i64::from(row.attempt_back))
             .bind(row.ended_at)
-            .execute(&mut *transaction)
+            .execute(&mut session)
             .await?;
-        if ended.rows_affected() != 1 {
-            return Err(StoreError::Stale);
-        }
-        transaction.commit().await?;
+        session.commit().await?;
         crash::point("end.after");
         Ok(())
     }
@@ -137,14 +128,10 @@ pub(super) fn day(time: i64) -> i64 {
 }
 
 /// The claim's row, if it still is the claim's.
-async fn held(transaction: &mut Transaction, lease: &Lease<'_>) -> Result<TaskRecord, StoreError> {
-    let row = sqlx::query(sql::HELD)
-        .bind(lease.key.0)
-        .bind(lease.owner)
-        .bind(lease.epoch)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    Ok(record(&row.ok_or(StoreError::Stale)?)?)
+async fn held(session: &mut Session, lease: &Lease<'_>) -> Result<TaskRecord, Failure> {
+    let row = query(sql::HELD).bind(lease.key.0).bind(lease.owner).bind(lease.epoch).locked();
+    let row = row.fetch_optional(session).await?.ok_or(StoreError::Stale)?;
+    Ok(record(&row)?)
 }
 
 /// What an end makes of a row.
