@@ -53,7 +53,7 @@ enum Judgement {
     Tested {
         cleared: Cleared,
         verdict: Verdict,
-        run: Option<TestRun>,
+        run: Option<Box<TestRun>>,
         /// What the tests did not see of the change, in words.
         unseen: Option<String>,
     },
@@ -103,7 +103,7 @@ pub(super) async fn solve(
             outcome.notes.extend(unseen);
             let conclusion = cleared.conclude(conclude(outcome, &verdict), &outcome.review);
             outcome.verdict = Some(verdict);
-            outcome.result = run;
+            outcome.result = run.map(|run| *run);
             Ok(Solution { conclusion, candidate: Some(cleared), at: now(), made })
         }
     }
@@ -156,7 +156,7 @@ async fn judge(work: Work<'_>, desk: &Desk, most: Duration, outcome: &mut Outcom
         true => tests.environment.outdated(&checkout.diff(&snapshot).await?.files),
         false => None,
     };
-    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run, unseen } }))
+    Ok(Some(Judged { snapshot, judgement: Judgement::Tested { cleared, verdict, run: run.map(Box::new), unseen } }))
 }
 
 /// What a change comes to: where the tests themselves turned from red to green, it is verified, however the agent ended.

@@ -291,7 +291,14 @@ impl Reader<'_> {
             }
             // A shorter one is part of what is open.
             Some((open, _)) if fence.length < open.length => {}
-            None | Some(_) => self.inner.push((fence, indentation)),
+            Some((open, _)) => {
+                // In a block none begins with the same fence, so one of the two has no close.
+                if fence.could_close(open) {
+                    self.holds = Holds::Uneven;
+                }
+                self.inner.push((fence, indentation));
+            }
+            None => self.inner.push((fence, indentation)),
         }
         if self.holds == Holds::NoFence {
             self.holds = Holds::Fences;

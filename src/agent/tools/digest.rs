@@ -68,7 +68,7 @@ pub fn digest(output: &str) -> Option<Digest> {
     let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
     let read: Vec<Read<'_>> = RUNNERS.iter().filter_map(|runner| runner.read(&lines)).collect();
     let Read { failure, counts, failed } = read.iter().find(|read| read.failure.is_some()).or(read.first())?;
-    let is_hidden = failure.is_none() && counts.iter().any(|line| tells_of_failures(line));
+    let is_hidden = failure.is_none() && counts.iter().any(tells_of_failures);
     let counts = if is_hidden { &[] } else { &counts[counts.len().saturating_sub(MOST_COUNTS)..] };
     let counts: Vec<String> = counts.iter().map(|line| clip(line.trim(), LONGEST_LINE)).collect();
     Some(Digest { first_failure: failure.as_deref().map(shortened), counts: counts.join("\n"), failed: *failed })
@@ -83,8 +83,8 @@ impl Runner {
         }
         let failed = (self.failed)(&counts, lines);
         // Of many lines that count, those that tell of a failure.
-        if counts.len() > MOST_COUNTS && counts.iter().any(|line| tells_of_failures(line)) {
-            counts.retain(|line| tells_of_failures(line));
+        if counts.len() > MOST_COUNTS && counts.iter().any(tells_of_failures) {
+            counts.retain(tells_of_failures);
         }
         counts.dedup();
         let failure = lines.iter().position(|line| (self.begins)(line)).map(|first| {

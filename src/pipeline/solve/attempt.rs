@@ -151,7 +151,7 @@ fn send_back(agent: &mut Agent<'_>, judged: Option<&Judged>, tests: &Tests) -> R
         None => return Ok(false),
         Some(Judgement::Refused(refusal)) => agent.refuse(&refusal.feedback())?,
         Some(Judgement::Tested { verdict, run, unseen, .. }) => {
-            match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_ref()) {
+            match evidence::feedback(verdict, tests.baseline.as_ref(), run.as_deref()) {
                 Some(mut feedback) => {
                     feedback.extend(unseen.iter().map(|unseen| format!("\n\nNote: {unseen}.")));
                     agent.reject(&feedback)?;

@@ -191,7 +191,7 @@ async fn rank(work: Work<'_>, attempted: &Attempted) -> anyhow::Result<Rank> {
                 Verdict::StillRed | Verdict::Broken => 3,
                 Verdict::Inconclusive { .. } => 4,
             };
-            (class, run.as_ref())
+            (class, run.as_deref())
         }
         Judgement::Refused(_) => (5, None),
     };

@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
-    _life: ChildStdin,
+    process: Child,
 }
 
 static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
@@ -54,14 +54,13 @@ impl Server {
         let folder = tempfile::Builder::new().prefix("patchwright-postgres-").tempdir().unwrap().keep();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         certify(&folder);
-        let mut child = begin(&programs, &folder, port);
-        let life = child.stdin.take().unwrap();
-        let server = Self { folder, port, databases: AtomicU32::new(0), _life: life };
+        let process = begin(&programs, &folder, port);
+        let mut server = Self { folder, port, databases: AtomicU32::new(0), process };
         let begun = Instant::now();
         while let Err(error) = server.connect("postgres").await {
             let may_come = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Database(_));
             assert!(may_come && begun.elapsed() < LIMIT, "{error}\n{}", server.log());
-            assert!(child.try_wait().unwrap().is_none(), "{}", server.log());
+            assert!(server.process.try_wait().unwrap().is_none(), "{}", server.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Some(server)
