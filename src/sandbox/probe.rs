@@ -44,10 +44,11 @@ if test -d "$tripwire"; then echo "tripwire there"; (: >"$tripwire/x") 2>/dev/nu
 exec ./processes
 "#;
 
-/// The memory limit in bytes of a namespace in which limits are tried: what is taken there costs most of the trial's time.
+/// The memory limit in bytes of a box in which limits are tried, where control groups keep it: what is taken there costs most
+/// of the trial's time.
 pub const SMALL: u32 = 32 << 20;
-/// The same of a container, whose runtime may need some of it.
-pub const SMALL_WITH_RUNTIME: u32 = 64 << 20;
+/// The same where it is kept by watching, which counts our own program too, or where a container's runtime may need some.
+pub const ROOMY: u32 = 64 << 20;
 
 /// Of a box in which limits are tried.
 pub fn limits(usual: &Limits, memory: u32) -> Limits {
@@ -81,6 +82,7 @@ pub struct Known {
 /// must not reach.
 pub struct Kit {
     folder: TempDir,
+    memory: u32,
     secret: NamedTempFile,
     _listener: TcpListener,
 }
@@ -111,7 +113,12 @@ impl Kit {
                 .map_err(|error| broken("write the sandbox's probe", &error))?;
         }
         let secret = NamedTempFile::new().map_err(|error| broken("create a temporary file", &error))?;
-        Ok(Self { folder, secret, _listener: listener })
+        Ok(Self { folder, memory, secret, _listener: listener })
+    }
+
+    /// Of a box that it is meant for.
+    pub fn limits(&self, usual: &Limits) -> Limits {
+        limits(usual, self.memory)
     }
 
     /// The folder that a box is to be put around.

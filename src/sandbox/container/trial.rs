@@ -55,7 +55,7 @@ impl Engine {
         let mut tried = Inner {
             description: String::new(),
             image,
-            limits: probe::limits(&settings.limits, probe::SMALL_WITH_RUNTIME),
+            limits: probe::limits(&settings.limits, probe::ROOMY),
             owner: settings.owner.clone(),
             keep_user: podman && rootless,
             filter: match &profile {
@@ -143,7 +143,7 @@ impl Engine {
 
     /// Tries it with real commands, which its small limits bound.
     async fn try_commands(&self, filter: &str, network: Network) -> Result<Standing, SandboxError> {
-        let kit = Kit::new(self.inner.folder.as_deref(), probe::SMALL_WITH_RUNTIME)?;
+        let kit = Kit::new(self.inner.folder.as_deref(), probe::ROOMY)?;
         let sandbox = match self.open(&Surroundings { network, ..Surroundings::of(kit.folder()) }).await {
             // It complains of the folder, whose name nobody else has.
             Err(SandboxError::Broken(reason)) if reason.contains(&*kit.folder().to_string_lossy()) => {

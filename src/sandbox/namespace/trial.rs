@@ -20,9 +20,10 @@ impl Launcher {
     /// caches if the kernel lets us; else without.
     pub async fn probe(settings: &Settings) -> Result<Self, SandboxError> {
         let groups = look(Controllers::find).await?;
-        let kit = Kit::new(None, probe::SMALL)?;
         let mut reason = String::new();
         for groups in [groups.clone(), None].iter().skip(usize::from(groups.is_none())) {
+            let memory = if groups.is_some() { probe::SMALL } else { probe::ROOMY };
+            let kit = Kit::new(None, memory)?;
             for caches in [Caches::Overlay, Caches::ReadOnly] {
                 // Only what is tried is drawn up: the read-only plan looks for logins in whole package caches.
                 let wanted = settings.clone();
@@ -45,7 +46,7 @@ impl Launcher {
     ) -> Result<Self, SandboxError> {
         let mut trapped = plan.clone();
         trapped.entries.insert(probe::TRIPWIRE.to_owned(), Entry::Memory { bytes: 64 << 10 });
-        let small = Settings { limits: probe::limits(&settings.limits, probe::SMALL), ..settings.clone() };
+        let small = Settings { limits: kit.limits(&settings.limits), ..settings.clone() };
         let trapped = Self::new(&small, trapped, groups.clone(), Standing::default());
         let sandbox = trapped.open(&Surroundings::of(kit.folder())).await?;
         let filled = trapped.open(&Surroundings::of(kit.folder())).await?;

@@ -41,7 +41,7 @@ async fn json_is_one_object_for_every_outcome() {
         (PATCH, red, None, &[], 3, "unverified"),
         (broken, green, None, &[], 1, "failed"),
         ("Greet.", green, Some(&idle), &[], 4, "no_change"),
-        ("Greet.", green, Some(&busy), &["--max-steps", "3"], 5, "budget_ran_out"),
+        ("Greet.", green, Some(&busy), &["--max-steps", "1"], 5, "budget_ran_out"),
         (PATCH, green, None, &["--base", "nowhere"], 1, "failed"),
     ];
     for (task, test, model, more, code, conclusion) in cases {

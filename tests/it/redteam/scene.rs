@@ -36,6 +36,9 @@ pub struct Scene {
     /// Empty: it is detected.
     #[serde(default = "always_green")]
     pub test_command: String,
+    /// The tests fail on the base, so that the model is asked for single files first, which it does not give.
+    #[serde(default)]
+    pub red: bool,
     /// The operator's, in TOML.
     #[serde(default)]
     pub config: String,
@@ -70,6 +73,9 @@ pub struct Scene {
     pub scenario: toml::Table,
     pub attack: Vec<Attack>,
 }
+
+/// Attacks of a scene before its edits.
+const MOST_WITHOUT_CHANGE: usize = 20;
 
 /// What must have been published, where `scenario.expect.pull` does not say more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -261,6 +267,18 @@ impl Scene {
         files
     }
 
+    fn edit_replies(&self) -> Vec<Value> {
+        if self.edits.is_empty() {
+            return Vec::new();
+        }
+        // What exists is not written before it is read.
+        let given = |path: &&Value| path.as_str().is_some_and(|path| self.files.contains_key(path));
+        let paths = self.edits.iter().filter_map(|edit| edit.pointer("/arguments/path")).filter(given);
+        let reads: Vec<Value> = paths.map(|path| json!({ "name": "read", "arguments": { "path": path } })).collect();
+        let reads = Some(Value::Array(reads)).filter(|reads| reads != &json!([]));
+        reads.into_iter().chain([Value::Array(self.edits.clone())]).collect()
+    }
+
     /// What the model says, a JSON object a line: a plan, the attacks, the edits, the end.
     fn script(&self) -> String {
         if let Some(replies) = &self.replies {
@@ -284,20 +302,23 @@ impl Scene {
                 (None, None, None) => None,
             })
             .collect();
-        replies.extend(calls.chunks(4).map(|calls| Value::Array(calls.to_vec())));
-        if !self.edits.is_empty() {
-            // What exists is not written before it is read.
-            let given = |path: &&Value| path.as_str().is_some_and(|path| self.files.contains_key(path));
-            let paths = self.edits.iter().filter_map(|edit| edit.pointer("/arguments/path")).filter(given);
-            let reads: Vec<Value> =
-                paths.map(|path| json!({ "name": "read", "arguments": { "path": path } })).collect();
-            replies.extend((!reads.is_empty()).then_some(Value::Array(reads)));
-            replies.push(Value::Array(self.edits.clone()));
-        }
+        // Each alone, since behind one that fails no other is made; and where there are many, the edits come among them, since
+        // a model under which nothing changes for long is stopped.
+        let mut calls = calls.into_iter().map(|call| Value::Array(vec![call]));
+        let edits = self.edit_replies();
+        replies.extend(calls.by_ref().take(MOST_WITHOUT_CHANGE));
+        replies.extend(edits);
+        replies.extend(calls);
         replies.push(json!([{ "name": "finish", "arguments": { "summary": self.summary } }]));
         let mut script = String::new();
-        for calls in replies {
-            writeln!(script, "{}", json!({ "calls": calls, "optional": self.optional })).unwrap();
+        if self.red {
+            let looks = json!({ "content": "I would rather look around.", "times": 3, "new_conversation": true });
+            writeln!(script, "{looks}").unwrap();
+        }
+        for (number, calls) in replies.into_iter().enumerate() {
+            let begins = self.red && number == 0;
+            let reply = json!({ "calls": calls, "optional": self.optional, "new_conversation": begins });
+            writeln!(script, "{reply}").unwrap();
         }
         // Whoever is told that his tests fail, or that he is stuck, insists.
         let insists = json!([{ "name": "finish", "arguments": { "summary": self.summary } }]);
