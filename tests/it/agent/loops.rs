@@ -521,7 +521,8 @@ async fn how_to_write_calls_as_text_is_told_where_no_others_were_seen() {
         setup.brief.protocol = ProtocolChoice::Native;
         setup.model.card.abilities = Some(Abilities { native_calls, ..Abilities::default() });
         assert_eq!(setup.run().await.0.unwrap(), finished());
-        let Message::System { content } = &setup.model.requests.lock().unwrap()[0].0[0] else { panic!("no system") };
+        let first = setup.model.requests.lock().unwrap()[0].0[0].clone();
+        let Message::System { content } = first else { panic!("no system") };
         assert_eq!(content.contains("JSON object"), is_told, "{content}");
         assert_eq!(setup.told()[1].contains("JSON object"), is_told, "{:?}", setup.told());
         assert!(setup.told()[1].starts_with("No tool was called."), "{:?}", setup.told());
