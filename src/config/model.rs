@@ -143,7 +143,7 @@ const LONG: usize = 20;
 
 /// A secret that stands plainly in the configuration is one all the same; a team's name or a version is none, and must not
 /// be kept out of what is published.
-fn keep_if_secret(what: &str, name: &str, value: &str) {
+pub(super) fn keep_if_secret(what: &str, name: &str, value: &str) {
     let lower = name.to_ascii_lowercase();
     // Behind `Bearer` and the like.
     let value = value.split_whitespace().next_back().unwrap_or_default();

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::environment::Environment;
 use super::file::ConfigFile;
 use super::flags::Flags;
+use super::model::keep_if_secret;
 use crate::store;
 
 const DATABASE: &str = "patchwright.db";
@@ -18,8 +19,8 @@ const DATABASE: &str = "patchwright.db";
 /// `~/.local/state/patchwright`, whichever comes first.
 pub fn resolve_store(file: &ConfigFile, environment: &Environment) -> anyhow::Result<store::Settings> {
     match (environment.get("DATABASE_URL"), file.database.as_deref()) {
-        (Some(address), _) => return database("DATABASE_URL", address),
-        (None, Some(address)) => return database("the config key `database`", address),
+        (Some(address), _) => return database("DATABASE_URL", address, environment),
+        (None, Some(address)) => return database("the config key `database`", address, environment),
         (None, None) => {}
     }
     let named = match (environment.get("PATCHWRIGHT_STATE_DIR"), &file.state) {
@@ -43,7 +44,7 @@ pub fn resolve_tasks(flags: &Flags, environment: &Environment) -> anyhow::Result
     resolve_store(&super::read_config_file(flags.config.as_deref(), environment)?, environment)
 }
 
-fn database(name: &str, address: &str) -> anyhow::Result<store::Settings> {
+fn database(name: &str, address: &str, environment: &Environment) -> anyhow::Result<store::Settings> {
     crate::logging::keep_secret("DATABASE_URL", address);
     let is_known = |url: &Url| ["postgres", "postgresql"].contains(&url.scheme());
     let Some(url) = Url::parse(address).ok().filter(is_known) else {
@@ -54,6 +55,17 @@ fn database(name: &str, address: &str) -> anyhow::Result<store::Settings> {
     };
     if let Some(password) = url.password() {
         crate::logging::keep_secret("DATABASE_URL", password);
+        // A server that complains of it says it as it is meant.
+        for (_, meant) in form_urlencoded::parse(format!("={}", password.replace('+', "%2B")).as_bytes()) {
+            crate::logging::keep_secret("DATABASE_URL", &meant);
+        }
+    }
+    for (name, value) in url.query_pairs() {
+        keep_if_secret("DATABASE_URL", &name, &value);
+    }
+    // The driver takes it where the address has none.
+    if let Some(password) = environment.get("PGPASSWORD") {
+        crate::logging::keep_secret("PGPASSWORD", password);
     }
     Ok(store::Settings::Postgres { address: SecretString::from(address) })
 }

@@ -197,6 +197,13 @@ fn a_database_is_taken_instead_of_the_file() {
     assert!(!format!("{:?}", config.store).contains("hunter2"));
     let variables = [usual[0], ("DATABASE_URL", "postgresql://user@db/patchwright")];
     assert_eq!(address(&resolve(&[], &variables, file).unwrap().store), "postgresql://user@db/patchwright");
+    let address = "postgres://user:one%2Fpassword%261@db/patchwright?password=another-password-2";
+    let variables = [usual[0], ("DATABASE_URL", address), ("PGPASSWORD", "third-password-3")];
+    resolve(&[], &variables, "").unwrap();
+    let told = "one/password&1 one%2Fpassword%261 another-password-2 third-password-3 a-name-of-a-host";
+    let shown = patchwright::logging::redacted(told);
+    let left: Vec<&str> = told.split(' ').filter(|word| shown.contains(word)).collect();
+    assert_eq!(left, ["a-name-of-a-host"], "{shown}");
     for wrong in ["mysql://user:hunter2@db/patchwright", "patchwright.db"] {
         let words = refusal(&[], &[usual[0], ("DATABASE_URL", wrong)], "");
         assert!(words.contains("DATABASE_URL") && words.contains("postgres://USER"), "{words}");

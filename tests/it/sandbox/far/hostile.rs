@@ -219,16 +219,25 @@ fn what_is_too_much_is_not_listed() {
     assert!(matches!(list(39), Err(Fault::TooMuch(_))));
 }
 
+/// What a host asks a box for, about one folder.
+fn order_for(stage: &Stage) -> String {
+    format!(
+        "{{\"folders\":[{{\"path\":\"{}\",\"without_git\":false,\"clear\":false,\"known\":\"\"}}],\
+         \"bounds\":{{\"entries\":100,\"bytes\":1000,\"text\":1000}}}}",
+        stage.tree().display()
+    )
+}
+
+/// A part of an exchange, behind its length.
+fn part(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
+}
+
 /// While it has no answer yet, it says that it is still there.
 #[test]
 fn a_box_that_works_says_so() {
     let stage = Stage::new();
-    let order = format!(
-        "{{\"folders\":[{{\"path\":\"{}\",\"without_git\":false,\"clear\":false,\"known\":\"\"}}],\
-         \"bounds\":{{\"entries\":100,\"bytes\":1000,\"text\":1000}}}}",
-        stage.tree().display()
-    );
-    let part = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat();
+    let order = order_for(&stage);
     let (mut host, other) = UnixStream::pair().unwrap();
     host.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut to = other.try_clone().unwrap();
@@ -252,12 +261,7 @@ fn a_box_that_works_says_so() {
 #[test]
 fn a_box_takes_nothing_outside_of_its_folder() {
     let stage = Stage::new();
-    let order = format!(
-        "{{\"folders\":[{{\"path\":\"{}\",\"without_git\":false,\"clear\":false,\"known\":\"\"}}],\
-         \"bounds\":{{\"entries\":100,\"bytes\":1000,\"text\":1000}}}}",
-        stage.tree().display()
-    );
-    let part = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat();
+    let order = order_for(&stage);
     for put in [listing(&[("../victim/file", file(4))]), listing(&[("/tmp/x", file(4))])] {
         let input = [part(order.as_bytes()), part(b""), part(&put.encode()), b"evil".to_vec()].concat();
         let mut output = Vec::new();
