@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +19,7 @@ use super::files::Files;
 use super::folder::Folder;
 use super::git::{Access, Call, Git};
 use super::layer::{self, Layer};
+use super::lock::LockFile;
 use super::mirror::{self, Advertised, Base, Guess, in_repository};
 use super::object::{CommitId, TaskRepository, TreeId};
 use super::overlay;
@@ -43,7 +43,7 @@ pub struct Checkout {
     exports: AtomicUsize,
     pub(super) folder: Arc<Folder>,
     /// Its mirror stays.
-    _hold: Option<File>,
+    _hold: Option<LockFile>,
 }
 
 impl Checkout {
@@ -348,7 +348,7 @@ struct Task {
     workspace: Workspace,
     repository: TaskRepository,
     folder: Folder,
-    hold: Option<File>,
+    hold: Option<LockFile>,
 }
 
 impl Task {
@@ -357,7 +357,7 @@ impl Task {
         Self::create(workspace, &git_dir.join("objects"), Some(mirror::hold(git_dir)?))
     }
 
-    fn create(workspace: &Workspace, objects: &Path, hold: Option<File>) -> Result<Self, WorkspaceError> {
+    fn create(workspace: &Workspace, objects: &Path, hold: Option<LockFile>) -> Result<Self, WorkspaceError> {
         let folder = Folder::create(&workspace.0.temporary)?;
         let tree = folder.path().join("tree");
         std::fs::create_dir(&tree).map_err(WorkspaceError::io("create the folder", &tree))?;

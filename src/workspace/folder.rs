@@ -19,6 +19,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 
 use super::error::WorkspaceError;
+use super::lock::LockFile;
 use crate::folders::{self, Access};
 
 const PREFIX: &str = "patchwright-";
@@ -31,7 +32,7 @@ const DROP_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Folder {
     path: PathBuf,
     /// Taken on drop only.
-    lock: Option<File>,
+    lock: Option<LockFile>,
 }
 
 impl Folder {
@@ -159,13 +160,13 @@ pub(super) fn remove_tree(path: &Path) {
 }
 
 /// The lock appears under its name only once it is held, so that no sweep can take it first.
-fn hold_new_lock(folder: &Path) -> std::io::Result<File> {
+fn hold_new_lock(folder: &Path) -> std::io::Result<LockFile> {
     let early = folder.join("lock.new");
     let mut file = OpenOptions::new().write(true).create_new(true).open(&early)?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     writeln!(file, "{}", std::process::id())?;
     fs::rename(&early, folder.join(LOCK))?;
-    Ok(file)
+    Ok(file.into())
 }
 
 fn is_abandoned(folder: &Path) -> bool {

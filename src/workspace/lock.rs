@@ -1,6 +1,7 @@
 //! Locks between tasks and processes: files that are held with `flock`, and stay.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,8 +20,35 @@ pub(super) enum Lock {
     Exclusive,
 }
 
-/// Waits for the lock, at most for `limit`. It is held until the file is closed.
-pub(super) async fn wait(path: &Path, lock: Lock, limit: Duration) -> Result<File, WorkspaceError> {
+/// The open file of a lock. On drop the lock is let go of, whoever else has the descriptor: closing alone would leave it to
+/// a program that another thread starts at this moment, until it is executed.
+#[derive(Debug)]
+pub(super) struct LockFile(File);
+
+impl From<File> for LockFile {
+    fn from(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Deref for LockFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::fs::flock(&self.0, FlockOperation::Unlock) {
+            tracing::debug!(%error, "a lock is left to the closing of its file");
+        }
+    }
+}
+
+/// Waits for the lock, at most for `limit`. It is held until the file is dropped.
+pub(super) async fn wait(path: &Path, lock: Lock, limit: Duration) -> Result<LockFile, WorkspaceError> {
     let file = open(path)?;
     until(path, limit, || Ok(take(&file, path, lock)?.then_some(()))).await?;
     Ok(file)
@@ -75,7 +103,7 @@ pub(super) fn share(file: &File, path: &Path) -> Result<(), WorkspaceError> {
     shared.map_err(|errno| WorkspaceError::io("lock", path)(errno.into()))
 }
 
-pub(super) fn open(path: &Path) -> Result<File, WorkspaceError> {
+pub(super) fn open(path: &Path) -> Result<LockFile, WorkspaceError> {
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    opened.map_err(WorkspaceError::io("open the lock", path))
+    opened.map(LockFile).map_err(WorkspaceError::io("open the lock", path))
 }

@@ -17,7 +17,7 @@ use rustix::fs::FlockOperation;
 use super::error::{WorkspaceError, blocking, make_private_folder, shown};
 use super::folder::remove_tree;
 use super::git::{Access, Call, Git, LONGEST_OUTPUT};
-use super::lock::Lock;
+use super::lock::{Lock, LockFile};
 use super::object::RAW_ATTRIBUTES;
 use crate::folders;
 
@@ -33,7 +33,7 @@ const MOST_PACKS: usize = 40;
 pub(super) struct Ready {
     pub git_dir: PathBuf,
     pub base: Base,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// What the base of a task turned out to be.
@@ -58,7 +58,7 @@ pub(super) struct Advertised {
 pub(super) struct Guess {
     pub git_dir: PathBuf,
     pub commit: Oid,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Guesses what `base` is, from the mirror alone; `None` if it knows nothing, or is being written to.
@@ -71,8 +71,8 @@ pub(super) fn guess(cache: &Path, access: Access<'_>, base: Option<&str>) -> Opt
     if !is_whole(&git_dir) || !git2::Reference::is_valid_name(&reference) {
         return None;
     }
-    let lock = File::open(git_dir.with_extension("lock")).ok()?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).ok()?;
+    let lock = LockFile::from(File::open(git_dir.with_extension("lock")).ok()?);
+    rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockShared).ok()?;
     let packed = || {
         let text = fs::read_to_string(git_dir.join("packed-refs")).ok()?;
         text.lines().find_map(|line| line.strip_suffix(&reference)?.strip_suffix(' ').map(str::to_owned))
@@ -184,10 +184,10 @@ pub(super) async fn prepare(
 }
 
 /// Keeps the mirror where it is until the file is closed. Its lock must be held meanwhile.
-pub(super) fn hold(git_dir: &Path) -> Result<File, WorkspaceError> {
+pub(super) fn hold(git_dir: &Path) -> Result<LockFile, WorkspaceError> {
     let path = git_dir.with_extension(USE);
     let file = super::lock::open(&path)?;
-    rustix::fs::flock(&file, FlockOperation::LockShared)
+    rustix::fs::flock(&*file, FlockOperation::LockShared)
         .map_err(|errno| WorkspaceError::io("lock", &path)(errno.into()))?;
     file.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", &path))?;
     Ok(file)
@@ -206,8 +206,8 @@ pub(super) fn evict(cache: &Path, bytes: u64) -> u64 {
         }
         // In this order: who wants to use a mirror has its lock first.
         let locks = ["lock", USE].map(|name| super::lock::open(&git_dir.with_extension(name)));
-        let is_free = |lock: &Result<File, WorkspaceError>| {
-            lock.as_ref().is_ok_and(|lock| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+        let is_free = |lock: &Result<LockFile, WorkspaceError>| {
+            lock.as_ref().is_ok_and(|lock| rustix::fs::flock(&**lock, FlockOperation::NonBlockingLockExclusive).is_ok())
         };
         if !locks.iter().all(is_free) {
             continue;
@@ -430,7 +430,7 @@ async fn join_packs(git: &Git, git_dir: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// Waits for the lock beside the mirror, at most as long as git itself may take.
-async fn lock(git_dir: &Path, lock: Lock, limit: Duration) -> Result<File, WorkspaceError> {
+async fn lock(git_dir: &Path, lock: Lock, limit: Duration) -> Result<LockFile, WorkspaceError> {
     super::lock::wait(&git_dir.with_extension("lock"), lock, limit).await
 }
 

@@ -5,7 +5,7 @@
 //! `KEY.making` is held by the one who makes it. No lock is ever turned into another, since flock(2) lets go in between.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +18,7 @@ use super::error::{WorkspaceError, blocking, make_private_folder};
 use super::export::{Export, Hold};
 use super::folder::{Folder, remove_tree};
 use super::layer;
-use super::lock::{self, Lock};
+use super::lock::{self, Lock, LockFile};
 use super::snapshot::Artefacts;
 use crate::folders::{self, Access};
 
@@ -31,7 +31,7 @@ const LONGEST_FAILURE: Duration = Duration::from_secs(600);
 pub struct Prepared {
     path: PathBuf,
     record: Record,
-    _lock: Option<File>,
+    _lock: Option<LockFile>,
     /// Removed on drop, where it is not kept.
     _folder: Option<Arc<Folder>>,
 }
@@ -50,8 +50,8 @@ pub struct Preparation {
 /// What who makes a setup holds.
 #[derive(Debug)]
 struct Locks {
-    used: File,
-    _making: File,
+    used: LockFile,
+    _making: LockFile,
 }
 
 /// What there is for a key.
@@ -116,11 +116,11 @@ impl Checkout {
 enum Seen {
     Made(Record),
     /// Nothing, and nobody else makes it as long as this is held.
-    Ours(File),
+    Ours(LockFile),
 }
 
 /// Holds the key's lock shared, whatever there is. `None`: somebody else removes it, or makes it.
-fn look(used: &mut File, path: &Path, place: &Path) -> Result<Option<Seen>, WorkspaceError> {
+fn look(used: &mut LockFile, path: &Path, place: &Path) -> Result<Option<Seen>, WorkspaceError> {
     if !lock::take(used, path, Lock::Shared)? {
         return Ok(None);
     }
@@ -141,7 +141,7 @@ fn look(used: &mut File, path: &Path, place: &Path) -> Result<Option<Seen>, Work
     Ok(Some(read_record(place).map_or(Seen::Ours(making), Seen::Made)))
 }
 
-fn touch(used: &File, path: &Path) -> Result<(), WorkspaceError> {
+fn touch(used: &LockFile, path: &Path) -> Result<(), WorkspaceError> {
     used.set_modified(SystemTime::now()).map_err(WorkspaceError::io("touch", path))
 }
 
@@ -261,7 +261,7 @@ pub(super) fn sweep(cache: &Path) -> usize {
 }
 
 /// The lock of what nobody makes, uses or wants.
-fn take_alone(place: &Path) -> Option<File> {
+fn take_alone(place: &Path) -> Option<LockFile> {
     let path = place.with_extension("lock");
     let used = lock::open(&path).ok()?;
     let is_ours = lock::take(&used, &path, Lock::Exclusive).is_ok_and(|taken| taken);

@@ -1,8 +1,11 @@
 //! Mirrors that make room.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd};
 
 use super::support::{Ground, Repository};
 
@@ -35,6 +38,15 @@ fn last_used(mirror: &Path, seconds_ago: u64) {
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds_ago)).unwrap();
 }
 
+/// As a program has them between its fork and its execution.
+fn copies_of(path: &Path) -> Vec<OwnedFd> {
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap();
+    let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let numbers = open.filter(|open| fs::read_link(open).is_ok_and(|target| target == path));
+    let numbers = numbers.map(|open| open.file_name().unwrap().to_str().unwrap().parse().unwrap());
+    numbers.map(|number| pidfd_getfd(&own, number, PidfdGetfdFlags::empty()).unwrap()).collect()
+}
+
 #[tokio::test]
 async fn the_longest_unused_mirror_that_nobody_holds_goes_first() {
     let ground = Ground::new();
@@ -63,6 +75,9 @@ async fn the_longest_unused_mirror_that_nobody_holds_goes_first() {
     assert_eq!(mirrors(&ground), std::slice::from_ref(&first));
     // What is held still works, to the push and beyond.
     held.export(held.base_tree()).await.unwrap();
+    // What is being started at this moment has each open file too.
+    let copies = copies_of(&first.with_extension("use"));
+    assert_eq!(copies.len(), 1);
     drop(held);
     assert!(ground.workspace.evict(u64::MAX) > 0);
     assert!(mirrors(&ground).is_empty());
@@ -81,6 +96,6 @@ async fn a_mirror_that_is_being_fetched_stays() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
     assert_eq!(ground.workspace.evict(u64::MAX), 0);
     assert!(mirror.exists());
-    drop(lock);
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
     assert!(ground.workspace.evict(u64::MAX) > 0 && !mirror.exists());
 }
