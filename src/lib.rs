@@ -10,7 +10,7 @@
 //! [`pipeline::run_task`] is that line as code. It is built from the seams [`forge`], [`model`], [`sandbox`] and
 //! [`workspace`], which do not know each other, and from the pure modules [`task`], [`outcome`], [`event`], [`policy`] and
 //! [`secrets`]. [`folders`] walks what others have filled, [`pattern`] holds regular expressions that
-//! cost little.
+//! cost little, [`tls`] is how our clients trust a server.
 //! `docs/ARCHITECTURE.md` is the map.
 
 pub mod agent;
@@ -34,5 +34,6 @@ pub mod secrets;
 pub mod service;
 pub mod store;
 pub mod task;
+pub mod tls;
 pub mod weak;
 pub mod workspace;

@@ -53,8 +53,10 @@ pub(super) enum NoAnswer {
 
 impl Wire {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let tls = crate::tls::configuration()?;
         let client = |redirects| {
             reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
                 .user_agent(concat!("patchwright/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(settings.timeout)
                 .read_timeout(settings.timeout)

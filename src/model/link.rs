@@ -158,18 +158,14 @@ impl Link {
         }
         let key = settings.key.clone().unwrap_or_default();
         let headers = headers(provider, &key, &settings.headers).map_err(refuse)?;
-        // reqwest panics where no provider is installed; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = crate::tls::configuration().map_err(|error| refuse(error.to_string()))?;
         let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .connect_timeout(settings.connect_timeout)
             .read_timeout(settings.silence_timeout)
             .redirect(reqwest::redirect::Policy::none());
         if is_loopback(&base) {
             builder = builder.no_proxy();
-        }
-        if base.scheme() == "http" {
-            // No roots are needed: a machine without any must still reach its local model.
-            builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|error| refuse(innermost(&error)))?;
         let base = base.as_str().trim_end_matches('/').to_owned();
