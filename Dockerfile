@@ -8,6 +8,7 @@ FROM rust:1.95-slim-trixie AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/config.toml .cargo/config.toml
 COPY src src
 COPY prompts prompts
 COPY sandbox/seccomp.json sandbox/seccomp.json
@@ -24,8 +25,6 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home --shell /usr/sbin/nologin patchwright \
     && install --directory --owner=patchwright --group=patchwright --mode=0700 /var/lib/patchwright
 COPY --from=build /source/target/release/patchwright /usr/local/bin/patchwright
-# One arena for all threads: an idle service holds a fifth less memory.
-ENV MALLOC_ARENA_MAX=1
 ENV WORKSPACE_DIR=/var/lib/patchwright PATCHWRIGHT_STATE_DIR=/var/lib/patchwright/state PATCHWRIGHT_LISTEN=0.0.0.0:8787 HEALTH_CHECK_PORT=8080
 VOLUME /var/lib/patchwright
 EXPOSE 8080 8787 9090

@@ -13,6 +13,7 @@ mod act;
 mod again;
 mod budget;
 mod context;
+mod difference;
 pub mod edit;
 mod failing;
 pub mod grammar;

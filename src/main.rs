@@ -33,6 +33,11 @@ use patchwright::task::{IssueReference, RepositoryName, Task};
 use patchwright::weak;
 use patchwright::workspace::{self, Remote, Workspace};
 
+/// What is freed goes back to the system at once, from one arena for all threads (`.cargo/config.toml`): a service is idle for
+/// most of its life.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Bytes of an instruction on standard input.
 const LONGEST_INSTRUCTION: u64 = 10_000_000;
 /// Of a worker thread, in bytes: the futures of a task lie deep in each other. Only what is touched takes memory.

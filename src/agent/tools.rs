@@ -267,5 +267,5 @@ fn name_likeness(left: &str, right: &str) -> f32 {
     if left.len() > 60 {
         return 0.0;
     }
-    similar::TextDiff::from_chars(left.as_str(), right).ratio()
+    super::difference::likeness(&left, right)
 }

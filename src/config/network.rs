@@ -1,8 +1,6 @@
 //! What the boxes of a task may reach: `[network]`, and the network keys of a repository.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
@@ -10,7 +8,9 @@ use serde::Deserialize;
 
 use super::environment::Environment;
 use super::file::{ConfigFile, RepositorySection};
-use crate::sandbox::egress::{Access, Allowlist, Limits, Registries, Resolver, Rule, RuleError, Upstream};
+use crate::sandbox::egress::{
+    Access, Allowlist, Limits, Registries, Resolver, Rule, RuleError, Upstream, certificates_in,
+};
 use crate::sandbox::sources::{self, LeftOut, Sources};
 
 const MIB: u64 = 1024 * 1024;
@@ -166,43 +166,18 @@ fn upstream(environment: &Environment) -> anyhow::Result<Option<Upstream>> {
     Ok(Some(Upstream::parse(&SecretString::from(address), exceptions)?))
 }
 
-/// All authorities in one file, for most programs take the one they are given *instead of* the system's. `None`: there
-/// are none. Whatever else is in the files (a key, say) is left out.
-fn certificates(private: Option<&Path>, environment: &Environment) -> anyhow::Result<Option<Arc<str>>> {
-    let mut blocks = BTreeSet::new();
-    let mut bundle = String::new();
-    let mut add = |text: &str| {
-        let found = certificates_in(text);
-        let any = !found.is_empty();
-        for block in found {
-            if blocks.insert(block.to_owned()) {
-                bundle.push_str(block);
-                bundle.push('\n');
-            }
-        }
-        any
-    };
-    if let Some(text) = SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()) {
-        add(&text);
-    }
+/// The files of authorities that boxes are shown: the system's, and those that are named, which must hold some.
+fn certificates(private: Option<&Path>, environment: &Environment) -> anyhow::Result<Vec<PathBuf>> {
+    let system = SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| std::fs::File::open(path).is_ok());
+    let mut files: Vec<PathBuf> = system.into_iter().collect();
     let named = environment.get("SSL_CERT_FILE").map(|path| ("SSL_CERT_FILE", Path::new(path)));
     for (what, path) in named.into_iter().chain(private.map(|path| ("network.ca_file", path))) {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("{what} {} cannot be read", path.display()))?;
-        if !add(&text) {
+        if certificates_in(&text).is_empty() {
             bail!("{what} {} holds no certificate in PEM form", path.display());
         }
+        files.push(path.to_owned());
     }
-    Ok((!bundle.is_empty()).then(|| bundle.into()))
-}
-
-fn certificates_in(text: &str) -> Vec<&str> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
-    let block = |part| {
-        let start = text.len() - str::len(part);
-        let end = start + part.find(END)? + END.len();
-        text.get(start..end)
-    };
-    text.match_indices(BEGIN).filter_map(|(at, _)| text.get(at..)).filter_map(block).collect()
+    Ok(files)
 }

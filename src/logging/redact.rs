@@ -19,15 +19,17 @@ pub const SHORTEST_SECRET: usize = 8;
 const MOST_PASSES: usize = 16;
 
 /// A token begins after no letter or digit; on a terminal, a colour's code may end in one.
-const BEFORE: &str = r"(?:^|[^A-Za-z0-9]|\x1b\[[0-9;]*m)";
+const BEFORE: &str = r"(?:^|(?u:[^A-Za-z0-9])|\x1b\[[0-9;]*m)";
 
+/// Letters, digits and white space are ASCII's: what Unicode counts among them, also as the other case of a letter, takes
+/// megabytes of states in the caches of the threads.
 static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let forms = [
         // The body of a private key, up to whatever is not part of one.
-        r#"(?P<key>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----)(?P<body>(?:[^"-]|-[^"-])*)"#.to_owned(),
-        r#"(?P<user>://)[^\s/?#"'<>\\]+@"#.to_owned(),
-        r#"(?P<access>x-access-token:)[^\s@"'\\]+"#.to_owned(),
-        r#"(?P<header>authorization\\?["']?[ \t]*[:=][ \t]*\\?["']?)(?:(?:bearer|basic|token)[ \t]+)?[^\s"'\\,;]+"#
+        r#"(?P<key>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----)(?P<body>(?u:[^"-]|-[^"-])*)"#.to_owned(),
+        r#"(?P<user>://)(?u:[^\t-\r /?#"'<>\\])+@"#.to_owned(),
+        r#"(?P<access>x-access-token:)(?u:[^\t-\r @"'\\])+"#.to_owned(),
+        r#"(?P<header>authorization\\?["']?[ \t]*[:=][ \t]*\\?["']?)(?:(?:bearer|basic|token)[ \t]+)?(?u:[^\t-\r "'\\,;])+"#
             .to_owned(),
         format!(r"(?P<scheme>{BEFORE}(?:bearer|basic)[ \t]+)(?P<credentials>[a-z0-9._~+/=-]{{8,}})"),
         format!(
@@ -36,7 +38,7 @@ static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
         // Long enough to be no word, so it counts wherever it begins.
         r"(?P<glued>(?-i:gh[opusr]_|github_pat_))[A-Za-z0-9]{20,}[A-Za-z0-9._-]*".to_owned(),
     ];
-    Regex::new(&format!("(?i:{})", forms.join("|"))).ok()
+    Regex::new(&format!("(?i-u:{})", forms.join("|"))).ok()
 });
 
 /// `text` without what looks like a secret; its line ends stay, and a second time changes nothing.

@@ -40,7 +40,7 @@ pub use allow::{Allowlist, Grant, Registries, Rule, RuleError};
 pub use decision::{Decision, Listener, Reason, RefusedHost, Verdict};
 pub use dial::{Lookup, Resolver};
 pub use host::{Host, Malformed, Target, shown};
-pub use passage::{Access, CERTIFICATES, Passage, Phase};
+pub use passage::{Access, CERTIFICATES, Passage, Phase, certificates_in};
 pub use upstream::{Upstream, UpstreamError};
 
 /// hyper takes no smaller buffer.
@@ -93,10 +93,11 @@ impl Default for Limits {
 
 /// Why there is no proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the egress proxy cannot listen on the socket {}: {source}. Its folder must be on a local disk (TMPDIR)", path.display())]
-pub struct EgressError {
-    pub path: PathBuf,
-    pub source: std::io::Error,
+pub enum EgressError {
+    #[error("the egress proxy cannot listen on the socket {}: {source}. Its folder must be on a local disk (TMPDIR)", path.display())]
+    Socket { path: PathBuf, source: std::io::Error },
+    #[error("the authorities for the sandbox cannot be read from {}: {source}", path.display())]
+    Authorities { path: PathBuf, source: std::io::Error },
 }
 
 /// A proxy that listens. Dropped: it no longer listens, its connections end, its socket's file goes.
@@ -113,7 +114,7 @@ impl Egress {
     /// The socket cannot be listened on.
     pub fn start(settings: Settings) -> Result<Self, EgressError> {
         let path = settings.socket;
-        let (door, socket) = server::listen(&path).map_err(|source| EgressError { path, source })?;
+        let (door, socket) = server::listen(&path).map_err(|source| EgressError::Socket { path, source })?;
         let room = Arc::new(Semaphore::new(settings.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let gate = Arc::new(gate::Gate {
             allow: settings.allow,

@@ -18,7 +18,7 @@ use super::migrations::{self, Ahead, Script};
 
 /// How long one process waits for another one's writing.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-const READERS: u32 = 4;
+const READERS: u32 = 2;
 
 const SCHEMA: [Script; 2] =
     [(1, "queue", include_str!("sqlite/0001_queue.sql")), (2, "reports", include_str!("sqlite/0002_reports.sql"))];

@@ -289,8 +289,6 @@ impl Place {
             .env("GITHUB_TOKEN", github.token())
             .env("DISPATCH_REPO", self.watched.join(","))
             .env("TARGET_REPO", TARGET)
-            // As the image and the unit have it: the C library's allocator keeps an arena for each thread otherwise.
-            .env("MALLOC_ARENA_MAX", "1")
             .env("PATCHWRIGHT_LISTEN", format!("127.0.0.1:{}", self.port))
             .current_dir(&self.root)
             .stdin(Stdio::null())

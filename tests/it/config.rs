@@ -230,11 +230,7 @@ fn authorities_are_handed_on_and_keys_and_logins_are_not() {
     let file = format!("[network]\nca_file = \"{}\"\n", path("own.pem"));
     let resolved = resolve(REMOTE, &variables, Some(&file)).unwrap();
     let access = resolved.network.access(None).unwrap();
-    let certificates = access.certificates.clone().unwrap();
-    for text in ["first", "second", "third"] {
-        assert_eq!(certificates.matches(&block(text)).count(), 1, "{text}");
-    }
-    assert!(!certificates.contains("CANARY"));
+    assert!(access.certificates.ends_with(&[path("named.pem").into(), path("own.pem").into()]));
     assert!(access.upstream.as_ref().is_some_and(|upstream| upstream.target.to_string() == "proxy.example:3128"));
     assert!(!format!("{:?}{:?}", resolved.network, resolved.sandbox).contains("CANARY"));
 

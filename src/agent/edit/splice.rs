@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use similar::{Algorithm, DiffOp};
+use similar::DiffOp;
 
 use super::alike::{Spelling, respelled};
 use super::document::Document;
 use super::find::{Likeness, Place};
 use super::{Hunk, Line, LineKind, Refusal, indentation};
+use crate::agent::difference::operations;
 
 /// Texts of more lines than this between their common ends are not compared line by line.
 const MOST_COMPARED_LINES: usize = 3_000;
@@ -34,7 +35,7 @@ pub(super) fn difference(old: &[&str], new: &[&str]) -> Vec<Line> {
         push(LineKind::Remove, old_middle);
         push(LineKind::Add, new_middle);
     } else {
-        for operation in similar::capture_diff_slices(Algorithm::Myers, old_middle, new_middle) {
+        for operation in operations(old_middle, new_middle) {
             match operation {
                 DiffOp::Equal { old_index, len, .. } => push(LineKind::Keep, &old_middle[old_index..old_index + len]),
                 DiffOp::Delete { old_index, old_len, .. } => {

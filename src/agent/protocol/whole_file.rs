@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use super::fences::{self, Block, Body, End, Head};
 use super::naming::{alone, comment_text, has_extension, path_in_info, path_in_sentence};
 use super::without_thinking;
+use crate::agent::difference::likeness;
 
 pub use super::fences::fence_for;
 
@@ -180,7 +181,7 @@ pub fn left_out<'a>(content: &str, before: &'a str) -> Option<Vec<&'a str>> {
     let is_like = |line: &str| {
         let mut margin =
             content.lines().filter(|kept| !kept.starts_with([' ', '\t']) && kept.len() <= LONGEST_LIKE_LINE);
-        margin.any(|kept| similar::TextDiff::from_chars(kept.trim(), line.trim()).ratio() > MOST_ALIKE)
+        margin.any(|kept| likeness(kept.trim(), line.trim()) > MOST_ALIKE)
     };
     let mut parts: Vec<Vec<&str>> = vec![Vec::new()];
     let mut after_blank = false;

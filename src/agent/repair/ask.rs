@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::splice::splice;
 use super::{MOST_CANDIDATES, Question, Suspect, Way, questions, speaks_of_new, speaks_of_wrong};
+use crate::agent::difference;
 use crate::agent::opening::{self, Beginning, View};
 use crate::agent::prompt::{Asked, Prompts};
 use crate::agent::protocol::Protocol;
@@ -353,13 +354,7 @@ fn answer<'a>(written: &'a Written, path: &str) -> Option<&'a str> {
         .or_else(|| written.unnamed.iter().map(|block| block.content.as_str()).max_by_key(|content| content.len()))
 }
 
-/// The lines that an answer took away and added.
+/// The lines that an answer took away and added, within bounds.
 pub(in crate::agent) fn changed_lines(before: &str, after: &str) -> String {
-    let diff = similar::TextDiff::from_lines(before, after);
-    let lines = diff.iter_all_changes().filter_map(|change| match change.tag() {
-        similar::ChangeTag::Delete => Some(format!("- {}", change.value())),
-        similar::ChangeTag::Insert => Some(format!("+ {}", change.value())),
-        similar::ChangeTag::Equal => None,
-    });
-    elide(lines.collect::<String>().trim_end(), MOST_TRIED_BYTES)
+    elide(difference::changed_lines(before, after).trim_end(), MOST_TRIED_BYTES)
 }

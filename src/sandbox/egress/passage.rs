@@ -10,6 +10,7 @@
 //!     certificates.pem    authorities to trust, if there are any
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -44,8 +45,8 @@ pub struct Access {
     pub agent: Allowlist,
     /// The company's proxy, where there is no other way out.
     pub upstream: Option<Upstream>,
-    /// Authorities that programs inside trust, in PEM form; `None`: those that they bring.
-    pub certificates: Option<Arc<str>>,
+    /// Files of authorities that programs inside trust, in PEM form, read when a way is opened. None: those that they bring.
+    pub certificates: Vec<PathBuf>,
     pub resolver: Resolver,
     pub limits: Limits,
     /// Where passages are made.
@@ -93,7 +94,7 @@ impl Access {
             setup: Allowlist::default(),
             agent: Allowlist::default(),
             upstream: None,
-            certificates: None,
+            certificates: Vec::new(),
             resolver: Resolver::System,
             limits: Limits::default(),
             temporary: PathBuf::from("/tmp"),
@@ -123,12 +124,12 @@ impl Access {
     fn start(&self, phase: Phase, allow: Allowlist, events: &Events) -> Result<Passage, EgressError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| EgressError { path, source }
+            move |source| EgressError::Socket { path, source }
         };
         let folder = tempfile::Builder::new().prefix("patchwright-").tempdir_in(&self.temporary);
         let folder = folder.map_err(failed(&self.temporary))?;
         let socket = folder.path().join("inside").join(SOCKET);
-        let lock = furnish(folder.path(), self.certificates.as_deref()).map_err(failed(&socket))?;
+        let lock = furnish(folder.path(), &bundle(&self.certificates)?).map_err(failed(&socket))?;
         let egress = Egress::start(Settings {
             socket: socket.clone(),
             allow,
@@ -155,7 +156,7 @@ fn count(decision: &Decision) {
 }
 
 /// Puts everything into a passage's folder but the socket.
-fn furnish(folder: &Path, certificates: Option<&str>) -> io::Result<File> {
+fn furnish(folder: &Path, certificates: &str) -> io::Result<File> {
     let early = folder.join("lock.new");
     let mut lock = File::create_new(&early)?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
@@ -164,12 +165,36 @@ fn furnish(folder: &Path, certificates: Option<&str>) -> io::Result<File> {
     let inside = folder.join("inside");
     fs::create_dir(&inside)?;
     fs::set_permissions(&inside, Permissions::from_mode(0o755))?;
-    if let Some(text) = certificates {
+    if !certificates.is_empty() {
         let path = inside.join(CERTIFICATES);
-        fs::write(&path, text)?;
+        fs::write(&path, certificates)?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))?;
     }
     Ok(lock)
+}
+
+/// All authorities in one text, for most programs take the file that they are given *instead of* the system's. Whatever else
+/// is in the files (a key, say) is left out.
+fn bundle(files: &[PathBuf]) -> Result<String, EgressError> {
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|source| EgressError::Authorities { path: path.clone(), source })
+    };
+    let texts = files.iter().map(read).collect::<Result<Vec<String>, _>>()?;
+    let mut seen = BTreeSet::new();
+    let blocks = texts.iter().flat_map(|text| certificates_in(text)).filter(|block| seen.insert(*block));
+    Ok(blocks.flat_map(|block| [block, "\n"]).collect())
+}
+
+/// The certificates of a file in PEM form, as they stand there.
+pub fn certificates_in(text: &str) -> Vec<&str> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let block = |part| {
+        let start = text.len() - str::len(part);
+        let end = start + part.find(END)? + END.len();
+        text.get(start..end)
+    };
+    text.match_indices(BEGIN).filter_map(|(at, _)| text.get(at..)).filter_map(block).collect()
 }
 
 impl Passage {

@@ -307,6 +307,6 @@ async fn what_is_there_already_is_not_taken() {
     std::fs::write(&path, "mine").unwrap();
     let mut taken = settings(&[], &[]);
     taken.socket.clone_from(&path);
-    assert!(matches!(Egress::start(taken), Err(EgressError { .. })));
+    assert!(matches!(Egress::start(taken), Err(EgressError::Socket { .. })));
     assert_eq!(std::fs::read(Path::new(&path)).unwrap(), b"mine");
 }

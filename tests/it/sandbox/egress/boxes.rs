@@ -261,7 +261,8 @@ async fn boxes_reach_what_is_allowed_and_nothing_else() {
                 ("mapped.test", &["::ffff:127.0.0.1"]),
             ],
         );
-        access.certificates = Some(authority.into());
+        access.certificates = vec![folder.path().join("authority.pem")];
+        std::fs::write(&access.certificates[0], authority).unwrap();
         let (events, noted) = notes();
         let passage = open(&access, &backend, &events);
         let tree = folder.path().join("tree");
@@ -397,7 +398,12 @@ async fn programs_are_told_whether_there_is_a_network() {
         let mut access = access(&[("allowed.test", &[])], &[]);
         assert!(access.open(Phase::Agent, &backend, &events).unwrap().is_none());
         assert!(noted.lock().unwrap().is_empty());
-        access.certificates = Some("authorities".into());
+        let authorities = tempfile::tempdir().unwrap();
+        access.certificates = vec![authorities.path().join("system.pem"), authorities.path().join("own.pem")];
+        let block = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        std::fs::write(&access.certificates[0], format!("{}{}", block("first"), block("second"))).unwrap();
+        let key = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
+        std::fs::write(&access.certificates[1], format!("CANARY\n{}{key}{}", block("second"), block("third"))).unwrap();
         let passage = open(&access, &backend, &events);
         let offline = ["CARGO_NET_OFFLINE=true", "GOPROXY=off", "npm_config_offline=true", "PIP_RETRIES=0"];
         let online = [
@@ -420,7 +426,9 @@ async fn programs_are_told_whether_there_is_a_network() {
             let printed = text(&output);
             assert!(told.iter().all(|variable| printed.contains(variable)), "{choice:?}: {printed}");
             assert!(!untold.iter().any(|variable| printed.contains(variable)), "{choice:?}: {printed}");
-            assert_eq!(printed.contains("authorities"), is_on, "{choice:?}: {printed}");
+            let shown = ["first", "second", "third"].map(|text| printed.matches(&block(text)).count());
+            assert_eq!(shown, [usize::from(is_on); 3], "{choice:?}: {printed}");
+            assert!(!printed.contains("CANARY"), "{choice:?}: {printed}");
             assert_eq!(output.ending, Ending::Exited(0));
             // What is shown of the passage is read-only.
             let output = sandbox.run(&command("echo x > /.patchwright/egress/x; echo x > \"$SSL_CERT_FILE\"")).await;
