@@ -8,8 +8,12 @@ mod checkout;
 mod conversation;
 mod edits;
 mod figures;
+mod queue;
 mod repository;
 mod sandboxes;
+#[expect(dead_code, clippy::unwrap_used, reason = "it is the tests' own")]
+#[path = "../it/store/server.rs"]
+mod server;
 mod service;
 mod snapshots;
 mod task;
@@ -40,29 +44,38 @@ struct Options {
     /// Open tasks of the group `backlog`
     #[arg(long, default_value_t = 3_000)]
     backlog: u32,
+    /// Finished tasks that the group `queue` claims beside
+    #[arg(long, default_value_t = 1_000_000)]
+    beside: u32,
     /// How long the group `soak` takes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..))]
     minutes: u32,
     /// Where the JSON goes [default: standard output]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A process of the group `queue`
+    #[arg(long, hide = true)]
+    claim_as: Option<String>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-const GROUPS: [&str; 15] = [
+const GROUPS: [&str; 16] = [
     "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
-    "window", "map", "edits", "soak",
+    "window", "map", "edits", "queue", "soak",
 ];
-const DEFAULT_GROUPS: [&str; 14] = [
+const DEFAULT_GROUPS: [&str; 15] = [
     "checkout", "sandbox", "snapshot", "task", "memory", "service", "webhooks", "idle", "polls", "backlog", "prefix",
-    "window", "map", "edits",
+    "window", "map", "edits", "queue",
 ];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let Some(owner) = &options.claim_as {
+        return queue::claim_as(owner).await;
+    }
     for group in &options.only {
         anyhow::ensure!(GROUPS.contains(&group.as_str()), "there is no group `{group}`: {}", GROUPS.join(", "));
     }
@@ -105,6 +118,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("map") {
         conversation::measure_map(&mut figures).await.context("map")?;
+    }
+    if wanted("queue") {
+        queue::measure(&mut figures, options.beside).await.context("queue")?;
     }
     if wanted("soak") {
         service::soak(&mut figures, options.minutes).await.context("soak")?;

@@ -7,6 +7,8 @@ use std::process::Command;
 use patchwright::config::file::ConfigFile;
 use serde_json::{Value, json};
 
+mod kubernetes;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }

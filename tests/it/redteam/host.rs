@@ -176,7 +176,6 @@ impl Host {
     pub fn fill(&self, text: &str) -> String {
         let key = self.key();
         let (first, second) = key.split_at(key.len() / 2);
-        let upper: String = self.nonce.to_uppercase().chars().chain("Q7ZT".chars()).collect();
         let values = [
             ("@OUTSIDE@", self.folder("outside").display().to_string()),
             ("@HOME@", self.folder("home").display().to_string()),
@@ -194,8 +193,8 @@ impl Host {
             ("@KEY_FIRST@", first.to_owned()),
             ("@KEY_SECOND@", second.to_owned()),
             // Shapes of tokens, which must not stand in our own repository.
-            ("@UPPER16@", upper),
-            ("@LETTERS36@", format!("{0}{0}{0}", self.nonce)),
+            ("@UPPER16@", ["Q7ZT5MKD", "W3XNA2LR"].concat()),
+            ("@LETTERS36@", ["q7Zt5mKdW3xN", "a2LrV9bHc4Ge", "J8sPfY6uT1oX"].concat()),
             ("@WORD_KEY@", "KEY".to_owned()),
         ];
         values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))

@@ -14,13 +14,15 @@ use tokio::sync::OnceCell;
 /// Where Debian has them, a folder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 const LIMIT: Duration = Duration::from_secs(30);
+/// For tests: nothing is waited for.
+pub const FAST: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 /// Makes the cluster, runs the server until standard input ends, as it does with the process that has the other end, and
 /// removes it all.
 const LIFE: &str = r#"
 "$1/initdb" -D "$2/data" -U patchwright --auth=trust --encoding=UTF8 --no-locale --no-sync >"$2/initdb.log" 2>&1 || exit 1
-"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c listen_addresses=127.0.0.1 -c max_connections=300 \
+"$1/postgres" -D "$2/data" -p "$3" -k "$2" -c "$4" -c "$5" -c "$6" -c listen_addresses=127.0.0.1 -c max_connections=300 \
   -c ssl=on -c ssl_cert_file="$2/server.pem" -c ssl_key_file="$2/server.key" \
-  -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB -c log_line_prefix='%d %p ' \
+  -c shared_buffers=32MB -c log_line_prefix='%d %p ' \
   >"$2/log" 2>&1 &
 server=$!
 cat >/dev/null
@@ -41,7 +43,7 @@ static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
 impl Server {
     /// The one of this process; `None`: it is not installed here.
     pub async fn get() -> Option<&'static Self> {
-        let server = SERVER.get_or_init(Self::start).await.as_ref();
+        let server = SERVER.get_or_init(|| Self::start(&FAST)).await.as_ref();
         if server.is_none() {
             eprintln!("SKIPPED: there is no initdb in {VERSIONS}/*/bin");
             assert!(std::env::var_os("PATCHWRIGHT_TEST_REQUIRE_ALL").is_none(), "PostgreSQL is not installed");
@@ -49,12 +51,13 @@ impl Server {
         server
     }
 
-    async fn start() -> Option<Self> {
+    /// One that is the caller's own.
+    pub async fn start(settings: &[&str; 3]) -> Option<Self> {
         let programs = programs()?;
         let folder = tempfile::Builder::new().prefix("patchwright-postgres-").tempdir().unwrap().keep();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         certify(&folder);
-        let process = begin(&programs, &folder, port);
+        let process = begin(&programs, &folder, port, settings);
         let mut server = Self { folder, port, databases: AtomicU32::new(0), process };
         let begun = Instant::now();
         while let Err(error) = server.connect("postgres").await {
@@ -119,7 +122,7 @@ fn programs() -> Option<PathBuf> {
     folders.pop()
 }
 
-fn begin(programs: &Path, folder: &Path, port: u16) -> Child {
+fn begin(programs: &Path, folder: &Path, port: u16, settings: &[&str; 3]) -> Child {
     let is_root = rustix::process::geteuid().is_root();
     let (user, group) = if is_root { other_user() } else { (0, 0) };
     let mut command = if is_root { Command::new("setpriv") } else { Command::new("sh") };
@@ -130,7 +133,7 @@ fn begin(programs: &Path, folder: &Path, port: u16) -> Child {
         chown(folder, Some(user), Some(group)).unwrap();
         command.args([format!("--reuid={user}"), format!("--regid={group}")]).args(["--clear-groups", "sh"]);
     }
-    command.args(["-c", LIFE, "postgres-for-tests"]).arg(programs).arg(folder).arg(port.to_string());
+    command.args(["-c", LIFE, "postgres-for-tests"]).arg(programs).arg(folder).arg(port.to_string()).args(settings);
     command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
