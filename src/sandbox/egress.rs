@@ -96,7 +96,7 @@ impl Default for Limits {
 pub enum EgressError {
     #[error("the egress proxy cannot listen on the socket {}: {source}. Its folder must be on a local disk (TMPDIR)", path.display())]
     Socket { path: PathBuf, source: std::io::Error },
-    #[error("the authorities for the sandbox cannot be read from {}: {source}", path.display())]
+    #[error("the authorities for the sandbox cannot be read from {}: {source}. It was there when the program started: make it readable again", path.display())]
     Authorities { path: PathBuf, source: std::io::Error },
 }
 

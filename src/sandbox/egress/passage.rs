@@ -176,8 +176,10 @@ fn furnish(folder: &Path, certificates: &str) -> io::Result<File> {
 /// All authorities in one text, for most programs take the file that they are given *instead of* the system's. Whatever else
 /// is in the files (a key, say) is left out.
 fn bundle(files: &[PathBuf]) -> Result<String, EgressError> {
-    let read = |path: &PathBuf| {
-        fs::read_to_string(path).map_err(|source| EgressError::Authorities { path: path.clone(), source })
+    let read = |path: &PathBuf| match fs::read(path) {
+        // Systems write names into comments, in whatever encoding.
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(source) => Err(EgressError::Authorities { path: path.clone(), source }),
     };
     let texts = files.iter().map(read).collect::<Result<Vec<String>, _>>()?;
     let mut seen = BTreeSet::new();

@@ -401,7 +401,11 @@ async fn programs_are_told_whether_there_is_a_network() {
         let authorities = tempfile::tempdir().unwrap();
         access.certificates = vec![authorities.path().join("system.pem"), authorities.path().join("own.pem")];
         let block = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-        std::fs::write(&access.certificates[0], format!("{}{}", block("first"), block("second"))).unwrap();
+        std::fs::write(
+            &access.certificates[0],
+            [b"# Autorit\xe9\n", block("first").as_bytes(), block("second").as_bytes()].concat(),
+        )
+        .unwrap();
         let key = "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----\n";
         std::fs::write(&access.certificates[1], format!("CANARY\n{}{key}{}", block("second"), block("third"))).unwrap();
         let passage = open(&access, &backend, &events);
